@@ -1,0 +1,1 @@
+"""The Ray edge: how work reaches workers and comes back."""

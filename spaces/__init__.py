@@ -1,0 +1,1 @@
+"""What may vary between two trials. Standard library and pydantic only; an Optuna trial is an argument."""

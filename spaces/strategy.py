@@ -1,0 +1,105 @@
+"""A strategy: everything that may differ between two trials, and the space it is searched in.
+
+The space is flat: every knob has one name over all families, every trial has the same knobs, and a strength of zero
+(one for `retention`) means *off*. That is what lets a Gaussian process model it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spaces.augmentation import Augmentation
+from spaces.errors import UsageError
+from spaces.frozen import Frozen
+from spaces.loss import Loss
+from spaces.ranges import Dimension, Suggests
+from spaces.sampling import Sampling
+
+
+class Strategy(Frozen):
+    """What one trial does about the imbalance; the default does nothing."""
+
+    sampling: Sampling = Sampling()
+    loss: Loss = Loss()
+    augmentation: Augmentation = Augmentation()
+
+    def knobs(self) -> dict[str, float]:
+        """Knob name -> value, over all families; the inverse of `from_knobs`."""
+        return {knob: value for family in self.model_dump().values() for knob, value in family.items()}
+
+    def changed(self) -> dict[str, float]:
+        """The knobs that differ from the baseline; empty for the baseline itself."""
+        plain = BASELINE.knobs()
+        return {knob: value for knob, value in self.knobs().items() if value != plain[knob]}
+
+    @classmethod
+    def from_knobs(cls, knobs: Mapping[str, float]) -> "Strategy":
+        """Build a strategy from flat knobs; those not named keep their *off* value.
+
+        Raises:
+            UsageError: A name is no knob.
+            pydantic.ValidationError: A value is outside what the knob allows.
+        """
+        families: dict[str, dict[str, float]] = {}
+        for knob, value in knobs.items():
+            if knob not in FAMILY_OF:
+                raise UsageError(f"no such knob '{knob}'", f"knobs: {', '.join(FAMILY_OF)}")
+            families.setdefault(FAMILY_OF[knob], {})[knob] = value
+        return cls.model_validate(families)
+
+
+def _family_of() -> dict[str, str]:
+    families: dict[str, Any] = {"sampling": Sampling, "loss": Loss, "augmentation": Augmentation}
+    return {knob: family for family, model in families.items() for knob in model.model_fields}
+
+
+FAMILY_OF = _family_of()
+BASELINE = Strategy()
+
+# The arms of the two notes, by the names that `baseline:`, `compare:` and a preset's `first:` use.
+NAMED: dict[str, Strategy] = {
+    name: Strategy.from_knobs(knobs)
+    for name, knobs in {
+        "plain": {},
+        "filtered": {"retention": 0.0},
+        "undersampled_30": {"retention": 0.3},
+        "undersampled_40": {"retention": 0.4},
+        "undersampled_50": {"retention": 0.5},
+        "undersampled_40_augmented": {"retention": 0.4, "augment_minority": 0.5},
+        "weighted": {"sampler_power": 1.0},
+        "weighted_half": {"sampler_power": 0.5},
+        "weighted_augmented": {"sampler_power": 1.0, "augment_minority": 0.5},
+        "focal": {"focal_gamma": 2.0},
+        "class_weighted": {"alpha_power": 0.5},
+        "focal_alpha": {"focal_gamma": 2.0, "alpha_power": 1.0, "sampler_power": 1.0},
+        "minority_augmented": {"augment_minority": 0.5},
+    }.items()
+}
+
+
+class SearchSpace(Frozen):
+    """The dimensions of a study, and the strategies to try first.
+
+    Attributes:
+        dimensions: Knob -> dimension. A knob not named stays *off*.
+        first: Named strategies asked before the sampler decides; those outside the dimensions are left out.
+    """
+
+    dimensions: dict[str, Dimension]
+    first: tuple[str, ...] = ()
+
+    def suggest(self, trial: Suggests) -> Strategy:
+        """The strategy that `trial` (an Optuna trial) proposes."""
+        return Strategy.from_knobs({knob: dim.suggest(trial, knob) for knob, dim in self.dimensions.items()})
+
+    def point_of(self, strategy: Strategy) -> dict[str, float] | None:
+        """The point of this space that is `strategy`, or None if it lies outside."""
+        knobs = strategy.knobs()
+        if not set(strategy.changed()) <= set(self.dimensions):
+            return None
+        point = {knob: knobs[knob] for knob in self.dimensions}
+        return point if all(dim.contains(point[knob]) for knob, dim in self.dimensions.items()) else None
+
+    def first_points(self) -> list[dict[str, float]]:
+        """The point of each strategy of `first` that lies inside the space, in order."""
+        points = (self.point_of(NAMED[name]) for name in self.first)
+        return [point for point in points if point is not None]

@@ -1,0 +1,1 @@
+"""Built-in data: `digits` is real, `cytology` is drawn."""

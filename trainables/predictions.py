@@ -1,0 +1,112 @@
+"""The one file that a trial leaves about what it predicted: `predictions.npz`.
+
+Common arrays (N images, C classes):
+    version         ()      int      schema version
+    task            ()      str      `classification` or `detection`
+    split           ()      str      `val` or `test`
+    class_names     (C,)    str
+    minority        (M,)    int      class ids of the minority
+    image           (N,)    str      image id
+    source          (N,)    str      source image, slide or group of each image: the unit of a jackknife
+
+Classification:
+    label           (N,)    int
+    logits          (N, C)  float32
+    weight          (N,)    float64  evaluation weight of each image (1 unless weighted to the training prevalence)
+
+Detection (P predictions, T true objects; image columns index 0..N-1; boxes are xyxy pixels of the image):
+    size            (N, 2)  int      height, width
+    pred_image      (P,)    int
+    pred_class      (P,)    int
+    pred_score      (P,)    float32  sorted descending
+    pred_box        (P, 4)  float32
+    pred_match      (P, 10) bool     true positive at IoU .50, .55, … .95, within class and image
+    true_image      (T,)    int
+    true_class      (T,)    int
+    true_box        (T, 4)  float32
+    max_det         ()      int      evaluator limit of predictions per image
+    conf            ()      float    lowest score kept
+    iou             ()      float    NMS threshold
+
+Pure NumPy; written once, atomically.
+"""
+
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+VERSION = 1
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating[Any]]
+Strings = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class _Common:
+    split: str
+    class_names: Strings
+    minority: Ints
+    image: Strings
+    source: Strings
+
+
+@dataclass(frozen=True)
+class ClassificationPredictions(_Common):
+    """Logits and labels of one split; fields as in the module's header."""
+
+    label: Ints
+    logits: Floats
+    weight: Floats
+
+
+@dataclass(frozen=True)
+class DetectionPredictions(_Common):
+    """Boxes, scores, matches and truth of one split; fields as in the module's header."""
+
+    size: Ints
+    pred_image: Ints
+    pred_class: Ints
+    pred_score: Floats
+    pred_box: Floats
+    pred_match: npt.NDArray[np.bool_]
+    true_image: Ints
+    true_class: Ints
+    true_box: Floats
+    max_det: int
+    conf: float
+    iou: float
+
+
+Predictions = ClassificationPredictions | DetectionPredictions
+_BY_TASK: dict[str, type[ClassificationPredictions] | type[DetectionPredictions]] = {
+    "classification": ClassificationPredictions,
+    "detection": DetectionPredictions,
+}
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Write `predictions` to `path` (npz); a reader sees the whole file or none."""
+    task = next(name for name, kind in _BY_TASK.items() if isinstance(predictions, kind))
+    partial = path.with_name(f".{path.name}.tmp.npz")
+    np.savez_compressed(partial, version=VERSION, task=task, **asdict(predictions))
+    os.replace(partial, path)
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what `save_predictions` wrote.
+
+    Raises:
+        ValueError: The file has another schema version.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        version = int(stored["version"])
+        if version != VERSION:
+            raise ValueError(f"{path}: predictions schema version {version}, this rarecall reads {VERSION}")
+        kind = _BY_TASK[str(stored["task"])]
+        values = {field.name: stored[field.name] for field in fields(kind)}
+    return kind(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})

@@ -1,0 +1,35 @@
+"""Which reader a study's `data:` needs. The one place that knows the data sources by name."""
+
+from spaces.errors import UsageError
+from trainables.dataset import DataSummary, existing
+from trainables.demo import cytology, digits
+from trainables.trial import Task
+from trainables.yolo_data import read_yolo
+
+DEMOS = {
+    "demo:digits": ("classification", digits.describe),
+    "demo:cytology": ("detection", cytology.describe),
+}
+
+
+def describe(source: str, task: Task) -> DataSummary:
+    """Count what `source` holds.
+
+    Raises:
+        UsageError: The source does not exist, belongs to another task, or cannot be read.
+    """
+    if source.startswith("demo:"):
+        if source not in DEMOS:
+            raise UsageError(f"data: no such demo '{source}'", f"demos: {', '.join(DEMOS)}")
+        demo_task, count = DEMOS[source]
+        if demo_task != task:
+            raise UsageError(f"data: {source} is for {demo_task}, the study's task is {task}")
+        return count()
+    path = existing(source)
+    if task == "classification":
+        raise UsageError(
+            f"data: {path}: image folders and CSV files are not yet in this version", "use demo:digits"
+        )
+    if path.suffix not in {".yaml", ".yml"}:
+        raise UsageError(f"data: {path} is no YOLO data.yaml", "COCO json is not yet in this version")
+    return read_yolo(path)

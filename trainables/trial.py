@@ -1,0 +1,194 @@
+"""What goes to a worker and what comes back; values only, they cross processes as JSON.
+
+An *epoch* is `eval_every` optimizer steps, for every strategy, whatever it does to the size of the data set.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from spaces.frozen import Frozen
+from spaces.strategy import Strategy
+
+Task = Literal["classification", "detection", "toy"]
+Split = Literal["val", "test"]
+Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
+
+
+class DataSpec(Frozen):
+    """Which data, and which of its classes are the rare ones.
+
+    Attributes:
+        source: `demo:digits`, `demo:cytology`, or an absolute path.
+        minority: Names of the minority classes, at least one, as the data set spells them.
+    """
+
+    source: str
+    minority: tuple[str, ...] = Field(min_length=1)
+
+
+class TrainSpec(Frozen):
+    """Training arguments, the same for every strategy of a study.
+
+    Attributes:
+        model: `small_cnn` (classification), or a model yaml or weights path (detection).
+        imgsz: Side of the square input, pixels.
+        batch: Images per optimizer step; there is no gradient accumulation.
+        steps: Optimizer steps in all; a multiple of `eval_every`.
+        eval_every: Optimizer steps per epoch.
+        lr: Peak learning rate of AdamW.
+        lr_final: Learning rate at the end as a fraction of `lr`.
+        weight_decay: AdamW's decoupled weight decay.
+        mosaic: Probability of mosaic augmentation; detection only.
+        amp: Mixed precision on a GPU: bfloat16, or off.
+    """
+
+    model: str
+    imgsz: int = Field(32, ge=8)
+    batch: int = Field(16, ge=1)
+    steps: int = Field(ge=1)
+    eval_every: int = Field(ge=1)
+    lr: float = Field(0.004, gt=0)
+    lr_final: float = Field(0.05, gt=0, le=1)
+    weight_decay: float = Field(0.0005, ge=0)
+    mosaic: float = Field(0.0, ge=0, le=1)
+    amp: Literal["off", "bf16"] = "off"
+
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> Self:
+        if self.steps % self.eval_every:
+            raise ValueError(
+                f"steps must be a multiple of eval_every, got {self.steps} and {self.eval_every}"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs, i.e. of evaluations."""
+        return self.steps // self.eval_every
+
+
+class TrialSpec(Frozen):
+    """One training run, completely. Two specs with the same `key` are the same run."""
+
+    task: Task
+    strategy: Strategy
+    data: DataSpec
+    train: TrainSpec
+    seed: int = Field(ge=0)
+    split: Split = "val"
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the hash of the canonical JSON; names the trial's folder and removes duplicates."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class EpochMetrics(Frozen):
+    """What was measured after one epoch; `epoch` counts from 1."""
+
+    epoch: int = Field(ge=1)
+    metrics: Metrics
+
+
+class TrialReport(Frozen):
+    """A finished run.
+
+    Attributes:
+        key: `TrialSpec.key`.
+        metrics: At the end, on the spec's split.
+        curve: One entry per epoch.
+        applied: The receipt: what the trained objects really used, read back from them.
+        exposure: Share of the drawn training images that hold a minority object, in [0, 1].
+        images_seen: Training images drawn, with repeats.
+        unique_images: Distinct training images drawn.
+        steps: Optimizer steps really made.
+        seconds: Wall time in the worker, over all attempts.
+        device: `cpu`, or the GPU's name.
+        restarts: How often the run was resumed from a checkpoint.
+    """
+
+    key: str
+    metrics: Metrics
+    curve: tuple[EpochMetrics, ...]
+    applied: dict[str, Any]
+    exposure: float
+    images_seen: int
+    unique_images: int
+    steps: int
+    seconds: float
+    device: str
+    restarts: int = 0
+
+
+class TrialFailure(Frozen):
+    """A run that gave no result, as a value.
+
+    Attributes:
+        kind: `diverged` (non-finite loss or metric), `receipt` (what was applied is not what was asked),
+            `error` (the code raised), `lost` (worker or node gone, retries used up).
+        reason: One sentence; for `error` the traceback.
+        retry: Whether the same spec could succeed another time.
+    """
+
+    key: str
+    kind: Literal["diverged", "receipt", "error", "lost"]
+    reason: str
+    retry: bool = False
+
+
+Outcome = TrialReport | TrialFailure
+
+
+class Diverged(Exception):
+    """The loss or a deciding metric is not finite."""
+
+
+class ReceiptMismatch(Exception):
+    """The trained object did not use what the spec asked for."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trainable hands to `run.run_trial`; meaning of the fields as in `TrialReport`."""
+
+    metrics: Metrics
+    applied: dict[str, Any]
+    exposure: float
+    images_seen: int
+    unique_images: int
+    steps: int
+    device: str
+
+
+# Called after each epoch, when the run's state is already in `TrialFolder.checkpoint`.
+OnEpoch = Callable[[EpochMetrics], None]
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """Where a run keeps its files on the worker.
+
+    Attributes:
+        root: Scratch folder of this run alone; exists.
+        resume: A folder with the files of an earlier `checkpoint`, or None to start at step 0.
+    """
+
+    root: Path
+    resume: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """State after the last epoch, rewritten each time: enough to go on exactly from there."""
+        return self.root / "checkpoint"
+
+    @property
+    def result(self) -> Path:
+        """What a finished run leaves: `weights.pt` and `predictions.npz`."""
+        return self.root / "result"
