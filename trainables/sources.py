@@ -1,6 +1,7 @@
 """Which reader a study's `data:` needs. The one place that knows the data sources by name."""
 
 from spaces.errors import UsageError
+from trainables import toy
 from trainables.dataset import DataSummary, existing
 from trainables.demo import cytology, digits
 from trainables.trial import Task
@@ -9,6 +10,7 @@ from trainables.yolo_data import read_yolo
 DEMOS = {
     "demo:digits": ("classification", digits.describe),
     "demo:cytology": ("detection", cytology.describe),
+    "demo:toy": ("toy", toy.describe),
 }
 
 
