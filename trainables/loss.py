@@ -2,6 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,3 +25,29 @@ def class_alpha(counts: npt.ArrayLike, *, power: float, cap: float) -> Floats:
     raw = (prior / prior.max()) ** -power  # (n_classes,), the most frequent class has 1
     raw = np.minimum(raw, cap)
     return raw / raw.mean()
+
+
+class FocalCrossEntropy(nn.Module):
+    """Softmax focal loss, alpha_y (1 - p_y)^gamma * -log p_y, mean over the batch; Lin et al. 2017, eq. 5.
+
+    With gamma 0 and alpha 1 it is the plain cross-entropy. The average divides by the number of images and
+    not by the sum of their alpha, so that an image's weight does not depend on who else is in its batch.
+
+    Args:
+        alpha: Weight of each class, (n_classes,).
+        gamma: Exponent of the modulation, >= 0.
+    """
+
+    alpha: Tensor
+
+    def __init__(self, alpha: npt.ArrayLike, gamma: float) -> None:
+        super().__init__()
+        self.register_buffer("alpha", torch.as_tensor(np.asarray(alpha), dtype=torch.float32))
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of a batch, scalar; `logits` (batch, n_classes), `labels` (batch,) int64."""
+        log_p = logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)  # (batch,), of the true class
+        # At p = 1 the slope of (1 - p)^gamma is infinite for gamma < 1; times log p = 0 that would be NaN.
+        miss = (-log_p.expm1()).clamp_min(1e-7)  # (batch,), 1 - p
+        return (self.alpha[labels] * miss**self.gamma * -log_p).mean()

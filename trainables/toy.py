@@ -1,9 +1,9 @@
 """An analytic trainable with a known true front, for tests and for measuring what a search costs by itself.
 
-No data and no torch: the metrics are smooth functions of the strategy, seed noise and a learning curve over the
-epochs. The trade-off is real: sampling and class weights raise `minority_recall` with diminishing returns and cost
-`map50_95` with growing ones, the focal exponent has an interior optimum, and `augment_rest`, `max_repeat` and
-`alpha_cap` do nothing.
+No data and no torch: the metrics are smooth functions of the strategy, seed noise and a learning curve over
+the epochs. The trade-off is real: sampling and class weights raise `minority_recall` with diminishing returns
+and cost `map50_95` with growing ones, the focal exponent has an interior optimum, and `augment_rest`,
+`max_repeat` and `alpha_cap` do nothing.
 
 `spec.train.model` is `toy`, or `toy:` and faults separated by commas:
     sleep=0.2    seconds that each epoch takes
@@ -59,7 +59,7 @@ def true_metrics(strategy: Strategy) -> dict[str, float]:
         0.35
     """
     knobs = strategy.knobs()
-    # How hard the strategy pushes towards the rare class: 0 for the baseline, 2.35 with everything at its end.
+    # How hard the strategy pushes towards the rare class: 0 for the baseline, 2.35 at the far end of the space.
     push = knobs["sampler_power"] + 0.6 * knobs["alpha_power"] + 0.75 * (1 - knobs["retention"])
     augmented = knobs["augment_minority"] * (1.4 - knobs["augment_minority"]) / 0.49  # best at 0.7
     focal = knobs["focal_gamma"] * (2 - knobs["focal_gamma"])  # best at 1, harmful beyond 2

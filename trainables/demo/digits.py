@@ -1,8 +1,9 @@
 """`demo:digits`: scikit-learn's 1,797 real handwritten digits, with three classes made rare in train only.
 
-Half of each class goes to train and a quarter each to val and test, the same way for every study. Val and test keep
-all their images, to have something to measure; each of them carries an evaluation weight that restores the training
-prevalence, so that rebalancing is no free lunch. NumPy only: neither torch nor scikit-learn is imported.
+Half of each class goes to train and a quarter each to val and test, the same way for every study. Val and
+test keep all their images, to have something to measure; each of them carries an evaluation weight that
+restores the training prevalence, so that rebalancing is no free lunch. NumPy only: neither torch nor
+scikit-learn is imported.
 """
 
 import gzip
@@ -81,7 +82,8 @@ def describe() -> DataSummary:
 
 def _read() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Images (n, 8, 8), 0 to 255, and labels (n,)."""
-    # `sklearn.datasets.load_digits` reads this very file, but importing it costs every command more than a second.
+    # `sklearn.datasets.load_digits` reads this very file, but importing it costs every command more than a
+    # second.
     package = find_spec("sklearn")
     assert package is not None
     assert package.origin is not None

@@ -1,0 +1,328 @@
+"""The classifier: a small CNN, AdamW, an EMA of its weights, and the strategy's families around them.
+
+Everything random is a function of (seed, epoch) or of torch's generator, whose state is in the checkpoint; so
+a resumed run ends with the same weights, bit for bit on a CPU, as one that was never stopped.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
+from trainables.demo import digits
+from trainables.demo.digits import LabelledImages
+from trainables.evaluation.classification import classification_metrics
+from trainables.loss import FocalCrossEntropy, class_alpha
+from trainables.models import check_classifier
+from trainables.predictions import ClassificationPredictions, save_predictions
+from trainables.sampling import Draws, draw_weights, holds_minority, retain
+from trainables.trial import Diverged, EpochMetrics, OnEpoch, Trained, TrialFolder, TrialSpec
+
+STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
+EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
+WARM_UP = 0.1  # share of the steps
+MAJORITY, MINORITY = 0, 1  # keys of the augmentation streams
+
+
+def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
+    """Train `spec` and measure it; the contract is `run.run_trial`'s.
+
+    Raises:
+        Diverged: The loss is not finite.
+        UsageError: The model is not known.
+    """
+    check_classifier(spec.train.model)
+    with _isolated_torch(spec.seed):
+        run = _Run(spec)
+        if folder.resume is not None:
+            run.restore(folder.resume / STATE)
+        while run.epoch < spec.train.epochs:
+            run.train_epoch()
+            measured = classification_metrics(run.predict("val"))
+            _save(folder.checkpoint / STATE, run.state())
+            on_epoch(EpochMetrics(epoch=run.epoch, metrics=measured))
+        predictions = run.predict(spec.split)
+        save_predictions(folder.result / PREDICTIONS, predictions)
+        _save(folder.result / WEIGHTS, run.weights())
+        drawn = run.drawn.numpy()
+        return Trained(
+            metrics=classification_metrics(predictions),
+            applied=run.receipt(),
+            exposure=float(drawn[run.rare].sum() / drawn.sum()),
+            images_seen=int(drawn.sum()),
+            unique_images=int((drawn > 0).sum()),
+            steps=run.steps_made(),
+            device="cpu" if run.device.type == "cpu" else torch.cuda.get_device_name(run.device),
+        )
+
+
+class SmallCnn(nn.Module):
+    """Three convolutions with group norm (no batch statistics, which a sampler would shift) and a linear
+    head."""
+
+    def __init__(self, channels: int, n_classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_block(channels, width),
+            *_block(width, 2 * width),
+            nn.MaxPool2d(2),
+            *_block(2 * width, 2 * width),
+            nn.AdaptiveMaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(8 * width, n_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, n_classes) of `images` (batch, channels, side, side) in [-1, 1]."""
+        logits: Tensor = self.layers(images)
+        return logits
+
+
+def learning_rate(step: int, *, steps: int, peak: float, final: float) -> float:
+    """Rate of a step, counted from 0: linear warm-up to `peak`, then half a cosine to `peak * final`."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return peak * (step + 1) / warm
+    done = (step - warm + 1) / (steps - warm)
+    return peak * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
+
+
+class _Run:
+    """One training run: its data, its objects, and how far it is."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        train, strategy = spec.train, spec.strategy
+        self.spec = spec
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.splits, self.names = _load(spec.data.source, train.imgsz)
+        self.minority = sorted(self.names.index(name) for name in spec.data.minority)
+        everything = self.splits["train"]
+        classes = [frozenset({int(label)}) for label in everything.labels]
+        self.majority_images = int((~holds_minority(classes, self.minority)).sum())
+        kept = retain(classes, self.minority, retention=strategy.sampling.retention, seed=spec.seed)
+        self.classes = [classes[i] for i in kept]
+        self.images, self.labels = everything.images[kept], everything.labels[kept]  # (n, side, side), (n,)
+        self.rare = holds_minority(self.classes, self.minority)  # (n,)
+        weights = draw_weights(
+            self.classes, power=strategy.sampling.sampler_power, max_repeat=strategy.sampling.max_repeat
+        )
+        self.draws = Draws(len(kept), train.eval_every * train.batch, weights, spec.seed)
+        self.pipelines = {
+            MAJORITY: image_pipeline(strategy.augmentation.augment_rest),
+            MINORITY: image_pipeline(strategy.augmentation.augment_minority),
+        }
+        alpha = class_alpha(self._counts(), power=strategy.loss.alpha_power, cap=strategy.loss.alpha_cap)
+        self.criterion = FocalCrossEntropy(alpha, strategy.loss.focal_gamma).to(self.device)
+        self.model = SmallCnn(1, len(self.names)).to(self.device)
+        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay
+        )
+        self.epoch = 0
+        self.drawn = torch.zeros(len(kept), dtype=torch.int64)  # how often each image was drawn
+        self.largest_batch = 0
+        self.peak_lr = 0.0
+
+    def train_epoch(self) -> None:
+        """`eval_every` optimizer steps."""
+        train = self.spec.train
+        for group, pipeline in self.pipelines.items():
+            seed_pipeline(pipeline, self.draws.seed, group, self.epoch)
+        order = self.draws.epoch(self.epoch)
+        total = torch.zeros((), device=self.device)
+        self.model.train()
+        for first in range(0, len(order), train.batch):
+            index = order[first : first + train.batch]
+            step = self.epoch * train.eval_every + first // train.batch
+            lr = learning_rate(step, steps=train.steps, peak=train.lr, final=train.lr_final)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            images = self._to_input(self._augmented(index))
+            labels = torch.from_numpy(self.labels[index]).to(self.device)
+            with self._autocast():
+                loss = self.criterion(self.model(images), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.ema.update_parameters(self.model)
+            total += loss.detach()
+            self._count(index)
+        if not math.isfinite(total.item()):  # once an epoch: it waits for the GPU
+            raise Diverged(f"the loss is not finite in epoch {self.epoch + 1}")
+        self.epoch += 1
+
+    def predict(self, split: str) -> ClassificationPredictions:
+        """What the averaged weights say about one split."""
+        data = self.splits[split]
+        self.ema.eval()
+        with torch.inference_mode(), self._autocast():
+            parts = [self.ema(self._to_input(part)).float().cpu() for part in _chunks(data.images, 1024)]
+        logits = torch.cat(parts).numpy()
+        if not np.isfinite(logits).all():
+            raise Diverged(f"the weights are not finite after epoch {self.epoch}")
+        return ClassificationPredictions(
+            split=split,
+            class_names=np.array(self.names),
+            minority=np.array(self.minority),
+            image=data.ids,
+            source=data.ids,
+            label=data.labels,
+            logits=logits,
+            weight=data.weight,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on exactly from the end of this epoch."""
+        return {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "drawn": self.drawn,
+            "largest_batch": self.largest_batch,
+            "peak_lr": self.peak_lr,
+        }
+
+    def restore(self, path: Path) -> None:
+        """Go back to what `state` returned."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch_rng"].cpu())
+        self.drawn = state["drawn"].cpu()
+        self.epoch, self.largest_batch = state["epoch"], state["largest_batch"]
+        self.peak_lr = state["peak_lr"]
+
+    def weights(self) -> dict[str, Any]:
+        """The averaged weights, with what is needed to build their network again."""
+        return {
+            "model": self.spec.train.model,
+            "class_names": list(self.names),
+            "imgsz": self.spec.train.imgsz,
+            "state": {name: value.cpu() for name, value in self.ema.module.state_dict().items()},
+        }
+
+    def steps_made(self) -> int:
+        """Optimizer steps, by AdamW's own count."""
+        return int(next(iter(self.optimizer.state.values()))["step"])
+
+    def receipt(self) -> dict[str, Any]:
+        """What was used, read from data set, draws, criterion, pipelines and optimizer."""
+        asked = self.spec.strategy
+        sampling, loss = asked.sampling, asked.loss
+        weights = draw_weights(self.classes, power=sampling.sampler_power, max_repeat=sampling.max_repeat)
+        drawn_as_asked = _same(self.draws.weights, weights)
+        alpha = self.criterion.alpha.cpu().numpy()
+        wanted = class_alpha(self._counts(), power=loss.alpha_power, cap=loss.alpha_cap)
+        weighted_as_asked = np.allclose(alpha, wanted, rtol=1e-5)
+        by_class = np.bincount(self.labels, weights=self.drawn.numpy(), minlength=len(self.names))
+        return {
+            "retention": int((~self.rare).sum()) / max(1, self.majority_images),
+            "majority_images": self.majority_images,
+            "sampler_power": sampling.sampler_power if drawn_as_asked else None,
+            "max_repeat": sampling.max_repeat if drawn_as_asked else None,
+            "focal_gamma": self.criterion.gamma,
+            "alpha_power": loss.alpha_power if weighted_as_asked else None,
+            "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
+            "augment_minority": image_strength(self.pipelines[MINORITY]),
+            "augment_rest": image_strength(self.pipelines[MAJORITY]),
+            "steps": self.steps_made(),
+            "batch": self.largest_batch,
+            "lr": self.peak_lr,
+            "seed": self.draws.seed,
+            "alpha": dict(zip(self.names, alpha.tolist(), strict=True)),
+            "train_images": dict(zip(self.names, self._counts().tolist(), strict=True)),
+            "drawn_images": dict(zip(self.names, by_class.astype(int).tolist(), strict=True)),
+            "weight_decay": self.optimizer.param_groups[0]["weight_decay"],
+            "amp": self.spec.train.amp if self.device.type == "cuda" else "off",
+        }
+
+    def _counts(self) -> npt.NDArray[np.int64]:
+        """Training images per class that are drawn from, (n_classes,)."""
+        return np.bincount(self.labels, minlength=len(self.names))
+
+    def _augmented(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """A batch, each image freshly transformed by the pipeline of its group; (batch, side, side)."""
+        batch = self.images[index]
+        if any(pipeline is not None for pipeline in self.pipelines.values()):
+            for position, is_rare in enumerate(self.rare[index]):
+                pipeline = self.pipelines[MINORITY if is_rare else MAJORITY]
+                batch[position] = transform_image(pipeline, batch[position])
+        return batch
+
+    def _to_input(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """(batch, side, side) uint8 to (batch, 1, side, side) in [-1, 1], on the device."""
+        return torch.from_numpy(images).to(self.device).unsqueeze(1).float().div_(127.5).sub_(1)
+
+    def _count(self, index: npt.NDArray[np.int64]) -> None:
+        self.drawn += torch.from_numpy(np.bincount(index, minlength=len(self.drawn)))
+        self.largest_batch = max(self.largest_batch, len(index))
+        self.peak_lr = max(self.peak_lr, *(group["lr"] for group in self.optimizer.param_groups))
+
+    def _autocast(self) -> torch.autocast:
+        wanted = self.spec.train.amp == "bf16" and self.device.type == "cuda"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+@contextmanager
+def _isolated_torch(seed: int) -> Iterator[None]:
+    """Seed torch and set its threads and flags for one run; afterwards they are as they were before it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    try:
+        with torch.random.fork_rng(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _load(source: str, side: int) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
+    """Splits and class names of `source`, images resized to `side`."""
+    assert source == "demo:digits", source  # `sources.describe` has refused all others
+    splits = {
+        name: LabelledImages(_resized(data.images, side), data.labels, data.ids, data.weight)
+        for name, data in digits.load().items()
+    }
+    return splits, digits.CLASS_NAMES
+
+
+def _resized(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """(n, h, w) to (n, side, side)."""
+    if images.shape[1:] == (side, side):
+        return images
+    pixels = torch.from_numpy(images.copy()).unsqueeze(1).float()
+    scaled = interpolate(pixels, size=(side, side), mode="bilinear", antialias=True).squeeze(1)
+    resized: npt.NDArray[np.uint8] = scaled.round().clamp(0, 255).to(torch.uint8).numpy()
+    return resized
+
+
+def _block(channels: int, width: int) -> tuple[nn.Module, ...]:
+    return (nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(4, width), nn.ReLU())
+
+
+def _chunks(images: npt.NDArray[np.uint8], size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    for first in range(0, len(images), size):
+        yield images[first : first + size].copy()  # torch warns about arrays that are read-only
+
+
+def _same(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> bool:
+    return a is b if a is None or b is None else bool(np.array_equal(a, b))
+
+
+def _save(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_suffix(".tmp")
+    torch.save(value, partial)
+    os.replace(partial, path)
