@@ -51,7 +51,7 @@ def image_strength(pipeline: A.Compose | None) -> float:
 
 
 def seed_pipeline(pipeline: A.Compose | None, *key: int) -> None:
-    """Start the pipeline's generator anew; one `key` (trial seed, epoch, …) gives the same transforms again."""
+    """Start the pipeline's generator anew; the same `key` (seed, epoch, …) gives the same transforms."""
     if pipeline is not None:
         pipeline.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 

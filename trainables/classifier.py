@@ -67,8 +67,7 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
 
 
 class SmallCnn(nn.Module):
-    """Three convolutions with group norm (no batch statistics, which a sampler would shift) and a linear
-    head."""
+    """Three convolutions and a linear head; group norm, since a sampler would shift batch statistics."""
 
     def __init__(self, channels: int, n_classes: int, width: int = 16) -> None:
         super().__init__()
@@ -124,7 +123,8 @@ class _Run:
         alpha = class_alpha(self._counts(), power=strategy.loss.alpha_power, cap=strategy.loss.alpha_cap)
         self.criterion = FocalCrossEntropy(alpha, strategy.loss.focal_gamma).to(self.device)
         self.model = SmallCnn(1, len(self.names)).to(self.device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+        follow = get_ema_multi_avg_fn(EMA_DECAY)  # type: ignore[no-untyped-call]  # torch leaves it bare
+        self.ema = AveragedModel(self.model, multi_avg_fn=follow)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay
         )
@@ -136,8 +136,8 @@ class _Run:
     def train_epoch(self) -> None:
         """`eval_every` optimizer steps."""
         train = self.spec.train
-        for group, pipeline in self.pipelines.items():
-            seed_pipeline(pipeline, self.draws.seed, group, self.epoch)
+        for stream, pipeline in self.pipelines.items():
+            seed_pipeline(pipeline, self.draws.seed, stream, self.epoch)
         order = self.draws.epoch(self.epoch)
         total = torch.zeros((), device=self.device)
         self.model.train()

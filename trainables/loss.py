@@ -24,7 +24,8 @@ def class_alpha(counts: npt.ArrayLike, *, power: float, cap: float) -> Floats:
     prior = np.maximum(np.asarray(counts, dtype=np.float64), 1.0)
     raw = (prior / prior.max()) ** -power  # (n_classes,), the most frequent class has 1
     raw = np.minimum(raw, cap)
-    return raw / raw.mean()
+    alpha: Floats = raw / raw.mean()
+    return alpha
 
 
 class FocalCrossEntropy(nn.Module):

@@ -59,7 +59,7 @@ def true_metrics(strategy: Strategy) -> dict[str, float]:
         0.35
     """
     knobs = strategy.knobs()
-    # How hard the strategy pushes towards the rare class: 0 for the baseline, 2.35 at the far end of the space.
+    # How hard the strategy pushes towards the rare class, from 0 for the baseline to 2.35.
     push = knobs["sampler_power"] + 0.6 * knobs["alpha_power"] + 0.75 * (1 - knobs["retention"])
     augmented = knobs["augment_minority"] * (1.4 - knobs["augment_minority"]) / 0.49  # best at 0.7
     focal = knobs["focal_gamma"] * (2 - knobs["focal_gamma"])  # best at 1, harmful beyond 2
