@@ -59,3 +59,56 @@ def seed_pipeline(pipeline: A.Compose | None, *key: int) -> None:
 def transform_image(pipeline: A.Compose | None, image: Pixels) -> Pixels:
     """One freshly drawn transform of `image`, (height, width) or (height, width, 3); itself for None."""
     return image if pipeline is None else pipeline(image=image)["image"]
+
+
+# Limits of the box pipeline at strength 1.
+STAIN = 0.35  # of the tone curve of each colour channel
+
+Boxes = npt.NDArray[np.floating]
+
+
+def box_pipeline(strength: float) -> A.Compose | None:
+    """Transforms of an RGB tile together with its boxes: the square's eight symmetries, light, and stain.
+
+    A symmetry of the square keeps boxes tight, where a rotation by any other angle inflates them. A stain of another
+    strength bends the tone curve of each channel by itself.
+
+    Args:
+        strength: In [0, 1]; the probability of a symmetry other than the identity is 7/8 of it, and it scales the
+            other limits.
+
+    Returns:
+        None for strength 0.
+    """
+    if strength == 0:
+        return None
+    turn = A.D4(p=strength)
+    light = A.RandomBrightnessContrast(
+        brightness_limit=BRIGHTNESS / 2 * strength, contrast_limit=CONTRAST / 2 * strength, p=1.0
+    )
+    stain = A.RandomToneCurve(scale=STAIN * strength, per_channel=True, p=1.0)
+    kept = A.BboxParams(format="pascal_voc", label_fields=["row"], clip=True, filter_invalid_bboxes=True)
+    return A.Compose([turn, light, stain], bbox_params=kept, seed=0)
+
+
+def box_strength(pipeline: A.Compose | None) -> float:
+    """The strength that `pipeline` really has, from its own probability of a symmetry; 0 for None."""
+    return 0.0 if pipeline is None else float(pipeline.transforms[0].p)
+
+
+def transform_boxes(
+    pipeline: A.Compose, image: Pixels, boxes: Boxes
+) -> tuple[Pixels, Boxes, npt.NDArray[np.int64]]:
+    """One freshly drawn transform of a tile.
+
+    Args:
+        pipeline: From `box_pipeline`.
+        image: (height, width, 3) RGB.
+        boxes: (n, 4) xyxy in pixels.
+
+    Returns:
+        The new image, the boxes that are left (m, 4), and which of the n they were (m,).
+    """
+    done = pipeline(image=image, bboxes=boxes, row=np.arange(len(boxes)))
+    left = np.asarray(done["bboxes"], dtype=np.float32).reshape(-1, 4)
+    return done["image"], left, np.asarray(done["row"], dtype=np.int64)

@@ -1,1 +1,54 @@
-"""The only importer of Ultralytics."""
+"""A YOLO detector under a strategy. The only importer of Ultralytics.
+
+Ultralytics reads its environment when it is first imported, so this package settles that before: no network, no
+installing, no messages, and a settings file of this node in which every integration is off. Its bundled Ray callback
+would report each epoch a second time, and a settings file that several workers write at once can be torn.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from trainables.cache import cache_folder
+
+_QUIET = {
+    "YOLO_OFFLINE": "1",
+    "YOLO_AUTOINSTALL": "0",
+    "YOLO_VERBOSE": "0",
+    "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
+_INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+_SETTINGS_VERSION = (
+    "0.0.8"  # of Ultralytics 8.4.190; a file with other keys would be rewritten by every worker
+)
+
+
+def _settle() -> None:
+    """Set the environment and write the settings file once, unless another process has."""
+    os.environ.update(_QUIET)
+    home = cache_folder() / "ultralytics"
+    os.environ["YOLO_CONFIG_DIR"] = str(home)
+    folder = home / "Ultralytics"  # the name that Ultralytics appends
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "settings.json").exists():
+        return
+    settings = {
+        "settings_version": _SETTINGS_VERSION,
+        **{f"{kind}_dir": str(home / kind) for kind in ("datasets", "weights", "runs")},
+        "uuid": "",
+        "sync": False,
+        "api_key": "",
+        "openai_api_key": "",
+        **dict.fromkeys(_INTEGRATIONS, False),
+        "vscode_msg": False,
+        "openvino_msg": False,
+    }
+    handle, partial = tempfile.mkstemp(dir=folder)
+    with os.fdopen(handle, "w") as stored:
+        json.dump(settings, stored, indent=2)
+    Path(partial).replace(folder / "settings.json")
+
+
+_settle()

@@ -1,0 +1,186 @@
+"""Ultralytics' data set under a strategy: which tiles are kept, how each is augmented, in which order they come.
+
+Labels come from `trainables.yolo_data`, so that Ultralytics' label cache, a file that concurrent workers fight over, is
+neither read nor written. Every sample's randomness is a function of (seed, position in the run), so that a resumed run
+sees the same pixels.
+"""
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+from ultralytics.data.augment import Mosaic
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.utils.instance import Instances
+
+from spaces.augmentation import Augmentation
+from spaces.sampling import Sampling
+from trainables.augmentation import box_pipeline, seed_pipeline, transform_boxes
+from trainables.sampling import Draws, draw_weights, holds_minority, retain
+from trainables.yolo_data import YoloData, YoloImage, image_size, load_yolo
+
+# How Ultralytics loads an image: pixels (BGR), original size, size after resizing to `imgsz`.
+Loaded = tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[int, int]]
+
+
+@lru_cache(maxsize=1)
+def load_once(data_yaml: Path) -> YoloData:
+    """`load_yolo`, read once for all trials of a worker: they share one study's data."""
+    return load_yolo(data_yaml)
+
+
+@lru_cache(maxsize=1)
+def _pixels_of(fingerprint: str, imgsz: int) -> dict[str, Loaded]:
+    """Decoded images by file, shared read-only by all trials of a worker; another data set drops them."""
+    return {}
+
+
+class TileDataset(YOLODataset):  # type: ignore[misc]
+    """All images of one split, in order, as they are."""
+
+    def __init__(self, images: tuple[YoloImage, ...], fingerprint: str, **kwargs: Any) -> None:
+        self.images = images
+        self.fingerprint = fingerprint
+        super().__init__(img_path="", task="detect", cache="ram", **kwargs)
+
+    def get_img_files(self, img_path: str) -> list[str]:
+        """The files of `images`."""
+        return [str(image.path) for image in self.images]
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        """The labels of `images`, in Ultralytics' form."""
+        return [
+            {
+                "im_file": str(image.path),
+                "shape": image_size(image.path),
+                "cls": image.classes[:, None].astype(np.float32),  # (n, 1)
+                "bboxes": image.boxes,  # (n, 4)
+                "segments": [],
+                "keypoints": None,
+                "normalized": True,
+                "bbox_format": "xywh",
+            }
+            for image in self.images
+        ]
+
+    def cache_images(self) -> None:
+        """Take decoded images from the worker's store, and put there those that it lacks."""
+        store = _pixels_of(self.fingerprint, self.imgsz)
+        for i, file in enumerate(self.im_files):
+            if file not in store:
+                store[file] = self.load_image(i)
+            self.ims[i], self.im_hw0[i], self.im_hw[i] = store[file]
+
+
+class TrainingTiles(TileDataset):
+    """The training images that a strategy keeps, augmented as it says.
+
+    Attributes:
+        classes: For each image kept, the set of class ids in it.
+        rare: (n,) which images kept hold a minority object.
+        majority_images: Images without a minority object before undersampling.
+        class_counts: (n_classes,) objects before undersampling.
+        weights: (n,) probability per draw, or None for shuffled passes.
+        sampling: The recipe that `weights` was computed with.
+    """
+
+    def __init__(
+        self,
+        images: tuple[YoloImage, ...],
+        fingerprint: str,
+        *,
+        minority: tuple[int, ...],
+        sampling: Sampling,
+        augmentation: Augmentation,
+        seed: int,
+        **kwargs: Any,
+    ) -> None:
+        classes = [frozenset(image.classes.tolist()) for image in images]
+        kept = retain(classes, minority, retention=sampling.retention, seed=seed)
+        self.classes = [classes[i] for i in kept]
+        self.rare = holds_minority(self.classes, minority)
+        self.majority_images = int((~holds_minority(classes, minority)).sum())
+        self.class_counts = np.bincount(
+            np.concatenate([image.classes for image in images]), minlength=len(kwargs["data"]["names"])
+        )
+        self.sampling, self.seed = sampling, seed
+        self.weights = draw_weights(
+            self.classes, power=sampling.sampler_power, max_repeat=sampling.max_repeat
+        )
+        self.pipelines = {
+            True: box_pipeline(augmentation.augment_minority),
+            False: box_pipeline(augmentation.augment_rest),
+        }
+        super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
+
+    def build_transforms(self, hyp: Any) -> Any:
+        """Ultralytics' transforms; mosaic draws its partners with the sampler's weights, or it would dilute them."""
+        transforms = super().build_transforms(hyp)
+        for step in transforms.transforms[0].transforms:
+            if isinstance(step, Mosaic):
+                step.get_indexes = self._partners
+        return transforms
+
+    def _partners(self) -> list[int]:
+        return random.choices(range(len(self)), self.weights, k=3)
+
+    def __getitem__(self, draw: int) -> dict[str, Any]:
+        """The sample of one draw: `position in the run * len(self) + image`."""
+        position, image = divmod(draw, len(self))
+        for_python, for_numpy = np.random.SeedSequence((self.seed, 4, position)).generate_state(2)
+        random.seed(int(for_python))
+        np.random.seed(for_numpy)  # noqa: NPY002  (Ultralytics' transforms draw from the global states)
+        sample: dict[str, Any] = super().__getitem__(image)
+        return sample
+
+    def get_image_and_label(self, index: int) -> dict[str, Any]:
+        """One tile, augmented before any mixing; called for the tile drawn and for each mosaic partner."""
+        label: dict[str, Any] = super().get_image_and_label(index)
+        label["img"] = label["img"].copy()  # some transforms write in place, and the pixels are shared
+        pipeline = self.pipelines[bool(self.rare[index])]
+        if pipeline is None:
+            return label
+        seed_pipeline(pipeline, random.getrandbits(32))
+        height, width = label["img"].shape[:2]
+        instances = label["instances"]
+        instances.convert_bbox("xyxy")
+        instances.denormalize(width, height)
+        rgb = np.ascontiguousarray(label["img"][..., ::-1])
+        pixels, boxes, left = transform_boxes(pipeline, rgb, instances.bboxes)
+        height, width = pixels.shape[:2]
+        moved = Instances(boxes, instances.segments, bbox_format="xyxy", normalized=False)
+        moved.convert_bbox("xywh")
+        moved.normalize(width, height)
+        label.update(
+            img=np.ascontiguousarray(pixels[..., ::-1]),
+            cls=label["cls"][left],
+            instances=moved,
+            resized_shape=(height, width),  # mosaic reads this, not the pixels' shape
+        )
+        return label
+
+
+class DrawOrder(Sampler[int]):
+    """The order of draws, epoch after epoch, as the indices that `TrainingTiles` takes.
+
+    It counts its epochs itself: Ultralytics' endless loader asks for the next epoch before the trainer says that one
+    has begun.
+    """
+
+    def __init__(self, draws: Draws, start: int = 0) -> None:
+        self.draws = draws
+        self.epoch = start
+
+    def __len__(self) -> int:
+        return self.draws.per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        images = self.draws.epoch(self.epoch)  # (per_epoch,)
+        position = self.epoch * self.draws.per_epoch + np.arange(len(images))
+        self.epoch += 1
+        yield from (position * self.draws.n + images).tolist()

@@ -1,0 +1,226 @@
+"""Boxes and truth to detection metrics; the evaluator of every number shown. Pure NumPy.
+
+Average precision, and precision and recall at a shared confidence, are Ultralytics' definitions (8.4.190): the
+101-point interpolation of COCO without extrapolation, and the confidence that maximises the mean F1 over the classes
+with an object, on a grid of 1,000. They differ in two places: precision without any prediction is None instead of 0,
+and a class without an object is None instead of the mean of the others.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.predictions import DetectionPredictions
+from trainables.trial import Metrics
+
+IOUS = np.linspace(0.5, 0.95, 10)
+GRID = np.linspace(0, 1, 1000)  # confidences
+RECALLS = np.linspace(0, 1, 101)
+SMOOTHING = 0.1  # width of the box filter over the mean F1, as a share of the grid
+EPS = 1e-16
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def match(
+    pred_image: Ints,
+    pred_class: Ints,
+    pred_score: npt.NDArray[np.floating],
+    pred_box: npt.NDArray[np.floating],
+    true_image: Ints,
+    true_class: Ints,
+    true_box: npt.NDArray[np.floating],
+) -> Bools:
+    """Which predictions are true positives, at each IoU of `IOUS`.
+
+    Within an image and class, predictions take their turn by descending score; each takes the free true object that
+    it overlaps most, if by at least the threshold.
+
+    Args:
+        pred_image: (P,) image index of each prediction; `true_image` (T,) likewise.
+        pred_class: (P,) class ids; `true_class` (T,) likewise.
+        pred_score: (P,) confidences.
+        pred_box: (P, 4) xyxy; `true_box` (T, 4) likewise.
+        true_image: See above.
+        true_class: See above.
+        true_box: See above.
+
+    Returns:
+        (P, 10).
+    """
+    matched = np.zeros((len(pred_image), len(IOUS)), dtype=bool)
+    if len(pred_image) == 0 or len(true_image) == 0:
+        return matched
+    # A group is one class in one image. Its objects are rows of a padded table; all groups take their turns at once.
+    n_classes = int(max(pred_class.max(), true_class.max())) + 1
+    keys, group_of_true = np.unique(true_image * n_classes + true_class, return_inverse=True)
+    place = _rank_within(group_of_true)
+    truth = np.zeros((len(keys), place.max() + 1, 4))  # (groups, most objects, 4); padding has no area
+    truth[group_of_true, place] = true_box
+    key = pred_image * n_classes + pred_class
+    found = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+    order = np.flatnonzero(keys[found] == key)
+    iou = _iou(pred_box[order], truth[found[order]])  # (p, most objects)
+    close = iou.max(axis=1) >= IOUS[0]
+    order, iou = order[close], iou[close]
+    by_score = np.argsort(-pred_score[order], kind="stable")
+    order, iou = order[by_score], iou[by_score]
+    group = found[order]
+    turn = _rank_within(group)
+    free = np.ones((len(keys), truth.shape[1], len(IOUS)), dtype=bool)
+    thresholds = np.arange(len(IOUS))
+    for now in range(turn.max(initial=-1) + 1):
+        who = np.flatnonzero(turn == now)
+        available = np.where(free[group[who]], iou[who, :, None], 0)  # (w, most objects, 10)
+        best = available.argmax(axis=1)  # (w, 10)
+        taken = np.take_along_axis(available, best[:, None], axis=1)[:, 0] >= IOUS
+        matched[order[who]] = taken
+        row, column = np.nonzero(taken)
+        free[group[who][row], best[row, column], thresholds[column]] = False
+    return matched
+
+
+def _rank_within(group: Ints) -> Ints:
+    """Position of each entry among those of its group, in order of appearance."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    start = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    size = np.diff(np.r_[start, len(ordered)])
+    rank = np.empty(len(group), dtype=np.int64)
+    rank[order] = np.arange(len(group)) - np.repeat(start, size)
+    return rank
+
+
+def _iou(box: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
+    """IoU of each box (p, 4) with its own list of others (p, m, 4); (p, m)."""
+    one = box[:, None].astype(np.float64)
+    sides = np.minimum(one[..., 2:], others[..., 2:]) - np.maximum(one[..., :2], others[..., :2])
+    shared = np.clip(sides, 0, None).prod(axis=-1)
+    areas = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (others[..., 2:] - others[..., :2]).prod(axis=-1)
+    return np.asarray(shared / np.maximum(areas - shared, 1e-7))
+
+
+@dataclass(frozen=True)
+class ClassCurves:
+    """One class with at least one object.
+
+    Attributes:
+        support: Number of true objects.
+        predicted: Number of predictions.
+        top_score: Highest confidence predicted; 0 without predictions.
+        precision: (1000,) over `GRID`, at IoU .5.
+        recall: (1000,) likewise.
+        ap: (10,) average precision at each IoU of `IOUS`.
+    """
+
+    support: int
+    predicted: int
+    top_score: float
+    precision: Floats
+    recall: Floats
+    ap: Floats
+
+    @property
+    def f1(self) -> Floats:
+        """(1000,) over `GRID`, at IoU .5."""
+        return 2 * self.precision * self.recall / (self.precision + self.recall + EPS)
+
+    def at(self, threshold: float) -> tuple[float | None, float]:
+        """Precision (None if nothing is predicted that surely) and recall at a confidence."""
+        precision = float(np.interp(threshold, GRID, self.precision))
+        nothing = self.predicted == 0 or threshold > self.top_score
+        return None if nothing else precision, float(np.interp(threshold, GRID, self.recall))
+
+
+def class_curves(predictions: DetectionPredictions) -> dict[int, ClassCurves]:
+    """The curves of each class that has an object, by class id."""
+    support = np.bincount(predictions.true_class, minlength=len(predictions.class_names))
+    # Ties are broken as `ap_per_class` does, by NumPy's default sort of -score, so that the two agree to the digit.
+    order = np.argsort(-predictions.pred_score)
+    label = predictions.pred_class[order]
+    score = predictions.pred_score[order].astype(np.float64)
+    hit = predictions.pred_match[order]
+    return {
+        c: _curves(score[label == c], hit[label == c], int(n))
+        for c, n in enumerate(support.tolist())
+        if n > 0
+    }
+
+
+def _curves(score: Floats, hit: Bools, support: int) -> ClassCurves:
+    if len(score) == 0:
+        zero = np.zeros(len(GRID))
+        return ClassCurves(support, 0, 0.0, precision=zero, recall=zero, ap=np.zeros(len(IOUS)))
+    true = hit.cumsum(axis=0)  # (p, 10), descending score
+    recall = true / (support + EPS)
+    precision = true / np.arange(1, len(score) + 1)[:, None]
+    return ClassCurves(
+        support,
+        len(score),
+        float(score[0]),
+        precision=np.interp(-GRID, -score, precision[:, 0], left=1),
+        recall=np.interp(-GRID, -score, recall[:, 0], left=0),
+        ap=np.array([_average_precision(recall[:, j], precision[:, j]) for j in range(len(IOUS))]),
+    )
+
+
+def _average_precision(recall: Floats, precision: Floats) -> float:
+    """Area under the precision envelope at COCO's 101 recalls; 0 beyond the highest recall reached."""
+    reached = np.concatenate(([0.0], recall, [recall[-1], 1.0]))
+    envelope = np.concatenate(([1.0], precision, [0.0, 0.0]))
+    envelope = np.maximum.accumulate(envelope[::-1])[::-1]
+    return float(np.trapezoid(np.interp(RECALLS, reached, envelope), RECALLS))
+
+
+def best_threshold(curves: dict[int, ClassCurves]) -> float:
+    """The confidence that maximises the smoothed mean F1 over the classes with an object."""
+    if not curves:
+        return 0.0
+    mean_f1 = np.mean([c.f1 for c in curves.values()], axis=0)  # (1000,)
+    width = round(len(GRID) * SMOOTHING * 2) // 2 + 1  # odd
+    padded = np.pad(mean_f1, width // 2, mode="edge")
+    return float(GRID[np.convolve(padded, np.ones(width) / width, mode="valid").argmax()])
+
+
+def detection_metrics(predictions: DetectionPredictions, threshold: float | None = None) -> Metrics:
+    """All metrics of one split.
+
+    Args:
+        predictions: With their matches.
+        threshold: Confidence of precision and recall; None picks the one that is best here. A test split gets the one
+            that was picked on val.
+
+    Returns:
+        `minority_recall` (mean over the minority classes with an object), `minority_recall_worst`,
+        `minority_precision`, `minority_ap50`, `map50`, `map50_95`, `threshold`, and per class `precision/<class>`,
+        `recall/<class>`, `ap50/<class>`, `map50_95/<class>`, `support/<class>`. What the split cannot tell is None.
+    """
+    curves = class_curves(predictions)
+    threshold = best_threshold(curves) if threshold is None else threshold
+    points = {c: curve.at(threshold) for c, curve in curves.items()}
+    rare = [c for c in predictions.minority.tolist() if c in curves]
+    recalls = [points[c][1] for c in rare]
+    metrics: Metrics = {
+        "minority_recall": _mean(recalls),
+        "minority_recall_worst": min(recalls, default=None),
+        "minority_precision": _mean([p for c in rare if (p := points[c][0]) is not None]),
+        "minority_ap50": _mean([float(curves[c].ap[0]) for c in rare]),
+        "map50": _mean([float(curve.ap[0]) for curve in curves.values()]),
+        "map50_95": _mean([float(curve.ap.mean()) for curve in curves.values()]),
+        "threshold": threshold,
+    }
+    for c, name in enumerate(predictions.class_names.tolist()):
+        curve = curves.get(c)
+        metrics[f"precision/{name}"] = points[c][0] if curve else None
+        metrics[f"recall/{name}"] = points[c][1] if curve else None
+        metrics[f"ap50/{name}"] = float(curve.ap[0]) if curve else None
+        metrics[f"map50_95/{name}"] = float(curve.ap.mean()) if curve else None
+        metrics[f"support/{name}"] = float(curve.support) if curve else 0.0
+    return metrics
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
