@@ -23,7 +23,7 @@ from trainables.demo import digits
 from trainables.demo.digits import LabelledImages
 from trainables.evaluation.classification import classification_metrics
 from trainables.loss import FocalCrossEntropy, class_alpha
-from trainables.models import check_classifier
+from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
 from trainables.sampling import Draws, draw_weights, holds_minority, retain
 from trainables.trial import Diverged, EpochMetrics, OnEpoch, Trained, TrialFolder, TrialSpec
@@ -41,7 +41,7 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         Diverged: The loss is not finite.
         UsageError: The model is not known.
     """
-    check_classifier(spec.train.model)
+    check_model(spec.train.model, "classification")
     with _isolated_torch(spec.seed):
         run = _Run(spec)
         if folder.resume is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
@@ -144,6 +144,7 @@ class TrialFailure(Frozen):
 
 
 Outcome = TrialReport | TrialFailure
+OUTCOMES: TypeAdapter[Outcome] = TypeAdapter(Outcome)  # reads either from JSON
 
 
 class Diverged(Exception):

@@ -1,0 +1,190 @@
+"""The `rarecall` command: arguments in, a use case, an exit code out.
+
+Exit codes: 0 done; 1 finished, but nothing is feasible; 2 the person's error; 3 a run-time or cluster failure;
+130 interrupted.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.config import load_config
+from search.export import choose, export_trial
+from search.folder import StudyFolder
+from search.pareto import as_json, as_rows, best_feasible, front
+from search.study import Study
+from search.tables import change, describe, pareto_table, strategies
+from spaces.errors import RarecallError, UsageError
+
+STATES = ("complete", "running", "stopped", "failed")
+DONE, NOTHING_FEASIBLE, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except RarecallError as error:
+        print(f"rarecall: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (`| head`) has left; Python would complain while shutting down
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rarecall", description="Find what really lifts a rare class.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str, what: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("study", type=Path, metavar="STUDY", help=what)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.set_defaults(run=run)
+        return sub
+
+    file, folder = "a study file (yaml)", "a study's folder, e.g. runs/digits"
+    command("check", _check, "Validate a study file and its data; spends nothing.", file)
+    search = command("search", _search, "Run a search.", f"{file}, or with --resume also {folder}")
+    search.add_argument("--address", help="a running Ray cluster, e.g. auto; default: a local one of our own")
+    search.add_argument("--resume", action="store_true", help="go on with an existing study")
+    search.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder of all studies (default: runs)"
+    )
+    command("status", _status, "Where a search stands.", folder)
+    pareto = command("pareto", _pareto, "The Pareto front, against the baseline.", folder)
+    pareto.add_argument(
+        "--all", action="store_true", help="also dominated, infeasible, stopped and failed trials"
+    )
+    pareto.add_argument("--csv", action="store_true", help="print one line per trial as CSV")
+    export = command("export", _export, "Write a trial's strategy, training arguments and weights.", folder)
+    export.add_argument("--trial", type=int, metavar="N", help="default: the best feasible one")
+    export.add_argument(
+        "--out", type=Path, help="folder to write; default: export/trial-N in the study's folder"
+    )
+    return parser
+
+
+def _check(args: argparse.Namespace) -> int:
+    config = load_config(args.study)
+    data, summary = _pipeline().data_of(config, args.study.name)
+    shown = {
+        "study": config.name,
+        "minority": list(data.minority),
+        "images": {split: counted.images for split, counted in summary.splits.items()},
+        "objects": {split: counted.objects for split, counted in summary.splits.items()},
+        "fingerprint": summary.fingerprint,
+    }
+    if args.json:
+        print(json.dumps(shown, indent=2))
+        return DONE
+    train = summary.splits["train"].objects
+    rare = ", ".join(f"{name} ({train[name]} of {sum(train.values())} in train)" for name in data.minority)
+    images = ", ".join(f"{split} {count}" for split, count in shown["images"].items())
+    print(f"{args.study}: fine. {config.search.trials} trials after {config.baseline.seeds} baseline seeds.")
+    print(f"minority: {rare}; images: {images}")
+    return DONE
+
+
+def _search(args: argparse.Namespace) -> int:
+    pipeline = _pipeline()
+    console = Console(stderr=args.json)
+    try:
+        folder = pipeline.search(
+            args.study, args.runs, address=args.address, resume=args.resume, console=console
+        )
+    except pipeline.Interrupted as stop:
+        print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
+        return INTERRUPTED
+    study = folder.open()
+    _show_front(study, args, everything=False)
+    best = best_feasible(study.trials(), study.config.objectives[0])
+    if best is None:
+        print("no trial kept within the guards", file=sys.stderr)
+        return NOTHING_FEASIBLE
+    return DONE
+
+
+def _pipeline() -> Any:
+    """What trains and launches; loaded only here, so that reading results needs neither torch nor ray."""
+    from search import pipeline  # noqa: PLC0415
+
+    return pipeline
+
+
+def _status(args: argparse.Namespace) -> int:
+    study = StudyFolder(args.study).open()
+    trials = study.trials()
+    states = {state: sum(trial.state == state for trial in trials) for state in STATES}
+    best = best_feasible(trials, study.config.objectives[0])
+    baseline = study.baseline()
+    seeds = 0 if baseline is None else len(baseline.seeds)
+    if args.json:
+        shown = {
+            "study": study.config.name,
+            "trials": study.config.search.trials,
+            **states,
+            "baseline_seeds": seeds,
+        }
+        print(json.dumps({**shown, "best": None if best is None else best.number}, indent=2))
+        return DONE
+    told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    print(
+        f"{study.config.name}: baseline {seeds}/{study.config.baseline.seeds} seeds; trials: {told or 'none'}"
+    )
+    print(f"budget: {len(trials)} of {study.config.search.trials} asked")
+    if best is not None and baseline is not None:
+        print(
+            f"best feasible: trial {best.number} ({describe(best.strategy)}): {change(best, baseline, study.config)}"
+        )
+    if len(trials) < study.config.search.trials or states["running"]:
+        print(f"go on with: rarecall search {args.study} --resume")
+    return DONE
+
+
+def _pareto(args: argparse.Namespace) -> int:
+    _show_front(StudyFolder(args.study).open(), args, everything=args.all)
+    return DONE
+
+
+def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> None:
+    baseline = study.baseline()
+    found = front(study.trials(), study.config.objectives, baseline)
+    if args.json:
+        print(json.dumps(as_json(found, baseline), indent=2))
+    elif getattr(args, "csv", False):
+        rows = as_rows(found)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        writer = csv.DictWriter(sys.stdout, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        console = Console()
+        console.print(pareto_table(found, baseline, study.config, everything=everything))
+        for line in strategies(found, everything=everything):
+            console.print(line, highlight=False, soft_wrap=True)
+        counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
+        console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
+
+
+def _export(args: argparse.Namespace) -> int:
+    folder = StudyFolder(args.study)
+    study = folder.open()
+    trial = choose(study, args.trial)
+    bundle = export_trial(folder, study.config, trial, args.out)
+    if args.json:
+        print(json.dumps({"trial": trial.number, "folder": str(bundle)}))
+    else:
+        print(f"trial {trial.number} ({describe(trial.strategy)}) -> {bundle}")
+    return DONE

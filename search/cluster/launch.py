@@ -1,0 +1,100 @@
+"""Run a queue of work on a Ray cluster: a local one of our own, or a running one by its address."""
+
+import logging
+import os
+from pathlib import Path
+
+# Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody reads; its
+# snapshots of the experiment stall big studies, and the study's own record is what a search resumes from.
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
+os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray import tune
+
+from search.cluster.searcher import WorkSearcher
+from search.cluster.work import Work
+from search.config import Resources
+from spaces.errors import RunError, UsageError
+from trainables.tune_adapter import train_on_ray
+
+MAX_RETRIES = 3  # of a trial whose worker or node is lost; each goes on from the last checkpoint
+LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
+
+
+def run_work(work: Work, folder: Path, resources: Resources, *, address: str | None) -> None:
+    """Run everything that `work` gives, until it is exhausted or the person interrupts.
+
+    Args:
+        work: Called from this thread only.
+        folder: The study's folder; each run's files go to `trials/<key>/` in it. Every node must see it.
+        resources: What one run occupies.
+        address: A Ray cluster, e.g. `auto`; None starts a local one and stops it at the end.
+
+    Raises:
+        UsageError: No node can ever hold a run.
+        RunError: The cluster cannot be reached.
+    """
+    _connect(address)
+    try:
+        _check_room(resources, local=address is None)
+        _fit(work, folder, resources)
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        if address is None:
+            ray.init(
+                address="local",  # without it, a foreign cluster on this machine would be joined
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise RunError(
+            f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
+        ) from None
+
+
+def _check_room(resources: Resources, *, local: bool) -> None:
+    """An elastic cluster may still grow; a local one never does, and Ray would wait for ever."""
+    have = ray.cluster_resources()
+    for kind, needed in (("CPU", resources.cpu), ("GPU", resources.gpu)):
+        if local and needed > have.get(kind, 0):
+            raise UsageError(
+                f"resources: a trial asks for {needed:g} {kind}, this machine has {have.get(kind, 0):g}",
+                "lower it, or name a cluster with --address",
+            )
+
+
+def _fit(work: Work, folder: Path, resources: Resources) -> None:
+    searcher = WorkSearcher(work)
+    tuner = tune.Tuner(
+        tune.with_resources(train_on_ray, {"CPU": resources.cpu, "GPU": resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,  # the work says when it is exhausted
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["key"],
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    if searcher.error is not None:
+        raise searcher.error

@@ -1,0 +1,136 @@
+"""Where a study keeps its files: study.yaml, provenance.json, study.db, trials/<key>/, export/."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.config import StudyConfig, load_config
+from search.study import Study
+from spaces.errors import UsageError
+from trainables.run import PROGRESS
+
+PACKAGES = ("rarecall", "ray", "optuna", "torch", "ultralytics", "albumentations", "numpy")
+
+
+class StudyFolder:
+    """A study's folder; `runs/<name>` unless said otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+
+    @property
+    def study_yaml(self) -> Path:
+        """The request, as it was when the study was made."""
+        return self.path / "study.yaml"
+
+    @property
+    def trials(self) -> Path:
+        """One folder per run, named by its key."""
+        return self.path / "trials"
+
+    @property
+    def export(self) -> Path:
+        """Where bundles go unless said otherwise."""
+        return self.path / "export"
+
+    def create(self, config: StudyConfig, fingerprint: str) -> Study:
+        """Make a new study here.
+
+        Raises:
+            UsageError: There already is one, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "provenance.json").write_text(json.dumps(provenance(fingerprint), indent=2) + "\n")
+            study = Study(self._url(config), config, create=True)
+            self.write_request(config)  # last: a folder is a study from the moment this file is in it
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the study's folder: {error}", "choose another with --runs"
+            ) from None
+        return study
+
+    def write_request(self, config: StudyConfig) -> None:
+        """Write `study.yaml`, whole or not at all."""
+        partial = self.path / ".study.yaml.tmp"
+        partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        os.replace(partial, self.study_yaml)
+
+    def config(self) -> StudyConfig:
+        """The request this study was made with.
+
+        Raises:
+            UsageError: There is no study here.
+        """
+        if not self.study_yaml.is_file():
+            raise UsageError(f"no study in {self.path}", "`rarecall search STUDY.yaml` makes one")
+        return load_config(self.study_yaml)
+
+    def open(self) -> Study:
+        """The record of the study in this folder.
+
+        Raises:
+            UsageError: There is no study here.
+        """
+        config = self.config()
+        return Study(self._url(config), config)
+
+    def _url(self, config: StudyConfig) -> str:
+        return config.study_db if config.study_db is not None else f"sqlite:///{self.path / 'study.db'}"
+
+    def result(self, key: str) -> Path | None:
+        """The folder with a finished run's `weights` and predictions, or None before it has finished."""
+        found = sorted((self.trials / key).glob("checkpoint_*"))
+        finished = [path for path in found if not (path / PROGRESS).exists()]
+        return finished[-1] if finished else None
+
+    def resumable(self, key: str) -> Path | None:
+        """Put the furthest checkpoint of an interrupted run aside, so that its next attempt can start from it.
+
+        Ray numbers a new attempt's checkpoints from 0 again, over the old ones.
+        """
+        found = list((self.trials / key).glob(f"*/{PROGRESS}"))
+        if not found:
+            return None
+        furthest = max(found, key=lambda path: len(json.loads(path.read_text())["curve"])).parent
+        aside = self.trials / key / "resume"
+        if furthest != aside:
+            _remove(aside)
+            furthest.rename(aside)
+        for stale in (self.trials / key).glob("checkpoint_*"):
+            _remove(stale)
+        return aside
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def provenance(fingerprint: str) -> dict[str, Any]:
+    """What a study ran with: versions, commit, data fingerprint."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "git_sha": _git_sha(),
+        "data_fingerprint": fingerprint,
+    }
+
+
+def _git_sha() -> str | None:
+    """Commit of the working folder's repository, or None outside of one (or without git)."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,35 @@
+"""The names that objectives and guards may use, per task. What they mean is said where they are computed."""
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "detection": (
+        "minority_recall",
+        "minority_recall_worst",
+        "minority_precision",
+        "minority_ap50",
+        "map50",
+        "map50_95",
+    ),
+    "classification": (
+        "minority_recall",
+        "minority_recall_worst",
+        "macro_f1",
+        "balanced_accuracy",
+        "accuracy",
+        "top2_accuracy",
+        "weighted_f1",
+        "nll",
+        "ece",
+    ),
+    "toy": ("minority_recall", "minority_ap50", "map50_95"),
+}
+PER_CLASS: dict[str, tuple[str, ...]] = {
+    "detection": ("precision", "recall", "ap50", "map50_95"),
+    "classification": ("precision", "recall", "f1"),
+    "toy": (),
+}
+LOWER_IS_BETTER = frozenset({"nll", "ece"})
+
+
+def metric_names(task: str, class_names: tuple[str, ...]) -> list[str]:
+    """Every metric a guard or an objective of this task may name; per-class ones read `recall/<class>`."""
+    return [*METRICS[task], *(f"{metric}/{name}" for metric in PER_CLASS[task] for name in class_names)]

@@ -1,0 +1,99 @@
+"""The wiring of a search: data checked, study made or opened, work run on the cluster."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from search.cluster.launch import run_work
+from search.config import StudyConfig, check_data, load_config
+from search.folder import StudyFolder
+from search.progress import screen
+from search.study import Study
+from search.worklist import SearchWork
+from spaces.errors import RarecallError, UsageError
+from trainables.dataset import DataSummary
+from trainables.models import check_model
+from trainables.sources import describe
+from trainables.trial import DataSpec
+
+
+class Interrupted(RarecallError):
+    """The person stopped the search; the study can go on later."""
+
+
+def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
+    """Check a study against its data and its model; `source` names the study file in errors.
+
+    Raises:
+        UsageError: With every problem found.
+    """
+    summary = describe(config.data, config.task)
+    check_model(config.train.model, config.task)
+    try:
+        return check_data(config, summary), summary
+    except UsageError as error:
+        lines = error.message.splitlines()
+        raise UsageError(
+            "\n".join(line if line.startswith("hint:") else f"{source}: {line}" for line in lines)
+        ) from None
+
+
+def search(request: Path, runs: Path, *, address: str | None, resume: bool, console: Console) -> StudyFolder:
+    """Make or continue a study and run it to the end of its budget.
+
+    Args:
+        request: A study file, or with `resume` also a study's folder.
+        runs: Folder of all studies.
+        address: A running Ray cluster, or None for a local one.
+        resume: Go on with an existing study.
+        console: For the live screen.
+
+    Raises:
+        UsageError: The study file, the data or the folders are not as they must be.
+        RunError: The cluster is out of reach, or the baseline could not be trained.
+        Interrupted: By Ctrl-C; nothing told so far is lost.
+    """
+    config = load_config(request / "study.yaml" if request.is_dir() else request)
+    folder = StudyFolder(request if request.is_dir() else runs / config.name)
+    data, summary = data_of(config, request.name)
+    study = _resumed(folder, config, request) if resume else _made(folder, config, summary.fingerprint)
+    with screen(config, console) as show:
+        work = SearchWork(study, folder, data, show)
+        run_work(work, folder.path, config.resources, address=address)
+    work.check_baseline()
+    if not work.complete():
+        raise Interrupted("interrupted", f"rarecall search {_shown(folder.path)} --resume")
+    return folder
+
+
+def _made(folder: StudyFolder, config: StudyConfig, fingerprint: str) -> Study:
+    if folder.study_yaml.exists():
+        raise UsageError(
+            f"{_shown(folder.path)} already holds a study",
+            f"go on with it: rarecall search {_shown(folder.path)} --resume",
+        )
+    return folder.create(config, fingerprint)
+
+
+def _resumed(folder: StudyFolder, config: StudyConfig, request: Path) -> Study:
+    """Open the study; only a larger `search.trials` may differ from what it was made with."""
+    stored = folder.config()
+    widened = stored.model_copy(
+        update={"search": stored.search.model_copy(update={"trials": config.search.trials})}
+    )
+    if widened != config:
+        changed = [key for key, value in config if value != getattr(widened, key)]
+        raise UsageError(
+            f"{request}: differs from the study in {_shown(folder.path)} in: {', '.join(changed)}",
+            "give the new request another name; only search.trials may be raised on the way",
+        )
+    if config.search.trials > stored.search.trials:
+        folder.write_request(config)
+    return folder.open()
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

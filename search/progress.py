@@ -1,0 +1,90 @@
+"""What a person sees while a search runs: a live screen on a terminal, plain lines elsewhere. Prints."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.config import StudyConfig
+from search.tables import change
+from search.worklist import Snapshot
+
+LINE_EVERY_S = 10.0  # plain lines: at least this far apart, except for a new best
+
+
+@contextmanager
+def screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot], None]]:
+    """Yields what to call with each new snapshot."""
+    if not console.is_terminal:
+        yield _Lines(config, console)
+        return
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        yield lambda snapshot: live.update(_picture(config, snapshot))
+
+
+class _Lines:
+    """One line per event worth a line."""
+
+    def __init__(self, config: StudyConfig, console: Console) -> None:
+        self._config, self._console = config, console
+        self._last = 0.0
+        self._best: int | None = None
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        best = None if snapshot.best is None else snapshot.best.number
+        finished = snapshot.done >= snapshot.trials and not snapshot.running
+        if best == self._best and not finished and time.monotonic() - self._last < LINE_EVERY_S:
+            return
+        self._last, self._best = time.monotonic(), best
+        self._console.print(
+            f"{counts(snapshot)}; {verdict(self._config, snapshot)}", soft_wrap=True, highlight=False
+        )
+
+
+def _picture(config: StudyConfig, snapshot: Snapshot) -> Group:
+    total = snapshot.trials + snapshot.baseline_seeds
+    done = snapshot.done + snapshot.baseline_done
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        Text(config.name, style="bold"), ProgressBar(total=total, completed=done, width=40), timing(snapshot)
+    )
+    running = Table.grid(padding=(0, 1))
+    for key, epoch in sorted(snapshot.running.items()):
+        bar_of_run = ProgressBar(total=snapshot.epochs, completed=epoch, width=20)
+        running.add_row("  running", key[:8], bar_of_run, f"{epoch}/{snapshot.epochs} epochs")
+    return Group(bar, Text(counts(snapshot)), running, Text(verdict(config, snapshot), style="bold green"))
+
+
+def counts(snapshot: Snapshot) -> str:
+    """`baseline 3/3, trials 12/30 (2 running, 0 failed)`."""
+    return (
+        f"baseline {snapshot.baseline_done}/{snapshot.baseline_seeds}, trials {snapshot.done}/{snapshot.trials} "
+        f"({len(snapshot.running)} running, {snapshot.failed} failed)"
+    )
+
+
+def timing(snapshot: Snapshot) -> str:
+    """Elapsed and, once something has finished, what is left."""
+    left = "" if snapshot.eta_s is None else f", about {clock(snapshot.eta_s)} left"
+    return f"{clock(snapshot.elapsed_s)}{left}"
+
+
+def clock(seconds: float) -> str:
+    """`m:ss`, or `h:mm:ss` from an hour on."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def verdict(config: StudyConfig, snapshot: Snapshot) -> str:
+    """The best feasible trial so far: what it lifts and what it costs, both against the baseline's mean."""
+    if snapshot.baseline is None:
+        return "measuring the baseline"
+    if snapshot.best is None:
+        return "no feasible trial yet"
+    return f"best feasible: trial {snapshot.best.number}, {change(snapshot.best, snapshot.baseline, config)}"

@@ -1,0 +1,45 @@
+"""The function that Ray runs on a worker: a configuration in, epochs and an outcome out."""
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from trainables.run import run_trial
+from trainables.trial import EpochMetrics, TrialFolder, TrialReport, TrialSpec
+
+OUTCOME = "outcome"
+
+
+def train_on_ray(config: dict[str, Any]) -> None:
+    """Run one trial inside Ray Tune.
+
+    Every epoch is reported with a checkpoint, so that a killed worker's trial goes on from there. The last result
+    holds the outcome as JSON, and for a report the result files as its checkpoint.
+
+    Args:
+        config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None.
+    """
+    spec = TrialSpec.model_validate(config["spec"])
+    with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
+        folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
+
+        def report_epoch(measured: EpochMetrics) -> None:
+            tune.report(
+                {"epoch": measured.epoch}, checkpoint=tune.Checkpoint.from_directory(folder.checkpoint)
+            )
+
+        outcome = run_trial(spec, folder, report_epoch)
+        files = tune.Checkpoint.from_directory(folder.result) if isinstance(outcome, TrialReport) else None
+        tune.report({OUTCOME: outcome.model_dump_json()}, checkpoint=files)
+    gc.collect()  # the worker is reused: the next trial finds its memory free
+
+
+def _resume_from(earlier: str | None, scratch: Path) -> Path | None:
+    """A local copy of the newest checkpoint: Ray's own after a lost worker, else the earlier attempt's."""
+    newest = tune.get_checkpoint()
+    if newest is None:
+        return Path(earlier) if earlier is not None else None
+    return Path(newest.to_directory(str(scratch / "resume")))
