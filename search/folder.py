@@ -14,7 +14,7 @@ import yaml
 from search.config import StudyConfig, load_config
 from search.study import Study
 from spaces.errors import UsageError
-from trainables.run import PROGRESS
+from trainables.trial import PROGRESS
 
 PACKAGES = ("rarecall", "ray", "optuna", "torch", "ultralytics", "albumentations", "numpy")
 

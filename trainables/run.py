@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.trial import (
+    PROGRESS,
     Diverged,
     EpochMetrics,
     OnEpoch,
@@ -22,7 +23,6 @@ from trainables.trial import (
     TrialSpec,
 )
 
-PROGRESS = "progress.json"
 TOLERANCE = 1e-6
 
 

@@ -15,6 +15,8 @@ from pydantic import Field, TypeAdapter, model_validator
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 
+PROGRESS = "progress.json"  # in a checkpoint: the curve so far, seconds, restarts
+
 Task = Literal["classification", "detection", "toy"]
 Split = Literal["val", "test"]
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
