@@ -70,12 +70,12 @@ Boxes = npt.NDArray[np.floating]
 def box_pipeline(strength: float) -> A.Compose | None:
     """Transforms of an RGB tile together with its boxes: the square's eight symmetries, light, and stain.
 
-    A symmetry of the square keeps boxes tight, where a rotation by any other angle inflates them. A stain of another
-    strength bends the tone curve of each channel by itself.
+    A symmetry of the square keeps boxes tight, where a rotation by any other angle inflates them. A stain of
+    another strength bends the tone curve of each channel by itself.
 
     Args:
-        strength: In [0, 1]; the probability of a symmetry other than the identity is 7/8 of it, and it scales the
-            other limits.
+        strength: In [0, 1]; the probability of a symmetry other than the identity is 7/8 of it, and it scales
+            the other limits.
 
     Returns:
         None for strength 0.

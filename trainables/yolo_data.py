@@ -1,11 +1,13 @@
 """Read a data set in YOLO's layout: `data.yaml`, images, and one text file of boxes per image.
 
-A split is a folder, a list file (`.txt`, one image per line), or a list of those. The labels of `…/images/a.jpg` are
-in `…/labels/a.txt`; an image without that file, or with an empty one, is background. Boxes are `class x y w h`,
-centre and size as fractions of the image; a polygon (`class x1 y1 x2 y2 …`) stands for its bounding box.
+A split is a folder, a list file (`.txt`, one image per line), or a list of those. The labels of
+`…/images/a.jpg` are in `…/labels/a.txt`; an image without that file, or with an empty one, is background.
+Boxes are `class x y w h`, centre and size as fractions of the image; a polygon (`class x1 y1 x2 y2 …`) stands
+for its bounding box.
 
-The source image of a tile comes from `manifest.csv` beside `data.yaml` (columns `image`, `source`; `image` is a path
-relative to it, or a bare file name), else every image is its own source. No torch, no Ultralytics: pixels are not read.
+The source image of a tile comes from `manifest.csv` beside `data.yaml` (columns `image`, `source`; `image` is
+a path relative to it, or a bare file name), else every image is its own source. No torch, no Ultralytics:
+pixels are not read.
 """
 
 import csv
@@ -164,7 +166,7 @@ def _files(path: Path, split: str, root: Path, entries: Any) -> list[Path]:
 
 
 def _listed(list_file: Path, root: Path) -> list[Path]:
-    """The images that a list file names: `./` is the list's own folder, other relative paths start at `root`."""
+    """The images that a list file names: `./` is its own folder, other relative paths start at `root`."""
     lines = [line.strip() for line in list_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     return [((list_file.parent if line.startswith("./") else root) / line).resolve() for line in lines]
 
@@ -204,7 +206,7 @@ def _label_file(file: Path) -> Path:
 
 
 def _parse(text: str, file: Path, n_classes: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    rows = {}  # a dict keeps the order and drops a line that is there twice, which would be two objects in one place
+    rows = {}  # a dict keeps the order, and drops a line that is there twice: two objects in one place
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             rows[line.strip()] = _parse_line(line, f"{file}, line {number}", n_classes)

@@ -1,9 +1,10 @@
 """`demo:cytology`: drawn slides with many small cells and few cell clusters, tiled; nothing is downloaded.
 
-A slide is 512 px, stained with its own strength and hue, and holds about 115 cells. A *cluster* is a clump of cells on
-a sheet of cytoplasm; its cells are labelled as well. Pairs and triples of touching cells, and unlabelled smears of
-stain, look like it. All splits are drawn by the same process, so each has the natural prevalence of clusters, about one
-tile in twenty. Colours are mixed as in a microscope: light = white * exp(-density), per stain (Beer-Lambert).
+A slide is 512 px, stained with its own strength and hue, and holds about 115 cells. A *cluster* is a clump of
+cells on a sheet of cytoplasm; its cells are labelled as well. Pairs and triples of touching cells, and
+unlabelled smears of stain, look like it. All splits are drawn by the same process, so each has the natural
+prevalence of clusters, about one tile in twenty. Colours are mixed as in a microscope: light = white *
+exp(-density), per stain (Beer-Lambert).
 """
 
 import csv
@@ -49,7 +50,8 @@ def materialise() -> Path:
     """Draw the demo into this node's cache folder, unless it is there, and return its `data.yaml`."""
     folder = cache_folder() / f"cytology-v{VERSION}"
     if not folder.exists():
-        # Drawn beside it and renamed: of two processes that draw at once one wins, and nobody sees half a data set.
+        # Drawn beside it and renamed: of two processes that draw at once one wins, and nobody sees half a
+        # data set.
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         _draw_all(partial)
         try:
@@ -123,7 +125,7 @@ def draw_slide(rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], npt.NDA
         _add(eosin, blobs)
     _add(haematoxylin, nuclei)
     classes = np.repeat(np.array([0, 1]), [n, len(sheets.x)])
-    boxes = np.concatenate([_boxes(cells), _cluster_boxes(cells, sheets)])
+    boxes = np.concatenate([_boxes(cells), _boxes(sheets)])
     return _develop(eosin, haematoxylin, rng), classes, boxes
 
 
@@ -147,7 +149,7 @@ def _cell_spots(rng: np.random.Generator) -> tuple[Floats, Blobs]:
         angle=_uniform(rng, 0, np.pi, m),
         density=_uniform(rng, 0.12, 0.4, m),
     )
-    clumps = [_inside(sheets, i, rng.integers(6, 11), rng) for i in range(m)]
+    clumps = [_inside(sheets, i, int(rng.integers(6, 11)), rng) for i in range(m)]
     return np.concatenate([lone, near, *clumps]).astype(np.float32), sheets
 
 
@@ -172,10 +174,6 @@ def _half_sides(blobs: Blobs) -> tuple[Floats, Floats]:
 def _boxes(blobs: Blobs) -> Floats:
     w, h = _half_sides(blobs)
     return np.stack([blobs.x - w, blobs.y - h, blobs.x + w, blobs.y + h], axis=1)
-
-
-def _cluster_boxes(cells: Blobs, sheets: Blobs) -> Floats:
-    return _boxes(sheets)
 
 
 def _add(plane: Floats, blobs: Blobs) -> None:
@@ -207,7 +205,7 @@ def _develop(eosin: Floats, haematoxylin: Floats, rng: np.random.Generator) -> n
     density = np.tensordot(planes, vectors.astype(np.float32), axes=(0, 0))  # (SIDE, SIDE, 3)
     lamp = rng.uniform(225, 250) * (1 + rng.normal(0, 0.015, 3)).astype(np.float32)
     light = lamp * np.exp(-density) + 4 * rng.standard_normal(density.shape, dtype=np.float32)
-    return np.clip(light, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light, 0, 255), dtype=np.uint8)
 
 
 def _write_tiles(

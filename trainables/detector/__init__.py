@@ -1,8 +1,9 @@
 """A YOLO detector under a strategy. The only importer of Ultralytics.
 
-Ultralytics reads its environment when it is first imported, so this package settles that before: no network, no
-installing, no messages, and a settings file of this node in which every integration is off. Its bundled Ray callback
-would report each epoch a second time, and a settings file that several workers write at once can be torn.
+Ultralytics reads its environment when it is first imported, so this package settles that before: no network,
+no installing, no messages, and a settings file of this node in which every integration is off. Its bundled
+Ray callback would report each epoch a second time, and a settings file that several workers write at once can
+be torn.
 """
 
 import json

@@ -14,11 +14,11 @@ from trainables.loss import class_alpha
 class ImbalanceBCE(nn.Module):
     """Binary cross-entropy per anchor and class; the plain one if gamma is 0 and all alpha are 1.
 
-    The task-aligned assigner's targets t are soft, so the modulation is |t - p| ^ gamma (Li et al. 2020, eq. 6).
-    Alpha weights the positive entries of a class alone.
+    The task-aligned assigner's targets t are soft, so the modulation is |t - p| ^ gamma (Li et al. 2020, eq.
+    6). Alpha weights the positive entries of a class alone.
 
-    Modulation shrinks the class loss, and with it its share against the box loss, which would be a second change. So it
-    is multiplied by the one factor that leaves the very first batch's class loss as it was.
+    Modulation shrinks the class loss, and with it its share against the box loss, which would be a second
+    change. So it is multiplied by the one factor that leaves the very first batch's class loss as it was.
     """
 
     def __init__(self, loss: Loss, alpha: torch.Tensor) -> None:

@@ -1,8 +1,8 @@
-"""Ultralytics' data set under a strategy: which tiles are kept, how each is augmented, in which order they come.
+"""Ultralytics' data set under a strategy: which tiles are kept, how each is augmented, in which order.
 
-Labels come from `trainables.yolo_data`, so that Ultralytics' label cache, a file that concurrent workers fight over, is
-neither read nor written. Every sample's randomness is a function of (seed, position in the run), so that a resumed run
-sees the same pixels.
+Labels come from `trainables.yolo_data`, so that Ultralytics' label cache, a file that concurrent workers
+fight over, is neither read nor written. Every sample's randomness is a function of (seed, position in the
+run), so that a resumed run sees the same pixels.
 """
 
 import random
@@ -119,7 +119,7 @@ class TrainingTiles(TileDataset):
         super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
 
     def build_transforms(self, hyp: Any) -> Any:
-        """Ultralytics' transforms; mosaic draws its partners with the sampler's weights, or it would dilute them."""
+        """Ultralytics' transforms; mosaic draws its partners with the sampler's weights, not uniformly."""
         transforms = super().build_transforms(hyp)
         for step in transforms.transforms[0].transforms:
             if isinstance(step, Mosaic):
@@ -127,7 +127,8 @@ class TrainingTiles(TileDataset):
         return transforms
 
     def _partners(self) -> list[int]:
-        return random.choices(range(len(self)), self.weights, k=3)
+        weights = None if self.weights is None else self.weights.tolist()
+        return random.choices(range(len(self)), weights, k=3)
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
         """The sample of one draw: `position in the run * len(self) + image`."""
@@ -168,8 +169,8 @@ class TrainingTiles(TileDataset):
 class DrawOrder(Sampler[int]):
     """The order of draws, epoch after epoch, as the indices that `TrainingTiles` takes.
 
-    It counts its epochs itself: Ultralytics' endless loader asks for the next epoch before the trainer says that one
-    has begun.
+    It counts its epochs itself: Ultralytics' endless loader asks for the next epoch before the trainer says
+    that one has begun.
     """
 
     def __init__(self, draws: Draws, start: int = 0) -> None:

@@ -20,7 +20,7 @@ NO_TIME_LIMIT = (
 
 
 def max_detections(data: YoloData) -> int:
-    """Predictions kept per image: twice the objects of the fullest image, so that the limit never caps recall."""
+    """Predictions kept per image: twice the objects of the fullest, so that the limit never caps recall."""
     return max(LEAST_MAX_DET, 2 * data.most_objects())
 
 
@@ -43,7 +43,7 @@ def predict(
     max_det = max_detections(data)
     rows = [np.zeros((0, 7))]
     for batch in loader:
-        pixels = batch["img"].to(device).float() / 255
+        pixels = (batch["img"].to(device).float() / 255).contiguous(memory_format=torch.channels_last)
         found = nms.non_max_suppression(
             model(pixels),
             CONF,

@@ -1,9 +1,9 @@
 """Boxes and truth to detection metrics; the evaluator of every number shown. Pure NumPy.
 
-Average precision, and precision and recall at a shared confidence, are Ultralytics' definitions (8.4.190): the
-101-point interpolation of COCO without extrapolation, and the confidence that maximises the mean F1 over the classes
-with an object, on a grid of 1,000. They differ in two places: precision without any prediction is None instead of 0,
-and a class without an object is None instead of the mean of the others.
+Average precision, and precision and recall at a shared confidence, are Ultralytics' definitions (8.4.190):
+the 101-point interpolation of COCO without extrapolation, and the confidence that maximises the mean F1 over
+the classes with an object, on a grid of 1,000. They differ in two places: precision without any prediction is
+None instead of 0, and a class without an object is None instead of the mean of the others.
 """
 
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ def match(
 ) -> Bools:
     """Which predictions are true positives, at each IoU of `IOUS`.
 
-    Within an image and class, predictions take their turn by descending score; each takes the free true object that
-    it overlaps most, if by at least the threshold.
+    Within an image and class, predictions take their turn by descending score; each takes the free true
+    object that it overlaps most, if by at least the threshold.
 
     Args:
         pred_image: (P,) image index of each prediction; `true_image` (T,) likewise.
@@ -54,7 +54,8 @@ def match(
     matched = np.zeros((len(pred_image), len(IOUS)), dtype=bool)
     if len(pred_image) == 0 or len(true_image) == 0:
         return matched
-    # A group is one class in one image. Its objects are rows of a padded table; all groups take their turns at once.
+    # A group is one class in one image. Its objects are rows of a padded table; all groups take their turns
+    # at once.
     n_classes = int(max(pred_class.max(), true_class.max())) + 1
     keys, group_of_true = np.unique(true_image * n_classes + true_class, return_inverse=True)
     place = _rank_within(group_of_true)
@@ -138,7 +139,8 @@ class ClassCurves:
 def class_curves(predictions: DetectionPredictions) -> dict[int, ClassCurves]:
     """The curves of each class that has an object, by class id."""
     support = np.bincount(predictions.true_class, minlength=len(predictions.class_names))
-    # Ties are broken as `ap_per_class` does, by NumPy's default sort of -score, so that the two agree to the digit.
+    # Ties are broken as `ap_per_class` does, by NumPy's default sort of -score, so that the two agree to the
+    # digit.
     order = np.argsort(-predictions.pred_score)
     label = predictions.pred_class[order]
     score = predictions.pred_score[order].astype(np.float64)
@@ -190,13 +192,14 @@ def detection_metrics(predictions: DetectionPredictions, threshold: float | None
 
     Args:
         predictions: With their matches.
-        threshold: Confidence of precision and recall; None picks the one that is best here. A test split gets the one
-            that was picked on val.
+        threshold: Confidence of precision and recall; None picks the one that is best here. A test split gets
+            the one that was picked on val.
 
     Returns:
         `minority_recall` (mean over the minority classes with an object), `minority_recall_worst`,
-        `minority_precision`, `minority_ap50`, `map50`, `map50_95`, `threshold`, and per class `precision/<class>`,
-        `recall/<class>`, `ap50/<class>`, `map50_95/<class>`, `support/<class>`. What the split cannot tell is None.
+        `minority_precision`, `minority_ap50`, `map50`, `map50_95`, `threshold`, and per class
+        `precision/<class>`, `recall/<class>`, `ap50/<class>`, `map50_95/<class>`, `support/<class>`. What the
+        split cannot tell is None.
     """
     curves = class_curves(predictions)
     threshold = best_threshold(curves) if threshold is None else threshold
