@@ -1,7 +1,7 @@
 """The `rarecall` command: arguments in, a use case, an exit code out.
 
-Exit codes: 0 done; 1 finished, but nothing is feasible; 2 the person's error; 3 a run-time or cluster failure;
-130 interrupted.
+Exit codes: 0 done; 1 finished, but nothing is feasible; 2 the person's error; 3 a run-time or cluster
+failure; 130 interrupted.
 """
 
 import argparse

@@ -1,19 +1,17 @@
-"""`study.yaml` -> `StudyConfig`. Reports every error of the file at once; reads no pixels and starts nothing."""
+"""`study.yaml` -> `StudyConfig`. Reports every error of the file at once; reads no data, starts nothing."""
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from search.guards import Guard, MaxDrop
+from search.config_errors import did_you_mean, line
+from search.guards import Guard
 from search.metrics import LOWER_IS_BETTER, metric_names
+from search.yaml_file import read_yaml
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
-from trainables.dataset import DataSummary, rare_classes
-from trainables.sampling import holds_minority
 from trainables.trial import DataSpec, Task, TrainSpec, TrialSpec
 
 PRESETS = Path(__file__).parent.parent / "spaces" / "presets"
@@ -38,7 +36,7 @@ class BaselineConfig(Frozen):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in NAMED:
-            raise ValueError(f"no such strategy '{name}'{_hint(name, NAMED)}")
+            raise ValueError(f"no such strategy '{name}'{did_you_mean(name, NAMED)}")
         return name
 
 
@@ -77,22 +75,23 @@ class StudyConfig(Frozen):
     @classmethod
     def _defaults(cls, raw: Any) -> Any:
         """Fill what depends on the task, and expand the space's preset."""
-        if not isinstance(raw, dict) or raw.get("task") not in OBJECTIVES:
+        if not isinstance(raw, dict):
             return raw
-        task = raw["task"]
-        filled = {
-            "objectives": OBJECTIVES[task],
-            "guards": GUARDS[task],
-            "space": task,
-            "minority": "auto",
-            **raw,
-        }
-        return {**filled, "space": expand_space(filled["space"])}
+        task = raw.get("task")
+        known = (
+            {"objectives": OBJECTIVES[task], "guards": GUARDS[task], "space": task}
+            if task in OBJECTIVES
+            else {}
+        )
+        filled = {**known, "minority": "auto", **raw}
+        return {**filled, "space": expand_space(filled["space"])} if "space" in filled else filled
 
     @field_validator("minority", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
+            if not value:
+                raise ValueError("at least one class, or auto")
             return [str(name) for name in value]  # yaml reads the class name 3 as a number
         return value if value == "auto" else [str(value)]
 
@@ -105,6 +104,30 @@ class StudyConfig(Frozen):
         if lower:
             raise ValueError(f"objectives are maximised, and lower is better for '{lower[0]}'")
         return value
+
+    @field_validator("space")
+    @classmethod
+    def _within_limits(cls, space: SearchSpace) -> SearchSpace:
+        """Every end of every dimension is a value that its knob allows."""
+        found = []
+        for knob, dimension in space.dimensions.items():
+            for value in dimension.ends() if knob in FAMILY_OF else ():
+                try:
+                    Strategy.from_knobs({knob: value})
+                except ValidationError as error:
+                    found.append(
+                        f"{knob}: {error.errors()[0]['msg']}, got {value:g}".replace("Input should", "should")
+                    )
+        found += [
+            f"first: no such strategy '{name}'{did_you_mean(name, NAMED)}"
+            for name in space.first
+            if name not in NAMED
+        ]
+        if not space.dimensions:
+            found.append("nothing to search\nhint: `space: detection` or `space: classification`")
+        if found:
+            raise ValueError("; ".join(found))
+        return space
 
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int) -> TrialSpec:
         """The run of `strategy` in this study."""
@@ -137,17 +160,15 @@ def load_config(path: Path) -> StudyConfig:
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise UsageError(f"{path.name}: a mapping of keys expected, got {type(raw).__name__}")
-    later = [f"{path.name}: {key}: not yet in this version" for key in raw if key in LATER]
-    known = {key: value for key, value in raw.items() if key not in LATER}
+    problems = [f"{key}: not yet in this version" for key in raw if key in LATER]
+    request = {key: value for key, value in raw.items() if key not in LATER}
     try:
-        config = StudyConfig.model_validate(known)
+        config = StudyConfig.model_validate(request)
     except ValidationError as error:
-        raise UsageError(
-            "\n".join(later + [_line(path.name, item, raw) for item in error.errors()])
-        ) from None
-    problems = later + [f"{path.name}: {problem}" for problem in _problems(config)]
+        problems += [line(item, StudyConfig) for item in error.errors()]
+    problems += _unknown_names(request)
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError("\n".join(f"{path.name}: {problem}" for problem in problems))
     return config.model_copy(
         update={
             "data": _absolute(config.data, path.parent),
@@ -158,52 +179,16 @@ def load_config(path: Path) -> StudyConfig:
     )
 
 
-def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
-    """Check the study against its data.
-
-    Returns:
-        The data with `minority: auto` resolved.
-
-    Raises:
-        UsageError: With every problem found.
-    """
-    minority = rare_classes(summary) if config.minority == "auto" else config.minority
-    problems = []
-    for split in ("train", "val"):
-        if split not in summary.splits or summary.splits[split].images == 0:
-            problems.append(f"data: the {split} split is empty")
-    if problems:
-        raise UsageError("\n".join(problems))
-    for name in minority:
-        if name not in summary.class_names:
-            hint = _hint(name, summary.class_names) or f"\nhint: classes: {', '.join(summary.class_names)}"
-            problems.append(f"minority: no class '{name}' in the data{hint}")
-            continue
-        problems += [
-            f"minority: class '{name}' has no object in {split}"
-            for split in ("train", "val")
-            if summary.splits[split].objects[name] == 0
-        ]
-    if set(summary.class_names) <= set(minority):
-        problems.append("minority: every class is named, so there is no majority")
-    valid = metric_names(config.task, summary.class_names)
-    for where, metric in _named_metrics(config):
-        if metric not in valid:
-            problems.append(f"{where}: no such metric '{metric}'{_hint(metric, valid)}")
-    problems += _retention_problems(config, summary, minority)
-    if problems:
-        raise UsageError("\n".join(problems))
-    return DataSpec(source=config.data, minority=minority)
-
-
 def expand_space(raw: Any) -> Any:
     """`detection`, or `{preset: detection, retention: [0.3, 0.5], …}`, as the fields of a `SearchSpace`.
 
-    A knob given here replaces the preset's; `first` likewise. Without `preset` only what is given is searched.
+    A knob given here replaces the preset's; so does `first`. Without `preset` only what is given is searched.
     """
     if isinstance(raw, str):
         raw = {"preset": raw}
-    if not isinstance(raw, dict) or "dimensions" in raw:
+    if not isinstance(raw, dict):
+        raise ValueError(f"space: a preset's name or a mapping of knobs, got {raw!r}")
+    if "dimensions" in raw:
         return raw
     rest = dict(raw)
     preset = rest.pop("preset", None)
@@ -212,129 +197,40 @@ def expand_space(raw: Any) -> Any:
     if preset is not None:
         known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
         if preset not in known:
-            raise ValueError(f"space: no such preset '{preset}'{_hint(str(preset), known)}")
+            raise ValueError(f"space: no such preset '{preset}'{did_you_mean(str(preset), known)}")
         stored = read_yaml(PRESETS / f"{preset}.yaml")
         dimensions, first = stored["dimensions"], stored["first"]
     first = rest.pop("first", first)
     return {"dimensions": {**dimensions, **rest}, "first": first}
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping; plain yaml silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a yaml file.
-
-    Raises:
-        UsageError: It is missing or malformed.
-    """
-    try:
-        return yaml.load(path.read_text(), Loader=_OnceLoader)  # noqa: S506 - derives from SafeLoader
-    except FileNotFoundError:
-        raise UsageError(f"no such study file: {path}", "examples/digits.yaml is one to start from") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable as yaml: {error}") from None
-
-
-def _problems(config: StudyConfig) -> list[str]:
-    """What only shows when several keys are seen together, and needs no data."""
+def _unknown_names(request: dict[str, Any]) -> list[str]:
+    """Metrics, knobs and strategies that do not exist; also looks at a request that is wrong elsewhere."""
+    task = request.get("task")
+    if task not in OBJECTIVES:
+        return []
     found = []
-    for where, metric in _named_metrics(config):
-        base = metric_names(config.task, ())
-        if "/" not in metric and metric not in base:
-            found.append(f"{where}: no such metric '{metric}'{_hint(metric, base)}")
-    for knob, dimension in config.space.dimensions.items():
-        if knob not in FAMILY_OF:
-            found.append(f"space.{knob}: no such knob{_hint(knob, FAMILY_OF)}")
-            continue
-        for value in dimension.ends():
-            try:
-                Strategy.from_knobs({knob: value})
-            except ValidationError as error:
-                found.append(f"space.{knob}: {error.errors()[0]['msg']}, got {value:g}")
-    for index, name in enumerate(config.space.first):
-        if name not in NAMED:
-            found.append(f"space.first.{index}: no such strategy '{name}'{_hint(name, NAMED)}")
-    if not config.space.dimensions:
-        found.append("space: nothing to search\nhint: `space: detection` or `space: classification`")
+    known = metric_names(task, ())
+    for where, metric in _requested_metrics(request):
+        if "/" not in metric and metric not in known:
+            found.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, known)}")
+    space = request.get("space")
+    if isinstance(space, dict):
+        knobs = space.get("dimensions", space)
+        unknown = [knob for knob in knobs if knob not in {*FAMILY_OF, "preset", "first"}]
+        found += [f"space.{knob}: no such knob{did_you_mean(str(knob), FAMILY_OF)}" for knob in unknown]
     return found
 
 
-def _named_metrics(config: StudyConfig) -> list[tuple[str, str]]:
-    return [(f"objectives.{i}", metric) for i, metric in enumerate(config.objectives)] + [
-        (f"guards.{i}.metric", guard.metric) for i, guard in enumerate(config.guards)
+def _requested_metrics(request: dict[str, Any]) -> list[tuple[str, str]]:
+    objectives, guards = request.get("objectives"), request.get("guards")
+    found = [
+        (f"objectives.{i}", name) for i, name in enumerate(objectives if isinstance(objectives, list) else [])
     ]
-
-
-def _retention_problems(config: StudyConfig, summary: DataSummary, minority: tuple[str, ...]) -> list[str]:
-    """A retention that leaves nothing, or for a classifier no image of some class."""
-    ids = {summary.class_names.index(name) for name in minority if name in summary.class_names}
-    classes = summary.splits["train"].classes_per_image
-    rare = int(holds_minority(classes, ids).sum())
-    majority = len(classes) - rare
-    found = []
-    for where, retention in _retentions(config):
-        kept = round(retention * majority)
-        if rare + kept == 0:
-            found.append(f"{where}: retention {retention:g} leaves no training image of {len(classes)}")
-        elif config.task == "classification" and kept < len(summary.class_names) - len(ids):
-            found.append(f"{where}: retention {retention:g} leaves {kept} images for the majority classes")
-    return found
-
-
-def _retentions(config: StudyConfig) -> list[tuple[str, float]]:
-    space = config.space.dimensions.get("retention")
-    searched = [("space.retention", value) for value in space.ends()] if space is not None else []
-    return [*searched, ("baseline.strategy", config.baseline_strategy.sampling.retention)]
-
-
-def _line(file: str, item: Any, raw: dict[str, Any]) -> str:
-    """One pydantic error as `file: key: what, got`."""
-    place = [str(part) for part in item["loc"] if part not in {"max_drop", "floor", "float", "choice"}]
-    where = ".".join(place).replace("space.dimensions.", "space.")
-    if item["type"] == "extra_forbidden":
-        siblings = _siblings(place)
-        return f"{file}: {where}: unknown key{_hint(place[-1], siblings)}"
-    if item["type"] == "missing":
-        return f"{file}: {where}: missing"
-    message = item["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    got = item.get("input")
-    shown = (
-        f", got {got!r}"
-        if isinstance(got, (str, int, float, bool, type(None))) and "got" not in message
-        else ""
-    )
-    return f"{file}: {where + ': ' if where else ''}{message}{shown}"
-
-
-def _siblings(place: list[str]) -> list[str]:
-    models: dict[str, Any] = {
-        "train": TrainSpec,
-        "baseline": BaselineConfig,
-        "search": SearchConfig,
-        "resources": Resources,
-        "guards": MaxDrop,
-    }
-    if len(place) == 1:
-        return [*StudyConfig.model_fields]
-    return [*models[place[0]].model_fields] if place[0] in models else []
-
-
-def _hint(got: str, known: Any) -> str:
-    close = difflib.get_close_matches(got, [str(name) for name in known], n=1, cutoff=0.6)
-    return f"\nhint: did you mean '{close[0]}'?" if close else ""
+    for i, guard in enumerate(guards if isinstance(guards, list) else []):
+        if isinstance(guard, dict):
+            found.append((f"guards.{i}.metric", guard.get("metric", "")))
+    return [(where, name) for where, name in found if isinstance(name, str) and name]
 
 
 def _absolute(source: str, folder: Path) -> str:

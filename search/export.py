@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -43,7 +44,7 @@ def export_trial(folder: StudyFolder, config: StudyConfig, trial: StudyTrial, ta
         target: Where to; `export/trial-<number>` in the study's folder if None. Files there are replaced.
 
     Returns:
-        The bundle's folder, with `strategy.yaml`, `train.yaml`, `metrics.json` and the weights and predictions.
+        The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json`, the weights and predictions.
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
@@ -79,5 +80,5 @@ def export_trial(folder: StudyFolder, config: StudyConfig, trial: StudyTrial, ta
     return bundle
 
 
-def _write_yaml(path: Path, value: dict[str, object]) -> None:
-    path.write_text(yaml.safe_dump(value, sort_keys=False))
+def _write_yaml(path: Path, value: Mapping[str, object]) -> None:
+    path.write_text(yaml.safe_dump(dict(value), sort_keys=False))

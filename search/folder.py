@@ -92,7 +92,7 @@ class StudyFolder:
         return finished[-1] if finished else None
 
     def resumable(self, key: str) -> Path | None:
-        """Put the furthest checkpoint of an interrupted run aside, so that its next attempt can start from it.
+        """Put the furthest checkpoint of an interrupted run aside, for its next attempt to start from.
 
         Ray numbers a new attempt's checkpoints from 0 again, over the old ones.
         """

@@ -67,8 +67,8 @@ def _rounded(violation: float) -> float:
 
 
 def _kind(guard: Any) -> str:
-    keys = guard if isinstance(guard, dict) else guard.model_fields_set
-    return "floor" if "floor" in keys else "max_drop"
+    floor = isinstance(guard, Floor) or (isinstance(guard, dict) and "floor" in guard)
+    return "floor" if floor else "max_drop"
 
 
 Guard = Annotated[

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from search.cluster.launch import run_work
-from search.config import StudyConfig, check_data, load_config
+from search.config import StudyConfig, load_config
+from search.data_check import check_data
 from search.folder import StudyFolder
 from search.progress import screen
 from search.study import Study
@@ -28,15 +29,14 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
     Raises:
         UsageError: With every problem found.
     """
-    summary = describe(config.data, config.task)
-    check_model(config.train.model, config.task)
     try:
+        check_model(config.train.model, config.task)
+        summary = describe(config.data, config.task)
         return check_data(config, summary), summary
     except UsageError as error:
         lines = error.message.splitlines()
-        raise UsageError(
-            "\n".join(line if line.startswith("hint:") else f"{source}: {line}" for line in lines)
-        ) from None
+        named = [line if line.startswith("hint:") else f"{source}: {line}" for line in lines]
+        raise UsageError("\n".join(named), error.hint) from None
 
 
 def search(request: Path, runs: Path, *, address: str | None, resume: bool, console: Console) -> StudyFolder:

@@ -57,8 +57,8 @@ class _Wanted:
 class SearchWork:
     """The queue of a search; implements `cluster.work.Work`.
 
-    Nothing waits for the baseline: strategies that are asked first train beside it, and their reports are judged
-    once the baseline's mean is known.
+    Nothing waits for the baseline: strategies that are asked first train beside it, and their reports are
+    judged once the baseline's mean is known.
     """
 
     def __init__(

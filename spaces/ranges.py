@@ -77,6 +77,8 @@ def _from_yaml(value: Any) -> Any:
                 f"a range is [low, high]; for {len(value)} single values write {{choices: {list(value)}}}"
             )
         return {"kind": "float", "low": value[0], "high": value[1]}
+    if not isinstance(value, (dict, FloatRange, Choice)):
+        raise ValueError(f"a number, a range [low, high] or {{choices: […]}}, got {value!r}")
     if isinstance(value, dict) and "kind" not in value:
         return {"kind": "choice" if "choices" in value else "float", **value}
     return value

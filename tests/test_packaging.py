@@ -44,7 +44,16 @@ def test_the_lock_names_versions_and_nothing_else() -> None:
 def test_a_built_wheel_installed_elsewhere_runs_check(tmp_path: Path) -> None:
     source = tmp_path / "source"  # a build leaves files behind, and stale ones would get into the next wheel
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "runs", "*.egg-info"))
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(source),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(tmp_path.glob("*.whl"))
     site = tmp_path / "site"
@@ -55,6 +64,8 @@ def test_a_built_wheel_installed_elsewhere_runs_check(tmp_path: Path) -> None:
     run = f"import sys; sys.path.insert(0, {str(site)!r}); from search.cli import main; import search;"
     run += f"assert search.__file__.startswith({str(site)!r}), search.__file__;"
     run += f"sys.exit(main(['check', {str(study)!r}]))"
-    done = subprocess.run([sys.executable, "-P", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "fine" in done.stdout

@@ -1,0 +1,51 @@
+"""What is wrong with a study file, in a person's words: one line per error, with the key and what was got."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def line(item: Any, model: type[BaseModel]) -> str:
+    """One of pydantic's errors as `key: what, got`.
+
+    Args:
+        item: An entry of `ValidationError.errors()`.
+        model: What was validated, to know the keys that could have been meant.
+    """
+    place = [str(part) for part in item["loc"]]
+    if len(place) > 1 and place[0] in {"guards", "space"}:  # there pydantic also names which kind it tried
+        last = place[-1]
+        kinds = {"max_drop", "floor", "float", "choice", "dimensions"}
+        place = [part for part in place[:-1] if part not in kinds] + [last]
+    where = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key{did_you_mean(place[-1], _siblings(place, model))}"
+    if item["type"] == "missing":
+        return f"{where}: missing"
+    message = item["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = re.sub(
+        r"a valid dictionary or (instance of|object to extract) \w+( from)?", "a mapping", message
+    )
+    got = item.get("input")
+    plain = isinstance(got, (str, int, float, bool, type(None)))
+    shown = f", got {got!r}" if plain and "got" not in message and str(got) not in message else ""
+    return f"{where + ': ' if where else ''}{message}{shown}"
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """A hint line with the nearest of `known`, or nothing."""
+    close = difflib.get_close_matches(got, list(known), n=1, cutoff=0.6)
+    return f"\nhint: did you mean '{close[0]}'?" if close else ""
+
+
+def _siblings(place: list[str], model: type[BaseModel]) -> list[str]:
+    """The keys that stand beside the one at `place`."""
+    if len(place) == 1:
+        return list(model.model_fields)
+    inner = model.model_fields[place[0]].annotation
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        return list(inner.model_fields)
+    return ["metric", "max_drop", "floor"] if place[0] == "guards" else []
