@@ -1,7 +1,7 @@
 """Arms times seeds on the digits study, without a search: a markdown table of means and standard deviations.
 
 python -m benchmarks.digits_arms                     every named strategy, 5 seeds
-python -m benchmarks.digits_arms --random 20         also 20 uniformly drawn points of the search space, one seed each
+python -m benchmarks.digits_arms --random 20         also 20 uniform points of the space, one seed each
 python -m benchmarks.digits_arms --arms plain weighted --seeds 10 --split test
 """
 

@@ -17,8 +17,8 @@ def classification_metrics(predictions: ClassificationPredictions) -> Metrics:
     """All metrics of one split.
 
     A class without an image has recall and F1 None and is left out of every mean; a class that is never
-    predicted has precision None and, if it has images, F1 0. `support/*` counts images, unweighted. All values but
-    support and `nll` lie in [0, 1]; for `nll` and `ece` lower is better.
+    predicted has precision None and, if it has images, F1 0. `support/*` counts images, unweighted. All other
+    values but `nll` lie in [0, 1]; for `nll` and `ece` lower is better.
 
     Raises:
         ValueError: There is no image.

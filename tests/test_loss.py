@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+from torchvision.ops import sigmoid_focal_loss
+
+from trainables.loss import FocalCrossEntropy, class_alpha
+
+
+@pytest.mark.parametrize(
+    ("counts", "power", "cap", "ratios"),
+    [
+        pytest.param([100, 10, 1], 0.0, 30.0, [1, 1, 1], id="power 0 is off"),
+        pytest.param([100, 10, 1], 1.0, 1000.0, [1, 10, 100], id="power 1 is inverse frequency"),
+        pytest.param([100, 25], 0.5, 30.0, [1, 2], id="power one half is the root"),
+        pytest.param([100, 10, 1], 1.0, 30.0, [1, 10, 30], id="the cap limits the ratio"),
+        pytest.param([100, 0], 1.0, 1000.0, [1, 100], id="a class without objects counts as one object"),
+    ],
+)
+def test_class_alpha_by_hand(counts: list[int], power: float, cap: float, ratios: list[float]) -> None:
+    alpha = class_alpha(counts, power=power, cap=cap)
+    np.testing.assert_allclose(alpha / alpha[0], ratios)
+    assert alpha.mean() == pytest.approx(1)
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=2, max_size=8), st.floats(0, 1), st.floats(1, 100))
+def test_a_rarer_class_never_weighs_less(counts: list[int], power: float, cap: float) -> None:
+    alpha = class_alpha(counts, power=power, cap=cap)
+    assert (np.diff(alpha[np.argsort(counts, kind="stable")]) <= 1e-12).all()
+    assert alpha.max() / alpha.min() <= cap * (1 + 1e-9)
+
+
+def batch(n_classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(64, n_classes, generator=generator)
+    return logits, torch.randint(n_classes, (64,), generator=generator)
+
+
+def test_gamma_zero_and_alpha_one_is_plain_cross_entropy() -> None:
+    logits, labels = batch(5)
+    loss = FocalCrossEntropy(np.ones(5), 0.0)(logits, labels)
+    torch.testing.assert_close(loss, cross_entropy(logits, labels))
+
+
+def test_alpha_weighs_each_image_by_its_class() -> None:
+    logits, labels = batch(3)
+    alpha = torch.tensor([0.2, 0.8, 2.0])
+    loss = FocalCrossEntropy(alpha.numpy(), 0.0)(logits, labels)
+    each = cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(loss, (alpha[labels] * each).mean())
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+def test_with_two_classes_it_is_torchvisions_focal_loss(gamma: float) -> None:
+    score, labels = batch(2)[0][:, 0], batch(2)[1]
+    # A softmax over (0, x) is the sigmoid of x.
+    loss = FocalCrossEntropy(np.ones(2), gamma)(torch.stack([torch.zeros_like(score), score], 1), labels)
+    theirs = sigmoid_focal_loss(score, labels.float(), alpha=-1, gamma=gamma, reduction="mean")
+    torch.testing.assert_close(loss, theirs)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
+def test_gradient_stays_finite_when_an_image_is_certain(gamma: float) -> None:
+    logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
+    FocalCrossEntropy(np.ones(2), gamma)(logits, torch.tensor([0, 0])).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
