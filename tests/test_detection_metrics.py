@@ -1,3 +1,6 @@
+import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+
+# isort: split
 import contextlib
 import io
 
@@ -11,7 +14,6 @@ from pycocotools.cocoeval import COCOeval
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
 from trainables.evaluation.detection import IOUS, detection_metrics, match
 from trainables.predictions import DetectionPredictions
 

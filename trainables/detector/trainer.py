@@ -4,6 +4,7 @@
 draws, not the data set, says how long it is.
 """
 
+import logging
 import os
 import random
 from collections import Counter, defaultdict
@@ -19,7 +20,8 @@ import torch
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils.checks import check_yaml
+from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
 from spaces.errors import UsageError
@@ -89,22 +91,26 @@ def resolve_model(name: str) -> str:
         return str(ours)
     if Path(name).is_file():
         return str(Path(name).resolve())
-    if name.endswith(".yaml") and check_yaml(name, hard=False):
-        return name
-    raise UsageError(
-        f"train.model: no such file: {name}",
-        "yolo_tiny.yaml, a model yaml of Ultralytics, or a path to weights",
-    )
+    hint = "yolo_tiny.yaml, a model yaml of Ultralytics, or a path to weights"
+    if not name.endswith(".yaml"):
+        raise UsageError(f"train.model: no such file: {name}", hint)
+    try:
+        yaml_model_load(name)
+    except FileNotFoundError as error:
+        raise UsageError(f"train.model: Ultralytics ships no '{name}'", hint) from error
+    return name
 
 
 @contextmanager
 def _isolated() -> Iterator[None]:
-    """Leave the process's random states and thread count as they were: the worker is used again."""
+    """Say nothing, and leave the process's random states and thread count as they were for the next trial."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    threads = torch.get_num_threads()
+    threads, level = torch.get_num_threads(), LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        LOGGER.setLevel(level)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
