@@ -1,0 +1,184 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spaces.errors import UsageError
+from spaces.strategy import BASELINE, NAMED, Strategy
+from trainables import classifier
+from trainables.classifier import SmallCnn, learning_rate, train_classifier
+from trainables.demo import digits
+from trainables.evaluation.classification import classification_metrics
+from trainables.predictions import ClassificationPredictions, load_predictions
+from trainables.run import run_trial
+from trainables.trial import DataSpec, TrainSpec, TrialFailure, TrialFolder, TrialReport, TrialSpec
+
+MINORITY = ("1", "8", "9")
+
+
+def spec(strategy: Strategy = BASELINE, seed: int = 0, split: str = "val", **train: object) -> TrialSpec:
+    short = {"model": "small_cnn", "imgsz": 8, "batch": 16, "steps": 30, "eval_every": 10}
+    return TrialSpec(
+        task="classification",
+        strategy=strategy,
+        data=DataSpec(source="demo:digits", minority=MINORITY),
+        train=TrainSpec.model_validate(short | train),
+        seed=seed,
+        split=split,  # type: ignore[arg-type]
+    )
+
+
+def report(asked: TrialSpec, root: Path) -> TrialReport:
+    outcome = run_trial(asked, TrialFolder(root), lambda _: None)
+    assert isinstance(outcome, TrialReport), outcome
+    return outcome
+
+
+def test_it_learns_and_a_weighted_sampler_lifts_the_rare_classes(tmp_path: Path) -> None:
+    train = {"batch": 32, "steps": 120, "eval_every": 60, "lr": 0.0025}
+    plain = report(spec(**train), tmp_path).metrics
+    weighted = report(spec(NAMED["weighted_half"], **train), tmp_path).metrics
+    assert (plain["accuracy"] or 0) > 0.9
+    assert (weighted["minority_recall"] or 0) > (plain["minority_recall"] or 0) + 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "filtered"])
+def test_every_named_strategy_is_applied_as_asked(name: str, tmp_path: Path) -> None:
+    done = report(spec(NAMED[name], steps=10, eval_every=5), tmp_path)
+    changed = NAMED[name].changed()
+    assert {knob: done.applied[knob] for knob in changed} == pytest.approx(changed, abs=1e-3)
+
+
+def test_without_a_sampler_the_exposure_is_the_share_of_rare_images(tmp_path: Path) -> None:
+    n = digits.describe().splits["train"].images
+    done = report(spec(batch=n, steps=1, eval_every=1), tmp_path)  # one whole pass
+    assert done.unique_images == done.images_seen == n
+    assert done.exposure == pytest.approx(24 / n)
+    assert (
+        done.applied["drawn_images"]
+        == done.applied["train_images"]
+        == digits.describe().splits["train"].objects
+    )
+
+
+def test_a_weighted_sampler_raises_the_exposure_as_its_receipt_counts(tmp_path: Path) -> None:
+    done = report(spec(NAMED["weighted"]), tmp_path)
+    drawn = done.applied["drawn_images"]
+    assert done.exposure == pytest.approx(sum(drawn[name] for name in MINORITY) / sum(drawn.values()))
+    assert done.exposure == pytest.approx(0.3, abs=0.06)
+
+
+def test_undersampling_thins_the_common_classes_only(tmp_path: Path) -> None:
+    images = report(spec(NAMED["undersampled_40"]), tmp_path).applied["train_images"]
+    assert all(images[name] == 8 for name in MINORITY)
+    assert sum(images.values()) == 24 + round(0.4 * (digits.describe().splits["train"].images - 24))
+
+
+def test_alpha_follows_the_images_that_are_left(tmp_path: Path) -> None:
+    strategy = Strategy.from_knobs({"retention": 0.5, "alpha_power": 1.0})
+    applied = report(spec(strategy), tmp_path).applied
+    alpha, images = applied["alpha"], applied["train_images"]
+    assert alpha["8"] / alpha["0"] == pytest.approx(images["0"] / images["8"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "knob"),
+    [
+        pytest.param(lambda run: setattr(run.criterion, "gamma", 0.0), "focal_gamma", id="another criterion"),
+        pytest.param(lambda run: run.criterion.alpha.fill_(1.0), "alpha_power", id="alpha not used"),
+        pytest.param(
+            lambda run: object.__setattr__(run.draws, "weights", None), "sampler_power", id="uniform draws"
+        ),
+        pytest.param(lambda run: run.pipelines.update({1: None}), "augment_minority", id="no pipeline"),
+        pytest.param(lambda run: object.__setattr__(run.draws, "seed", 7), "seed", id="the seed ignored"),
+    ],
+)
+def test_a_run_that_does_otherwise_fails_by_its_receipt(
+    spoil: Callable[[classifier._Run], object], knob: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = classifier._Run.__init__
+
+    def spoiled(run: classifier._Run, asked: TrialSpec) -> None:
+        built(run, asked)
+        spoil(run)
+
+    monkeypatch.setattr(classifier._Run, "__init__", spoiled)
+    busy = Strategy.from_knobs(
+        {"sampler_power": 0.5, "focal_gamma": 1, "alpha_power": 0.5, "augment_minority": 0.5}
+    )
+    outcome = run_trial(spec(busy), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "receipt"
+    assert f"{knob}: asked" in outcome.reason
+
+
+def test_a_run_whose_loss_explodes_has_diverged(tmp_path: Path) -> None:
+    outcome = run_trial(spec(lr=1e30), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "diverged"
+
+
+def test_another_model_is_not_yet_in_this_version(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'resnet18' is not yet in this version"):
+        train_classifier(spec(model="resnet18"), TrialFolder(tmp_path), lambda _: None)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_stored_predictions_give_the_reported_metrics(split: str, tmp_path: Path) -> None:
+    done = report(spec(NAMED["weighted"], split=split), tmp_path)
+    stored = load_predictions(tmp_path / "result" / "predictions.npz")
+    assert isinstance(stored, ClassificationPredictions)
+    assert stored.split == split
+    assert classification_metrics(stored) == done.metrics
+    np.testing.assert_array_equal(stored.image, digits.load()[split].ids)
+
+
+def test_the_curve_is_measured_on_val_even_if_the_trial_ends_on_test(tmp_path: Path) -> None:
+    on_val, on_test = report(spec(), tmp_path), report(spec(split="test"), tmp_path)
+    assert on_val.curve == on_test.curve
+    assert on_test.curve[-1].metrics != on_test.metrics
+
+
+def test_the_stored_weights_give_the_stored_logits(tmp_path: Path) -> None:
+    report(spec(), tmp_path)
+    stored = torch.load(tmp_path / "result" / "weights.pt", weights_only=True)
+    model = SmallCnn(1, len(stored["class_names"]))
+    model.load_state_dict(stored["state"])
+    images = torch.from_numpy(digits.load()["val"].images.copy()).unsqueeze(1) / 127.5 - 1
+    with torch.inference_mode():
+        logits = model.eval()(images)
+    predictions = load_predictions(tmp_path / "result" / "predictions.npz")
+    assert isinstance(predictions, ClassificationPredictions)
+    np.testing.assert_allclose(logits.numpy(), predictions.logits, atol=1e-4)
+
+
+def test_images_are_resized_to_imgsz(tmp_path: Path) -> None:
+    done = report(spec(imgsz=12, steps=4, eval_every=2), tmp_path)
+    assert done.steps == 4
+    assert classifier._resized(digits.load()["val"].images, 12).shape == (449, 12, 12)
+
+
+def test_the_learning_rate_peaks_after_warm_up_and_ends_at_its_final_share() -> None:
+    rates = [learning_rate(step, steps=100, peak=0.01, final=0.05) for step in range(100)]
+    assert rates.index(max(rates)) == 9
+    assert max(rates) == 0.01
+    assert rates[-1] == pytest.approx(0.0005)
+    assert rates[0] == pytest.approx(0.001)
+
+
+def test_a_run_of_one_step_reaches_the_asked_rate() -> None:
+    assert learning_rate(0, steps=1, peak=0.01, final=0.05) == 0.01
+
+
+def test_torchs_global_state_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.manual_seed(11)
+    torch.set_num_threads(2)
+    before = torch.get_rng_state()
+    for model in ("small_cnn", "resnet18"):  # the second fails
+        run_trial(spec(NAMED["weighted_augmented"], model=model), TrialFolder(tmp_path), lambda _: None)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
