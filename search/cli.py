@@ -145,9 +145,8 @@ def _status(args: argparse.Namespace) -> int:
     )
     print(f"budget: {len(trials)} of {study.config.search.trials} asked")
     if best is not None and baseline is not None:
-        print(
-            f"best feasible: trial {best.number} ({describe(best.strategy)}): {change(best, baseline, study.config)}"
-        )
+        lifted = change(best, baseline, study.config)
+        print(f"best feasible: trial {best.number} ({describe(best.strategy)}): {lifted}")
     if len(trials) < study.config.search.trials or states["running"]:
         print(f"go on with: rarecall search {args.study} --resume")
     return DONE

@@ -62,10 +62,9 @@ def _picture(config: StudyConfig, snapshot: Snapshot) -> Group:
 
 def counts(snapshot: Snapshot) -> str:
     """`baseline 3/3, trials 12/30 (2 running, 0 failed)`."""
-    return (
-        f"baseline {snapshot.baseline_done}/{snapshot.baseline_seeds}, trials {snapshot.done}/{snapshot.trials} "
-        f"({len(snapshot.running)} running, {snapshot.failed} failed)"
-    )
+    baseline = f"baseline {snapshot.baseline_done}/{snapshot.baseline_seeds}"
+    trials = f"trials {snapshot.done}/{snapshot.trials}"
+    return f"{baseline}, {trials} ({len(snapshot.running)} running, {snapshot.failed} failed)"
 
 
 def timing(snapshot: Snapshot) -> str:

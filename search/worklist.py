@@ -18,7 +18,7 @@ from search.study import Baseline, Study, StudyTrial
 from spaces.errors import RunError
 from trainables.trial import DataSpec, Outcome, TrialFailure, TrialReport, TrialSpec
 
-MAX_DUPLICATES = 50  # asks in a row that give nothing new: the space is exhausted
+MAX_DUPLICATES = 20  # asks in a row that give nothing new: the space is exhausted
 
 
 @dataclass(frozen=True)

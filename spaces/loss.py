@@ -10,8 +10,8 @@ class Loss(Frozen):
 
     Attributes:
         focal_gamma: Exponent of the focal modulation (1 - p_t) ^ gamma, in [0, 5]; Lin et al. 2017, eq. 4.
-        alpha_power: Per-class weight alpha_c proportional to (training prior of c) ^ -power, in [0, 1], with mean 1
-            over the classes. A detector weights only the positive targets of a class with it.
+        alpha_power: Per-class weight alpha_c proportional to (training prior of c) ^ -power, in [0, 1], with
+            mean 1 over the classes. A detector weights only the positive targets of a class with it.
         alpha_cap: Largest ratio between two classes' alpha, >= 1.
     """
 

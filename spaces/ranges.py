@@ -10,9 +10,11 @@ from spaces.frozen import Frozen
 class Suggests(Protocol):
     """The part of an Optuna trial that a dimension needs."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float:
+        """A value in [low, high]."""
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of `choices`."""
 
 
 class FloatRange(Frozen):
@@ -51,7 +53,7 @@ class Choice(Frozen):
     choices: tuple[float, ...] = Field(min_length=1)
 
     def suggest(self, trial: Suggests, name: str) -> float:
-        """The trial's value for this dimension; a single choice is not asked for, so that the space stays small."""
+        """The trial's value for this dimension; a single choice is not asked for, to keep the space small."""
         if len(self.choices) == 1:
             return self.choices[0]
         return float(trial.suggest_categorical(name, self.choices))

@@ -12,10 +12,10 @@ class Sampling(Frozen):
     """Undersampling of the majority and class-frequency weighted drawing, in this order.
 
     Attributes:
-        retention: Fraction of the training images without a minority object that is kept, in [0, 1]; drawn once
-            per seed, without replacement. 0 keeps only images with a minority object.
-        sampler_power: An image is drawn with probability proportional to the largest, over the classes in it, of
-            image frequency ^ -power, in [0, 1]. 0 is uniform without replacement, 1 class-balanced.
+        retention: Fraction of the training images without a minority object that is kept, in [0, 1]; drawn
+            once per seed, without replacement. 0 keeps only images with a minority object.
+        sampler_power: An image is drawn with probability proportional to the largest, over the classes in it,
+            of image frequency ^ -power, in [0, 1]. 0 is uniform without replacement, 1 class-balanced.
         max_repeat: Cap on how much more often than uniformly an image may be drawn, >= 1.
     """
 

@@ -1,7 +1,7 @@
 """A strategy: everything that may differ between two trials, and the space it is searched in.
 
-The space is flat: every knob has one name over all families, every trial has the same knobs, and a strength of zero
-(one for `retention`) means *off*. That is what lets a Gaussian process model it.
+The space is flat: each knob has one name over all families, every trial has the same knobs, and a strength of
+zero (one for `retention`) means *off*. That is what lets a Gaussian process model it.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,136 @@
+"""The command as a person meets it: arguments, screens, exit codes, messages."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from in_process import Bench, config
+
+from search.cli import main
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bench = Bench(tmp_path_factory.mktemp("cli"), config(search={"trials": 6, "sampler": "tpe"}))
+    bench.run()
+    for trial in bench.study.trials():
+        assert trial.report is not None
+        result = bench.folder.trials / trial.report.key / "checkpoint_000002"
+        result.mkdir(parents=True)
+        (result / "weights.pt").write_bytes(b"weights")
+    return bench.folder.path
+
+
+def test_pareto_shows_the_baseline_and_the_front(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pareto", str(study)]) == 0
+    shown = capsys.readouterr().out
+    assert "base" in shown
+    assert "minority_recall" in shown
+    assert "Signed: against the baseline's mean" in shown
+
+
+def test_pareto_json_has_every_group(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pareto", str(study), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
+    assert sum(len(group) for name, group in shown.items() if name != "baseline") == 6
+    assert shown["baseline"]["seeds"] == [0, 1, 2]
+
+
+def test_pareto_csv_has_a_line_per_trial(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pareto", str(study), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 6
+    assert {"number", "group", "retention", "minority_recall", "violation/map50_95"} <= set(rows[0])
+
+
+def test_status_counts(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(study), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["complete"], shown["running"], shown["failed"], shown["baseline_seeds"]) == (6, 0, 0, 3)
+    assert main(["status", str(study)]) == 0
+    assert "best feasible: trial" in capsys.readouterr().out
+
+
+def test_export_writes_what_a_training_needs(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(study), "--trial", "1", "--out", str(tmp_path / "bundle")]) == 0
+    bundle = tmp_path / "bundle"
+    assert str(bundle) in capsys.readouterr().out
+    strategy = yaml.safe_load((bundle / "strategy.yaml").read_text())
+    train = yaml.safe_load((bundle / "train.yaml").read_text())
+    assert strategy["retention"] == 0.4  # trial 1 is the second named strategy of the preset
+    assert (train["model"], train["steps"], train["seed"]) == ("toy", 20, 0)
+    assert (bundle / "weights.pt").read_bytes() == b"weights"
+    assert "minority_recall" in json.loads((bundle / "metrics.json").read_text())["metrics"]
+
+
+def test_export_takes_the_best_feasible_trial_by_default(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pareto", str(study), "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"][0]["number"]
+    assert main(["export", str(study), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trial"] == best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(["pareto", "nowhere"], "no study in", id="no study"),
+        pytest.param(["export", "STUDY", "--trial", "99"], "--trial 99: no such trial", id="no such trial"),
+        pytest.param(["export", "STUDY", "--out", "/proc/x"], "cannot write", id="no write permission"),
+        pytest.param(["search", "STUDY"], "already holds a study", id="an existing study"),
+        pytest.param(["check", "nowhere.yaml"], "no such study file", id="no study file"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    study: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(study) if argument == "STUDY" else argument for argument in arguments]) == 2
+    said = capsys.readouterr()
+    assert expected in said.err
+    assert "hint:" in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_a_study_folder_that_cannot_be_written(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", str(study / "study.yaml"), "--runs", "/proc/runs"]) == 2
+    assert "cannot write the study's folder" in capsys.readouterr().err
+
+
+def test_a_changed_request_does_not_continue_an_old_study(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = yaml.safe_load((study / "study.yaml").read_text())
+    request["train"]["lr"] = 0.1
+    request["name"] = study.name
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(request))
+    assert main(["search", str(changed), "--runs", str(study.parent), "--resume"]) == 2
+    assert "differs from the study" in capsys.readouterr().err
+
+
+def test_reading_a_study_loads_neither_torch_nor_ray(study: Path) -> None:
+    code = "import sys; from search.cli import main; code = main(sys.argv[1:])"
+    code += "; loaded = {'torch', 'ray', 'ultralytics', 'sklearn'} & set(sys.modules)"
+    code += "; sys.exit(code or ','.join(loaded))"
+    for command in ("pareto", "status"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, command, str(study)], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_installed_command_answers(study: Path) -> None:
+    command = Path(sys.executable).with_name("rarecall")
+    done = subprocess.run([command, "status", str(study)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "baseline 3/3 seeds" in done.stdout

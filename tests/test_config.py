@@ -1,0 +1,187 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.config import StudyConfig, load_config
+from search.data_check import check_data
+from search.guards import Floor, MaxDrop
+from search.metrics import METRICS, PER_CLASS
+from spaces.errors import UsageError
+from spaces.strategy import BASELINE
+from trainables.sources import describe
+
+ROOT = Path(__file__).parent.parent
+TOY: dict[str, Any] = {
+    "name": "toy",
+    "task": "toy",
+    "data": "demo:toy",
+    "minority": ["rare"],
+    "train": {"model": "toy", "steps": 30, "eval_every": 10},
+    "space": "classification",
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**TOY, **changes}))
+    return path
+
+
+def complaint(folder: Path, **changes: Any) -> str:
+    with pytest.raises(UsageError) as error:
+        load_config(write(folder, **changes))
+    return str(error.value)
+
+
+def test_defaults_follow_the_task(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path))
+    assert config.objectives == ("minority_recall", "map50_95")
+    assert config.guards == (
+        MaxDrop(metric="map50_95", max_drop=0.03),
+        MaxDrop(metric="minority_ap50", max_drop=0),
+    )
+    assert config.baseline_strategy == BASELINE
+    assert config.train.epochs == 3
+
+
+def test_a_floor_is_a_guard_too(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, guards=[{"metric": "map50_95", "floor": 0.2}]))
+    assert config.guards == (Floor(metric="map50_95", floor=0.2),)
+
+
+def test_what_is_written_reads_back_as_the_same_request(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(copy) == config
+
+
+def test_all_errors_come_at_once(tmp_path: Path) -> None:
+    said = complaint(
+        tmp_path,
+        trian={},
+        train={"model": "toy", "steps": 30, "eval_every": 10, "lr": -1},
+        objectives=["minority_recal", "map50_95"],
+        guards=[{"metric": "map50-95", "max_dorp": 0.03}],
+        baseline={"strategy": "plian"},
+        space={"preset": "classification", "retentoin": [0.3, 0.5], "focal_gamma": [0, 9]},
+        search={"trials": 0, "sampler": "auot"},
+        compare={"strategies": ["plain"]},
+    )
+    for expected in (
+        "study.yaml: trian: unknown key\nhint: did you mean 'train'?",
+        "study.yaml: train.lr: should be greater than 0, got -1",
+        "study.yaml: objectives.0: no such metric 'minority_recal'\nhint: did you mean 'minority_recall'?",
+        "study.yaml: guards.0.metric: no such metric 'map50-95'\nhint: did you mean 'map50_95'?",
+        "study.yaml: guards.0.max_dorp: unknown key\nhint: did you mean 'max_drop'?",
+        "study.yaml: baseline.strategy: no such strategy 'plian'\nhint: did you mean 'plain'?",
+        "study.yaml: space.retentoin: no such knob\nhint: did you mean 'retention'?",
+        "focal_gamma: should be less than or equal to 5, got 9",
+        "study.yaml: search.trials: should be greater than or equal to 1, got 0",
+        "study.yaml: search.sampler: should be 'auto', 'gp', 'tpe', 'nsga2' or 'random', got 'auot'",
+        "study.yaml: compare: not yet in this version",
+    ):
+        assert expected in said, said
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"task": "segmentation"}, "task: should be", id="another task"),
+        pytest.param({"minority": []}, "minority: at least one class", id="no minority"),
+        pytest.param({"guards": [3]}, "guards.0", id="a guard that is a number"),
+        pytest.param({"space": 7}, "space: a preset's name", id="a space that is a number"),
+        pytest.param({"space": {}}, "nothing to search", id="an empty space"),
+        pytest.param({"space": "detektion"}, "did you mean 'detection'?", id="an unknown preset"),
+        pytest.param(
+            {"train": {"model": "toy", "steps": 35, "eval_every": 10}}, "multiple", id="half an epoch"
+        ),
+        pytest.param({"objectives": ["map50_95", "map50_95"]}, "twice", id="one objective twice"),
+        pytest.param({"name": "../up"}, "name:", id="a name that leaves the folder"),
+        pytest.param({"confirm": {"finalists": 3}}, "confirm: not yet in this version", id="a later key"),
+    ],
+)
+def test_a_bad_request_is_refused(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in complaint(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a: [1", "not readable as yaml", id="broken yaml"),
+        pytest.param("name: a\nname: b", "'name' stands twice", id="a key twice"),
+        pytest.param("- 1", "a mapping of keys expected", id="a list"),
+    ],
+)
+def test_a_file_that_is_no_request(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=expected):
+        load_config(path)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no such study file: .*nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(UsageError, match="not readable"):
+        load_config(tmp_path)
+
+
+def checked(folder: Path, **changes: Any) -> StudyConfig:
+    config = load_config(write(folder, **changes))
+    check_data(config, describe(config.data, config.task))
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"minority": ["raer"]}, "no class 'raer' in the data\nhint: did you mean 'rare'?", id="no class"
+        ),
+        pytest.param({"minority": ["rare", "common"]}, "there is no majority", id="all classes rare"),
+        pytest.param({"data": "demo:toys"}, "no such demo", id="no such demo"),
+        pytest.param({"data": "nowhere"}, "no such file or folder", id="missing data"),
+        pytest.param({"data": "demo:digits"}, "is for classification", id="data of another task"),
+    ],
+)
+def test_a_request_that_does_not_fit_its_data(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError) as error:
+        checked(tmp_path, **changes)
+    assert expected in str(error.value)
+
+
+DIGITS: dict[str, Any] = {
+    "task": "classification",
+    "data": "demo:digits",
+    "minority": "auto",
+    "train": {"model": "small_cnn", "imgsz": 8, "steps": 30, "eval_every": 10},
+}
+
+
+def test_auto_finds_the_rare_digits(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, **DIGITS))
+    data = check_data(config, describe(config.data, config.task))
+    assert len(data.minority) == 3
+
+
+def test_a_retention_that_leaves_a_class_without_images(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"space.retention: retention 0 leaves 0 images"):
+        checked(tmp_path, **DIGITS, space={"retention": [0, 0.5]})
+
+
+def test_a_per_class_metric_must_name_a_class(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"guards.0.metric: no such metric 'recall/x'"):
+        checked(tmp_path, **DIGITS, guards=[{"metric": "recall/x", "max_drop": 0}])
+    assert checked(tmp_path, **DIGITS, guards=[{"metric": "recall/3", "max_drop": 0}])
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_a_valid_study_file(example: Path) -> None:
+    assert load_config(example).name == example.stem
+
+
+def test_every_task_has_its_metrics() -> None:
+    assert set(METRICS) == set(PER_CLASS) == {"detection", "classification", "toy"}

@@ -1,0 +1,101 @@
+import moocore
+import numpy as np
+import pytest
+
+from search.pareto import as_json, as_rows, best_feasible, front
+from search.study import Baseline, State, StudyTrial
+from spaces.strategy import BASELINE
+from trainables.trial import TrialFailure, TrialReport
+
+OBJECTIVES = ("minority_recall", "map50_95")
+
+
+def trial(
+    number: int, recall: float, overall: float, state: State = "complete", violation: float = -0.1
+) -> StudyTrial:
+    metrics = {"minority_recall": recall, "map50_95": overall}
+    report = TrialReport(
+        key=f"{number:016}",
+        metrics=metrics,
+        curve=(),
+        applied={},
+        exposure=0.1,
+        images_seen=1,
+        unique_images=1,
+        steps=1,
+        seconds=2.0,
+        device="cpu",
+    )
+    return StudyTrial(
+        number=number,
+        state=state,
+        strategy=BASELINE,
+        seed=0,
+        report=report if state == "complete" else None,
+        failure=TrialFailure(key="k", kind="diverged", reason="loss is nan") if state == "failed" else None,
+        violations={"map50_95": violation} if state == "complete" else {},
+    )
+
+
+def test_every_trial_is_in_exactly_one_group() -> None:
+    trials = [
+        trial(0, 0.5, 0.5),
+        trial(1, 0.4, 0.4),
+        trial(2, 0.9, 0.9, violation=0.01),
+        trial(3, 0, 0, "stopped"),
+        trial(4, 0, 0, "running"),
+        trial(5, 0, 0, "failed"),
+    ]
+    found = front(trials, OBJECTIVES, None)
+    groups = {name: [one.number for one in group] for name, group in vars(found).items()}
+    assert groups == {
+        "best": [0],
+        "dominated": [1],
+        "infeasible": [2],
+        "stopped": [3],
+        "running": [4],
+        "failed": [5],
+    }
+
+
+def test_what_the_baseline_dominates_is_not_on_the_front() -> None:
+    baseline = Baseline.of([trial(0, 0.5, 0.5)])
+    found = front([trial(0, 0.45, 0.49), trial(1, 0.6, 0.48)], OBJECTIVES, baseline)
+    assert [one.number for one in found.best] == [1]
+
+
+def test_equal_trials_are_both_on_the_front() -> None:
+    assert len(front([trial(0, 0.5, 0.5), trial(1, 0.5, 0.5)], OBJECTIVES, None).best) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_front_is_moocores(seed: int) -> None:
+    points = np.random.default_rng(seed).random((60, 2)).round(1)  # rounding makes ties
+    found = front([trial(i, *point) for i, point in enumerate(points)], OBJECTIVES, None)
+    expected = np.flatnonzero(moocore.is_nondominated(points, maximise=True, keep_weakly=True))
+    assert sorted(one.number for one in found.best) == expected.tolist()
+
+
+def test_the_best_feasible_trial_is_not_the_best_one() -> None:
+    assert (
+        best_feasible([trial(0, 0.5, 0.5), trial(1, 0.9, 0.1, violation=0.2)], "minority_recall").number == 0
+    )  # type: ignore[union-attr]
+    assert best_feasible([trial(1, 0.9, 0.1, violation=0.2)], "minority_recall") is None
+
+
+def test_json_has_the_documented_shape() -> None:
+    baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)])
+    shown = as_json(front([trial(0, 0.5, 0.5), trial(5, 0, 0, "failed")], OBJECTIVES, baseline), baseline)
+    assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
+    assert shown["baseline"]["metrics"]["minority_recall"] == pytest.approx(0.35)
+    assert shown["baseline"]["sd"]["minority_recall"] == pytest.approx(0.0707, abs=1e-4)
+    assert set(shown["best"][0]) == {"number", "strategy", "metrics", "guards", "seconds", "epochs"}
+    assert shown["failed"][0]["failure"] == {"kind": "diverged", "reason": "loss is nan"}
+
+
+def test_csv_rows_are_flat_and_by_number() -> None:
+    rows = as_rows(front([trial(3, 0.5, 0.5), trial(1, 0.4, 0.4)], OBJECTIVES, None))
+    assert [row["number"] for row in rows] == [1, 3]
+    assert rows[0]["group"] == "dominated"
+    assert rows[0]["retention"] == 1.0
+    assert rows[0]["violation/map50_95"] == -0.1

@@ -1,0 +1,80 @@
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from search.config import PRESETS, expand_space
+from spaces.errors import UsageError
+from spaces.ranges import Choice, Dimension, FloatRange
+from spaces.strategy import BASELINE, FAMILY_OF, NAMED, SearchSpace, Strategy
+
+DIMENSION: TypeAdapter[FloatRange | Choice] = TypeAdapter(Dimension)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        pytest.param([0.3, 0.5], FloatRange(low=0.3, high=0.5), id="two numbers are a range"),
+        pytest.param(0.4, Choice(choices=(0.4,)), id="one number is fixed"),
+        pytest.param({"choices": [0.3, 0.4]}, Choice(choices=(0.3, 0.4)), id="choices are written out"),
+        pytest.param(
+            {"low": 0.1, "high": 1, "log": True}, FloatRange(low=0.1, high=1, log=True), id="a log range"
+        ),
+    ],
+)
+def test_a_dimension_reads_as_a_person_writes_it(written: object, meant: object) -> None:
+    assert DIMENSION.validate_python(written) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        pytest.param([0.5, 0.3], "low must be below high", id="upside down"),
+        pytest.param([1, 2, 3], "for 3 single values", id="three numbers are no range"),
+        pytest.param("fast", "a number, a range", id="a word"),
+        pytest.param(True, "a number, a range", id="a switch"),
+        pytest.param({"low": 0, "high": 1, "log": True}, "starts above 0", id="a log range from zero"),
+        pytest.param({"low": 0, "hihg": 1}, "high", id="a misspelt key"),
+    ],
+)
+def test_a_dimension_refuses(written: object, complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        DIMENSION.validate_python(written)
+
+
+def test_knobs_and_families_are_the_same_thing() -> None:
+    for strategy in NAMED.values():
+        assert Strategy.from_knobs(strategy.knobs()) == strategy
+    assert set(BASELINE.knobs()) == set(FAMILY_OF)
+    assert BASELINE.changed() == {}
+
+
+def test_an_unknown_knob_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="no such knob 'retentoin'"):
+        Strategy.from_knobs({"retentoin": 0.5})
+
+
+def test_a_strategy_is_immutable_and_ignores_no_key() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        BASELINE.sampling.retention = 0.5
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Strategy.model_validate({"sampling": {"retention": 0.5, "other": 1}})
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
+def test_a_preset_holds_the_baseline_and_asks_its_named_strategies_first(preset: str) -> None:
+    space = SearchSpace.model_validate(expand_space(preset))
+    assert space.point_of(BASELINE) is not None
+    assert len(space.first_points()) == len(space.first) >= 5
+    asked = [point["retention"] for point in space.first_points()]
+    assert {0.3, 0.4, 0.5} <= set(asked)
+
+
+def test_one_line_narrows_retention_to_the_notes_range() -> None:
+    space = SearchSpace.model_validate(expand_space({"preset": "detection", "retention": [0.3, 0.5]}))
+    assert space.dimensions["retention"] == FloatRange(low=0.3, high=0.5)
+    assert space.point_of(BASELINE) is None
+    assert {point["retention"] for point in space.first_points()} <= {0.3, 0.4, 0.5}
+
+
+def test_package_data_is_what_the_tests_read() -> None:
+    assert yaml.safe_load((PRESETS / "detection.yaml").read_text())["dimensions"]["retention"] == [0.3, 1.0]
