@@ -1,12 +1,12 @@
 """A study's record: what was asked, what came back. Optuna's storage is the one durable truth.
 
-Two Optuna studies share the storage: `baseline` holds the baseline's seeds, `search` the trials. Only the process
-that runs a search writes. Knows nothing of Ray, and nothing of how a violation is computed.
+Two Optuna studies share the storage: `baseline` holds the baseline's seeds, `search` the trials. Only the
+process that runs a search writes. Knows nothing of Ray, and nothing of how a violation is computed.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,42 +104,21 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = config
-        self._storage = optuna.storages.RDBStorage(url)
-        self._handles: dict[tuple[str, int], optuna.Trial] = {}
+        storage = optuna.storages.RDBStorage(url)
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
-        self._search = self._open("search", create=create)
-        self._baseline = self._open("baseline", create=create)
-        if create:
-            for point in config.space.first_points():
-                self._search.enqueue_trial(point)
-
-    def _open(self, name: str, *, create: bool) -> optuna.Study:
-        full = f"{self.config.name}/{name}"
-        try:
-            if create:
-                return optuna.create_study(
-                    study_name=full, storage=self._storage, directions=["maximize"] * 2
-                )
-            return optuna.load_study(study_name=full, storage=self._storage)
-        except optuna.exceptions.DuplicatedStudyError:
-            raise UsageError(f"the database already holds a study '{full}'", "go on with --resume") from None
-        except KeyError:
-            raise UsageError(f"the database holds no study '{full}'") from None
+        self._search = _Recorded(storage, f"{config.name}/search", create=create)
+        self._baseline = _Recorded(storage, f"{config.name}/baseline", create=create)
 
     # Reading
 
     def trials(self) -> list[StudyTrial]:
         """All trials asked so far, by number; duplicates (answered from an earlier report) included."""
-        return [
-            self._read(trial)
-            for trial in self._search.get_trials(deepcopy=False)
-            if BASELINE_MEAN not in trial.user_attrs and trial.state != TrialState.WAITING
-        ]
+        return [self._read(trial) for trial in self._search.trials() if BASELINE_MEAN not in trial.user_attrs]
 
     def baseline_trials(self) -> list[StudyTrial]:
         """The baseline's seeds, in order."""
-        return [self._read(trial) for trial in self._baseline.get_trials(deepcopy=False)]
+        return [self._read(trial) for trial in self._baseline.trials()]
 
     def baseline(self) -> Baseline | None:
         """The baseline over the seeds finished so far."""
@@ -162,60 +141,57 @@ class Study:
 
     def add_baseline(self, seed: int) -> int:
         """Note that a baseline seed is wanted; returns its number."""
-        trial = self._baseline.ask()
-        self._note(self._baseline, trial, self.config.baseline_strategy, seed)
-        return trial.number
+        trial = self._baseline.live.ask()
+        return self._noted(self._baseline, trial, self.config.baseline_strategy, seed).number
 
     def ask(self, seed: int) -> StudyTrial:
         """The next trial: a point of `space.first` while there are any, then what the sampler proposes."""
-        number = len(self._search.get_trials(deepcopy=False, states=None))
-        waiting = self._search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        name = "random" if waiting else self._sampler_name()
-        self._search.sampler = _sampler(name, self.config.search.seed, number)
+        live = self._search.live
+        told = self._search.trials()
+        asked = sum(BASELINE_MEAN not in trial.user_attrs for trial in told)
+        first = self.config.space.first_points()
+        if asked < len(first):
+            live.enqueue_trial(first[asked])
+        name = "random" if asked < len(first) else self._sampler_name()
+        live.sampler = _sampler(name, self.config.search.seed, len(told))
         started = time.perf_counter()
-        trial = self._search.ask()
+        trial = live.ask()
         strategy = self.config.space.suggest(trial)
         if name == "gp":
             self._ask_seconds.append(time.perf_counter() - started)
-        self._note(self._search, trial, strategy, seed)
-        return StudyTrial(number=trial.number, state="running", strategy=strategy, seed=seed)
+        return self._noted(self._search, trial, strategy, seed)
 
-    def _note(self, study: optuna.Study, trial: optuna.Trial, strategy: Strategy, seed: int) -> None:
-        self._handles[study.study_name, trial.number] = trial
+    def _noted(self, study: "_Recorded", trial: optuna.Trial, strategy: Strategy, seed: int) -> StudyTrial:
         trial.set_user_attr("strategy", strategy.model_dump_json())
         trial.set_user_attr("seed", seed)
+        return self._read(study.write_new(trial))
 
-    def store(self, number: int, outcome: Outcome, *, baseline: bool = False) -> None:
+    def store(self, number: int, outcome: Outcome) -> None:
         """Keep what a worker sent back, before it is known whether it is feasible."""
-        name = "report" if isinstance(outcome, TrialReport) else "failure"
-        trial = self._live(self._baseline if baseline else self._search, number)
-        trial.set_user_attr(name, outcome.model_dump_json())
+        self._search.set_attr(number, *_attr(outcome))
 
     def tell_baseline(self, number: int, outcome: Outcome) -> StudyTrial:
         """A baseline seed has ended."""
-        self.store(number, outcome, baseline=True)
-        return self._finish(self._baseline, number, outcome)
+        return self._tell(self._baseline, number, outcome, {})
 
     def tell(self, number: int, outcome: Outcome, violations: dict[str, float]) -> StudyTrial:
         """A trial has ended; `violations` as of `guards.violations`, ignored for a failure."""
-        self.store(number, outcome)
         if isinstance(outcome, TrialReport):
-            trial = self._live(self._search, number)
-            for metric, value in violations.items():
-                trial.set_constraint(metric, value)
             self._trial_seconds.append(outcome.seconds)
-        return self._finish(self._search, number, outcome)
+        return self._tell(self._search, number, outcome, violations)
 
     def tell_stopped(self, number: int) -> StudyTrial:
         """A trial was ended early on purpose; its low-fidelity values stay unseen by the sampler."""
-        return self._read(self._search.tell(number, state=TrialState.PRUNED))
+        return self._read(self._search.tell(number, TrialState.PRUNED))
 
-    def _finish(self, study: optuna.Study, number: int, outcome: Outcome) -> StudyTrial:
+    def _tell(
+        self, study: "_Recorded", number: int, outcome: Outcome, violations: dict[str, float]
+    ) -> StudyTrial:
+        study.set_attr(number, *_attr(outcome))
         if isinstance(outcome, TrialFailure):
-            return self._read(study.tell(number, state=TrialState.FAIL))
-        return self._read(
-            study.tell(number, values=[self._objective(outcome, name) for name in self.config.objectives])
-        )
+            return self._read(study.tell(number, TrialState.FAIL))
+        values = [self._objective(outcome, name) for name in self.config.objectives]
+        return self._read(study.tell(number, TrialState.COMPLETE, values, violations))
 
     def _objective(self, report: TrialReport, name: str) -> float:
         value = report.metrics.get(name)
@@ -228,14 +204,14 @@ class Study:
         baseline = self.baseline()
         assert baseline is not None
         point = self.config.space.point_of(self.config.baseline_strategy)
-        told = any(BASELINE_MEAN in trial.user_attrs for trial in self._search.get_trials(deepcopy=False))
+        told = any(BASELINE_MEAN in trial.user_attrs for trial in self._search.trials())
         if point is None or told:
             return
         captured = _Capture(point)
         self.config.space.suggest(captured)
         values = [baseline.metrics[name] for name in self.config.objectives]
         assert all(value is not None for value in values)
-        self._search.add_trial(
+        self._search.add(
             optuna.create_trial(
                 values=values,  # type: ignore[arg-type]
                 params=captured.params,
@@ -244,14 +220,6 @@ class Study:
                 user_attrs={BASELINE_MEAN: True},
             )
         )
-
-    def _live(self, study: optuna.Study, number: int) -> optuna.Trial:
-        """Optuna's handle of a running trial, also of one asked by an earlier process."""
-        place = (study.study_name, number)
-        if place not in self._handles:
-            study.sampler = RandomSampler()  # a new handle asks its sampler for nothing then
-            self._handles[place] = optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
-        return self._handles[place]
 
     def _sampler_name(self) -> SamplerName:
         """What `auto` stands for now: the Gaussian process while it is cheap beside a trial, then TPE."""
@@ -263,6 +231,90 @@ class Study:
         # The first ask also loads torch; the smaller of the last two is what an ask costs.
         cost = min(self._ask_seconds[-2:], default=0.0) if len(self._ask_seconds) > 1 else GP_LEAST_SECONDS
         return "gp" if cost <= affordable else "tpe"
+
+
+class _Recorded:
+    """An Optuna study in the database, and while it is written to, the same in memory.
+
+    A sampler reads all trials several times per ask, and each call on a database trial costs some ten
+    queries. So samplers work on the copy in memory, and the database gets what changed.
+    """
+
+    def __init__(self, storage: optuna.storages.RDBStorage, name: str, *, create: bool) -> None:
+        self._storage = storage
+        try:
+            if create:
+                self._stored = optuna.create_study(
+                    study_name=name, storage=storage, directions=["maximize"] * 2
+                )
+            else:
+                self._stored = optuna.load_study(study_name=name, storage=storage)
+        except optuna.exceptions.DuplicatedStudyError:
+            raise UsageError(f"the database already holds a study '{name}'", "go on with --resume") from None
+        except KeyError:
+            raise UsageError(f"the database holds no study '{name}'") from None
+        self._live: optuna.Study | None = None
+        self._ids: list[int] = []  # in the database, by trial number
+
+    @property
+    def live(self) -> optuna.Study:
+        """The copy in memory; made, with the same numbers, when it is first needed."""
+        if self._live is None:
+            stored = self._stored.get_trials(deepcopy=False)
+            self._live = optuna.create_study(directions=["maximize"] * 2)
+            self._live.add_trials(stored)
+            self._ids = [trial._trial_id for trial in stored]
+        return self._live
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number; not to be changed."""
+        study = self._stored if self._live is None else self._live
+        return study.get_trials(deepcopy=False)
+
+    def write_new(self, trial: optuna.Trial) -> FrozenTrial:
+        """Write a trial that `live` has just asked, with all that it holds by now."""
+        frozen = self.trials()[trial.number]
+        self._ids.append(self._storage.create_new_trial(self._stored._study_id, template_trial=frozen))
+        assert len(self._ids) == trial.number + 1, "only one process writes a study"
+        return frozen
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Add a trial that nobody asked."""
+        self.live.add_trial(trial)
+        self._ids.append(self._storage.create_new_trial(self._stored._study_id, template_trial=trial))
+
+    def set_attr(self, number: int, name: str, value: str) -> None:
+        """Set a user attribute of a running trial."""
+        if self._handle(number).user_attrs.get(name) == value:
+            return
+        self._handle(number).set_user_attr(name, value)
+        self._storage.set_trial_user_attr(self._ids[number], name, value)
+
+    def tell(
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        constraints: Mapping[str, float] | None = None,
+    ) -> FrozenTrial:
+        """End a running trial."""
+        handle = self._handle(number)
+        written = set(self.trials()[number].system_attrs)  # that is where Optuna keeps constraints
+        for name, value in ({} if constraints is None else constraints).items():
+            if name not in handle.constraints:  # they are, if an earlier process ended within this call
+                handle.set_constraint(name, value)
+        told = self.live.tell(number, values, state)
+        for key in told.system_attrs.keys() - written:
+            self._storage.set_trial_system_attr(self._ids[number], key, told.system_attrs[key])
+        self._storage.set_trial_state_values(
+            self._ids[number], state, values
+        )  # last: from here on it is told
+        return told
+
+    def _handle(self, number: int) -> optuna.Trial:
+        """Optuna's handle of a running trial, also of one asked by an earlier process."""
+        self.live.sampler = RandomSampler()  # a new handle asks its sampler for nothing then
+        return optuna.Trial(self.live, self.trials()[number]._trial_id)
 
 
 class _Capture:
@@ -296,3 +348,8 @@ def _sampler(name: SamplerName, study_seed: int, number: int) -> BaseSampler:
         "random": lambda: RandomSampler(seed=seed),
     }
     return makers[name]()
+
+
+def _attr(outcome: Outcome) -> tuple[str, str]:
+    """Name and value of the user attribute that keeps an outcome."""
+    return ("report" if isinstance(outcome, TrialReport) else "failure"), outcome.model_dump_json()

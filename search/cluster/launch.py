@@ -2,10 +2,13 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-# Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody reads; its
-# snapshots of the experiment stall big studies, and the study's own record is what a search resumes from.
+# Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody
+# reads; its snapshots of the experiment stall big studies, and a search resumes from the study's own record.
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
@@ -39,20 +42,28 @@ def run_work(work: Work, folder: Path, resources: Resources, *, address: str | N
         UsageError: No node can ever hold a run.
         RunError: The cluster cannot be reached.
     """
-    _connect(address)
-    try:
+    with connected(address):
         _check_room(resources, local=address is None)
-        _fit(work, folder, resources)
-    finally:
-        ray.shutdown()
+        run_connected(work, folder, resources)
 
 
-def _connect(address: str | None) -> None:
+@contextmanager
+def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]:
+    """This process as a driver of the cluster at `address`, or of a local Ray that ends with the context.
+
+    Args:
+        address: As of `run_work`.
+        cpus: Of a local Ray; None counts the machine's.
+
+    Raises:
+        RunError: The cluster cannot be reached.
+    """
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         if address is None:
             ray.init(
                 address="local",  # without it, a foreign cluster on this machine would be joined
+                num_cpus=cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -64,6 +75,10 @@ def _connect(address: str | None) -> None:
         raise RunError(
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
         ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _check_room(resources: Resources, *, local: bool) -> None:
@@ -77,7 +92,8 @@ def _check_room(resources: Resources, *, local: bool) -> None:
             )
 
 
-def _fit(work: Work, folder: Path, resources: Resources) -> None:
+def run_connected(work: Work, folder: Path, resources: Resources) -> None:
+    """`run_work` of a process that is already `connected`."""
     searcher = WorkSearcher(work)
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, {"CPU": resources.cpu, "GPU": resources.gpu}),
@@ -91,10 +107,30 @@ def _fit(work: Work, folder: Path, resources: Resources) -> None:
             name="trials",
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            callbacks=[_KeepNewest()],
             verbose=0,
         ),
     )
     tuner.fit()
     if searcher.error is not None:
         raise searcher.error
+
+
+class _KeepNewest(tune.Callback):  # type: ignore[misc]  # Ray is not typed here
+    """Removes a trial's checkpoint once it has a newer one.
+
+    `CheckpointConfig(num_to_keep=1)` would do that too, but it also makes Ray write all trials' state at
+    every checkpoint of every trial.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[str, tune.Checkpoint] = {}  # by Ray's trial id
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        """A trial has a new checkpoint, already where it stays."""
+        older = self._newest.get(trial.trial_id)
+        self._newest[trial.trial_id] = checkpoint
+        if older is not None and older.path != checkpoint.path:
+            older.filesystem.delete_dir(older.path)

@@ -9,11 +9,11 @@ from trainables.trial import OUTCOMES, TrialFailure
 from trainables.tune_adapter import OUTCOME
 
 
-class WorkSearcher(Searcher):
+class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
     """Hands out the runs of `work` and brings their outcomes back.
 
-    Ray's own OptunaSearch drops constraints, tells low-fidelity values as final ones and leaves trials with NaN
-    running for ever; here every trial ends in exactly one call of `finish` or `stopped`.
+    Ray's own OptunaSearch drops constraints, tells low-fidelity values as final ones and leaves trials with
+    NaN running for ever; here every trial ends in exactly one call of `finish` or `stopped`.
     """
 
     def __init__(self, work: Work) -> None:
