@@ -1,6 +1,7 @@
 import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
 
 # isort: split
+import json
 import random
 import shutil
 import socket
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 from torchvision.ops import sigmoid_focal_loss
 from ultralytics import YOLO
+from ultralytics.utils import SETTINGS
 
 from spaces.augmentation import Augmentation
 from spaces.errors import UsageError
@@ -20,9 +22,10 @@ from spaces.loss import Loss
 from spaces.sampling import Sampling
 from spaces.strategy import BASELINE, Strategy
 from trainables.augmentation import box_pipeline, box_strength, seed_pipeline, transform_boxes
+from trainables.cache import cache_folder
 from trainables.detector.criterion import ImbalanceBCE
-from trainables.detector.dataset import DrawOrder
-from trainables.detector.trainer import StrategyRun, load_once, resolve_model
+from trainables.detector.dataset import DrawOrder, load_once
+from trainables.detector.strategy_run import StrategyRun, resolve_model
 from trainables.evaluation.detection import detection_metrics
 from trainables.predictions import load_predictions
 from trainables.run import run_trial
@@ -338,6 +341,14 @@ def test_boxes_stay_tight_on_what_they_hold(seed: int) -> None:
 def test_strength_is_read_from_the_pipeline() -> None:
     assert box_strength(box_pipeline(0.3)) == 0.3
     assert box_strength(box_pipeline(0.0)) == 0.0
+
+
+def test_integrations_are_off_in_the_settings_of_this_node() -> None:
+    assert Path(SETTINGS.file).is_relative_to(cache_folder())
+    assert json.loads(Path(SETTINGS.file).read_text()) == dict(SETTINGS)
+    switches = {name: value for name, value in SETTINGS.items() if isinstance(value, bool)}
+    assert {"sync", "raytune", "mlflow"} <= set(switches)
+    assert not any(switches.values())
 
 
 def test_models_are_files_on_this_machine_and_never_downloaded() -> None:

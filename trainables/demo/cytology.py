@@ -24,7 +24,7 @@ from trainables.dataset import DataSummary
 from trainables.yolo_data import read_yolo
 
 VERSION = 1  # of the drawing; another one is other data
-SEED = 2
+SEED = 3
 SLIDES = {"train": 30, "val": 72, "test": 220}
 CLASSES = ("cell", "cluster")
 SIDE, TILE = 512, 128

@@ -87,6 +87,7 @@ class TrainingTiles(TileDataset):
         class_counts: (n_classes,) objects before undersampling.
         weights: (n,) probability per draw, or None for shuffled passes.
         sampling: The recipe that `weights` was computed with.
+        index_of: File -> position among the images kept.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class TrainingTiles(TileDataset):
             False: box_pipeline(augmentation.augment_rest),
         }
         super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
+        self.index_of = {file: i for i, file in enumerate(self.im_files)}
 
     def build_transforms(self, hyp: Any) -> Any:
         """Ultralytics' transforms; mosaic draws its partners with the sampler's weights, not uniformly."""

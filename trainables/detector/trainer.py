@@ -5,39 +5,27 @@ draws, not the data set, says how long it is.
 """
 
 import logging
-import os
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.data.build import InfiniteDataLoader, seed_worker
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
-from spaces.errors import UsageError
 from trainables.augmentation import box_strength
 from trainables.demo import cytology
-from trainables.detector.criterion import build_criterion, class_losses
-from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles, load_once
-from trainables.detector.evaluator import max_detections, predict
+from trainables.detector.criterion import class_losses
+from trainables.detector.dataset import TrainingTiles, load_once
+from trainables.detector.evaluator import max_detections
+from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
-from trainables.predictions import DetectionPredictions, save_predictions
-from trainables.sampling import Draws
-from trainables.trial import Diverged, EpochMetrics, OnEpoch, Trained, TrialFolder, TrialSpec
-from trainables.yolo_data import YoloData
-
-STATE = "state.pt"
-GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
+from trainables.predictions import save_predictions
+from trainables.trial import OnEpoch, Trained, TrialFolder, TrialSpec
 
 
 def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
@@ -60,11 +48,11 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
             predictions = run.predict_split("test")
             metrics = detection_metrics(predictions, threshold=metrics["threshold"])
         save_predictions(folder.result / "predictions.npz", predictions)
-        _save_atomically(run.weights(), folder.result / "weights.pt")
+        save_atomically(run.weights(), folder.result / "weights.pt")
         return Trained(
             metrics=metrics,
-            applied=run.receipt(),
-            exposure=run.exposure(),
+            applied=receipt(run),
+            exposure=_minority_draws(run) / run.drawn.total(),
             images_seen=run.drawn.total(),
             unique_images=len(run.drawn),
             steps=run.ema.updates,
@@ -77,30 +65,6 @@ def data_yaml_of(source: str) -> Path:
     return cytology.materialise() if source == "demo:cytology" else Path(source)
 
 
-def resolve_model(name: str) -> str:
-    """A model file on this machine.
-
-    Args:
-        name: `yolo_tiny.yaml` (ours), a path, or a yaml that Ultralytics ships, e.g. `yolo11n.yaml`.
-
-    Raises:
-        UsageError: There is no such file; weights are never downloaded.
-    """
-    ours = Path(__file__).with_name(Path(name).name)
-    if name == ours.name and ours.is_file():
-        return str(ours)
-    if Path(name).is_file():
-        return str(Path(name).resolve())
-    hint = "yolo_tiny.yaml, a model yaml of Ultralytics, or a path to weights"
-    if not name.endswith(".yaml"):
-        raise UsageError(f"train.model: no such file: {name}", hint)
-    try:
-        yaml_model_load(name)
-    except FileNotFoundError as error:
-        raise UsageError(f"train.model: Ultralytics ships no '{name}'", hint) from error
-    return name
-
-
 @contextmanager
 def _isolated() -> Iterator[None]:
     """Say nothing, and leave the process's random states and thread count as they were for the next trial."""
@@ -110,6 +74,7 @@ def _isolated() -> Iterator[None]:
     try:
         yield
     finally:
+        unset_deterministic()
         LOGGER.setLevel(level)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
@@ -117,279 +82,40 @@ def _isolated() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _save_atomically(value: Any, path: Path) -> None:
-    partial = path.with_name(f"{path.name}.tmp")
-    torch.save(value, partial)
-    os.replace(partial, path)
+def _minority_draws(run: StrategyRun) -> int:
+    return sum(run.drawn[int(image)] for image in np.flatnonzero(run.train_loader.dataset.rare))
 
 
-def _for_inference(model: Any) -> Any:
-    """A copy with batch normalisation folded into the convolutions, a quarter faster."""
-    copied = deepcopy(model)
-    copied.criterion = None
-    return copied.eval().fuse(verbose=False)
-
-
-class StrategyRun(DetectionTrainer):  # type: ignore[misc]
-    """One training run of Ultralytics with our data, order, criterion, evaluation and checkpoint.
-
-    Not called a trainer on purpose: Ultralytics attaches its integrations to every class with `Trainer` in
-    its name.
-
-    Attributes:
-        drawn: How often each training image was drawn so far.
-        predictions: On val, after the last epoch trained here.
-    """
-
-    def __init__(self, spec: TrialSpec, folder: TrialFolder, data: YoloData, on_epoch: OnEpoch) -> None:
-        self.spec, self.folder, self.yolo, self.on_epoch = spec, folder, data, on_epoch
-        self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
-        self.drawn: Counter[str] = Counter()
-        self.predictions: DetectionPredictions | None = None
-        super().__init__(overrides=_arguments(spec, folder, data))
-        # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        self.callbacks: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
-        self.add_callback("on_train_epoch_start", lambda run: run.seed_epoch())
-        self.add_callback("on_fit_epoch_end", lambda run: run.report_epoch())
-
-    def get_dataset(self) -> dict[str, Any]:
-        """What Ultralytics wants to know of the data; its own check would look for a font on the network."""
-        names = dict(enumerate(self.yolo.class_names))
-        return {
-            **{split: split for split in self.yolo.splits},
-            "names": names,
-            "nc": len(names),
-            "channels": 3,
-        }
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> TileDataset:
-        """The data set of a split, by its name."""
-        common: dict[str, Any] = {
-            "imgsz": self.args.imgsz,
-            "hyp": self.args,
-            "batch_size": batch,
-            "stride": self.stride,
-            "pad": 0.0,
-            "data": self.data,
-        }
-        images, fingerprint = self.yolo.splits[img_path], self.yolo.fingerprint
-        if mode != "train":
-            return TileDataset(images, fingerprint, augment=False, rect=True, **common)
-        return TrainingTiles(
-            images,
-            fingerprint,
-            minority=self.minority,
-            sampling=self.spec.strategy.sampling,
-            augmentation=self.spec.strategy.augmentation,
-            seed=self.spec.seed,
-            **common,
-        )
-
-    def get_dataloader(
-        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
-    ) -> Any:
-        """The loader of a split; the training loader's epoch is `eval_every` batches."""
-        dataset = self.build_dataset(dataset_path, mode, batch_size)
-        order = None
-        if isinstance(dataset, TrainingTiles):
-            per_epoch = self.spec.train.eval_every * self.spec.train.batch
-            order = DrawOrder(Draws(len(dataset), per_epoch, dataset.weights, self.spec.seed))
-        return InfiniteDataLoader(
-            dataset=dataset,
-            batch_size=batch_size,
-            shuffle=False,
-            sampler=order,
-            num_workers=self.args.workers,
-            collate_fn=dataset.collate_fn,
-            worker_init_fn=seed_worker,
-            pin_memory=self.device.type == "cuda",
-        )
-
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """The model, with its channels last in memory: on a CPU a training step takes a third less time."""
-        model = super().get_model(cfg, weights, verbose)
-        return model.to(memory_format=torch.channels_last)
-
-    def set_class_weights(self) -> None:
-        """Put the strategy's criterion in place; called before the model is copied for the EMA."""
-        model = unwrap_model(self.model)
-        model.criterion = build_criterion(
-            model, self.spec.strategy.loss, self.train_loader.dataset.class_counts
-        )
-
-    def seed_epoch(self) -> None:
-        """Make what draws from torch's global state, such as dropout, a function of (seed, epoch)."""
-        torch.manual_seed(int(np.random.SeedSequence((self.spec.seed, 5, self.epoch)).generate_state(1)[0]))
-
-    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """To the device, counted."""
-        self.drawn.update(batch["im_file"])
-        prepared: dict[str, Any] = super().preprocess_batch(batch)
-        prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
-        return prepared
-
-    def validate(self) -> tuple[dict[str, float], float]:
-        """Measure the EMA on val with our evaluator; Ultralytics' fitness chooses nothing here."""
-        if not all(torch.isfinite(value).all() for value in self.tloss.values()):
-            losses = ", ".join(f"{name} {float(value):g}" for name, value in self.tloss.items())
-            raise Diverged(f"the loss of epoch {self.epoch + 1} is not finite: {losses}")
-        self.predictions = self.predict_split("val")
-        return {}, 0.0
-
-    def predict_split(self, split: str) -> DetectionPredictions:
-        """The EMA's predictions on a split."""
-        loader = (
-            self.test_loader
-            if split == "val"
-            else self.get_dataloader(split, 2 * self.batch_size, mode="val")
-        )
-        model = _for_inference(self.ema.ema)
-        return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
-
-    def save_metrics(self, metrics: dict[str, float]) -> None:
-        """Nothing: the report is the record."""
-
-    def save_model(self) -> bool:
-        """Write all that is needed to go on exactly, in full precision."""
-        model = unwrap_model(self.model)
-        state = {
-            "epochs": self.epoch + 1,
-            "model": model.state_dict(),
-            "ema": self.ema.ema.state_dict(),
-            "ema_updates": self.ema.updates,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "loss_scales": [loss.scale for loss in class_losses(model.criterion)],
-            "drawn": dict(self.drawn),
-        }
-        _save_atomically(state, self.folder.checkpoint / STATE)
-        return True
-
-    def report_epoch(self) -> None:
-        """Hand the epoch's metrics to the caller, who may raise to stop the run."""
-        assert self.predictions is not None
-        self.on_epoch(EpochMetrics(epoch=self.epoch + 1, metrics=detection_metrics(self.predictions)))
-
-    def resume_training(self, ckpt: Any) -> None:
-        """Go on from the folder's checkpoint, if there is one."""
-        if self.folder.resume is None:
-            return
-        state = torch.load(self.folder.resume / STATE, map_location=self.device, weights_only=True)
-        model = unwrap_model(self.model)
-        model.load_state_dict(state["model"])
-        self.ema.ema.load_state_dict(state["ema"])
-        self.ema.updates = state["ema_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        for loss, scale in zip(class_losses(model.criterion), state["loss_scales"], strict=True):
-            loss.scale = scale
-        if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
-            model.criterion.updates = state["epochs"] - 1
-            model.criterion.update()
-        self.drawn = Counter(state["drawn"])
-        self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
-
-    def train(self) -> None:
-        """Train the epochs that are left; none are if the checkpoint is the last one."""
-        if self.folder.resume is not None:
-            state = torch.load(self.folder.resume / STATE, map_location="cpu", weights_only=True)
-            if state["epochs"] >= self.epochs:
-                self._setup_train()
-                return
-        super().train()
-
-    def final_eval(self) -> None:
-        """Nothing: Ultralytics would measure its best checkpoint, and report an epoch too many."""
-
-    def exposure(self) -> float:
-        """Share of the draws so far that were images with a minority object."""
-        dataset: TrainingTiles = self.train_loader.dataset
-        rare = {file for file, is_rare in zip(dataset.im_files, dataset.rare, strict=True) if is_rare}
-        return sum(count for file, count in self.drawn.items() if file in rare) / self.drawn.total()
-
-    def receipt(self) -> dict[str, Any]:
-        """What was applied, read from the objects that the training used."""
-        dataset: TrainingTiles = self.train_loader.dataset
-        loss = class_losses(unwrap_model(self.model).criterion)[0]
-        weights = self.train_loader.sampler.draws.weights
-        rare_draws = round(self.exposure() * self.drawn.total())
-        augments = {rare: box_strength(pipeline) for rare, pipeline in dataset.pipelines.items()}
-        return {
-            "retention": float((~dataset.rare).sum() / max(1, dataset.majority_images)),
-            "majority_images": dataset.majority_images,
-            "images_kept": len(dataset),
-            "sampler_power": 0.0 if weights is None else dataset.sampling.sampler_power,
-            "max_repeat": dataset.sampling.max_repeat,
-            "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
-            "focal_gamma": loss.gamma,
-            "focal_scale": 1.0 if loss.scale is None else loss.scale,
-            "alpha_power": loss.power,
-            "alpha_cap": loss.cap,
-            "alpha": loss.alpha.tolist(),
-            "augment_minority": augments[True],
-            "augment_rest": augments[False],
-            "augmented_images": rare_draws * (augments[True] > 0)
-            + (self.drawn.total() - rare_draws) * (augments[False] > 0),
-            "steps": self.ema.updates,
-            "batch": self.drawn.total() / self.ema.updates,
-            "lr": max(group["initial_lr"] for group in self.optimizer.param_groups),
-            "optimizer": type(self.optimizer).__name__,
-            "seed": dataset.seed,
-            "imgsz": self.args.imgsz,
-            "mosaic": self.args.mosaic,
-            "max_det": max_detections(self.yolo),
-            "parameters": sum(p.numel() for p in unwrap_model(self.model).parameters()),
-            "ultralytics": ultralytics_version,
-        }
-
-    def weights(self) -> dict[str, Any]:
-        """The EMA as a checkpoint that `ultralytics.YOLO` loads."""
-        model = self.ema.ema
-        model.criterion = None  # ours; whoever loads the weights need not have it
-        return {
-            "model": model.to(memory_format=torch.contiguous_format),
-            "ema": None,
-            "train_args": vars(self.args),
-            "date": datetime.now(UTC).isoformat(),
-            "version": ultralytics_version,
-        }
-
-
-def _arguments(spec: TrialSpec, folder: TrialFolder, data: YoloData) -> dict[str, Any]:
-    """Ultralytics' arguments.
-
-    Its augmentations keep their defaults, but mosaic is the spec's, and `augmentations` (blur, grey, CLAHE,
-    applied silently) is off.
-    """
-    train, on_gpu = spec.train, torch.cuda.is_available()
+def receipt(run: StrategyRun) -> dict[str, Any]:
+    """What was applied, read from the objects that the training used."""
+    dataset: TrainingTiles = run.train_loader.dataset
+    weights = run.train_loader.sampler.draws.weights
+    loss = class_losses(unwrap_model(run.model).criterion)[0]
+    on_minority, on_rest = (box_strength(dataset.pipelines[rare]) for rare in (True, False))
+    drawn, minority_drawn = run.drawn.total(), _minority_draws(run)
     return {
-        "task": "detect",
-        "mode": "train",
-        "model": resolve_model(train.model),
-        "data": spec.data.source,
-        "imgsz": train.imgsz,
-        "batch": train.batch,
-        "nbs": train.batch,  # no gradient accumulation: an optimizer step is a batch
-        "epochs": train.epochs,
-        "optimizer": "AdamW",  # "auto" would ignore lr0 and change with the data set's size
-        "lr0": train.lr,
-        "lrf": train.lr_final,
-        "weight_decay": train.weight_decay,
-        "warmup_epochs": 1.0,
-        "warmup_bias_lr": 0.0,
-        "mosaic": train.mosaic,
-        "close_mosaic": 0,
-        "augmentations": [],
-        "amp": "bf16" if on_gpu and train.amp == "bf16" else False,
-        "device": "0" if on_gpu else "cpu",
-        "workers": GPU_LOADERS if on_gpu else 0,
-        "max_det": max_detections(data),
-        "seed": spec.seed,
-        "deterministic": True,
-        "patience": 0,
-        "plots": False,
-        "verbose": False,
-        "save_dir": str(folder.root / "ultralytics"),
-        "exist_ok": True,
+        "retention": float((~dataset.rare).sum() / max(1, dataset.majority_images)),
+        "majority_images": dataset.majority_images,
+        "images_kept": len(dataset),
+        "sampler_power": 0.0 if weights is None else dataset.sampling.sampler_power,
+        "max_repeat": dataset.sampling.max_repeat,
+        "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
+        "focal_gamma": loss.gamma,
+        "focal_scale": 1.0 if loss.scale is None else loss.scale,
+        "alpha_power": loss.power,
+        "alpha_cap": loss.cap,
+        "alpha": loss.alpha.tolist(),
+        "augment_minority": on_minority,
+        "augment_rest": on_rest,
+        "augmented_images": minority_drawn * (on_minority > 0) + (drawn - minority_drawn) * (on_rest > 0),
+        "steps": run.ema.updates,
+        "batch": drawn / run.ema.updates,
+        "lr": max(group["initial_lr"] for group in run.optimizer.param_groups),
+        "optimizer": type(run.optimizer).__name__,
+        "seed": dataset.seed,
+        "imgsz": run.args.imgsz,
+        "mosaic": run.args.mosaic,
+        "max_det": max_detections(run.yolo),
+        "parameters": sum(p.numel() for p in unwrap_model(run.model).parameters()),
+        "ultralytics": ultralytics_version,
     }

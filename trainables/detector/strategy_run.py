@@ -1,0 +1,296 @@
+"""One training run of Ultralytics, with our data, order of draws, criterion, evaluation and checkpoint.
+
+Everything goes through methods that Ultralytics means to be overridden; nothing of it is patched.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.data.build import InfiniteDataLoader, seed_worker
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.utils.torch_utils import unwrap_model
+
+from spaces.errors import UsageError
+from trainables.detector.criterion import build_criterion, class_losses
+from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles
+from trainables.detector.evaluator import max_detections, predict
+from trainables.evaluation.detection import detection_metrics
+from trainables.predictions import DetectionPredictions
+from trainables.sampling import Draws
+from trainables.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
+from trainables.yolo_data import YoloData
+
+STATE = "state.pt"
+GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
+
+
+class StrategyRun(DetectionTrainer):  # type: ignore[misc]
+    """One training run of Ultralytics with our data, order, criterion, evaluation and checkpoint.
+
+    Not called a trainer on purpose: Ultralytics attaches its integrations to every class with `Trainer` in
+    its name.
+
+    Attributes:
+        drawn: Image kept (its index in the training data set) -> how often it was drawn so far.
+        predictions: On val, after the last epoch trained here.
+    """
+
+    def __init__(self, spec: TrialSpec, folder: TrialFolder, data: YoloData, on_epoch: OnEpoch) -> None:
+        self.spec, self.folder, self.yolo, self.on_epoch = spec, folder, data, on_epoch
+        self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
+        self.drawn: Counter[int] = Counter()
+        self.predictions: DetectionPredictions | None = None
+        super().__init__(overrides=_arguments(spec, folder, data))
+        # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        self.callbacks: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
+        self.add_callback("on_train_epoch_start", lambda run: run.seed_epoch())
+        self.add_callback("on_fit_epoch_end", lambda run: run.report_epoch())
+
+    def get_dataset(self) -> dict[str, Any]:
+        """What Ultralytics wants to know of the data; its own check would look for a font on the network."""
+        names = dict(enumerate(self.yolo.class_names))
+        return {
+            **{split: split for split in self.yolo.splits},
+            "names": names,
+            "nc": len(names),
+            "channels": 3,
+        }
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> TileDataset:
+        """The data set of a split, by its name."""
+        common: dict[str, Any] = {
+            "imgsz": self.args.imgsz,
+            "hyp": self.args,
+            "batch_size": batch,
+            "stride": self.stride,
+            "pad": 0.0,
+            "data": self.data,
+        }
+        images, fingerprint = self.yolo.splits[img_path], self.yolo.fingerprint
+        if mode != "train":
+            return TileDataset(images, fingerprint, augment=False, rect=True, **common)
+        return TrainingTiles(
+            images,
+            fingerprint,
+            minority=self.minority,
+            sampling=self.spec.strategy.sampling,
+            augmentation=self.spec.strategy.augmentation,
+            seed=self.spec.seed,
+            **common,
+        )
+
+    def get_dataloader(
+        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
+    ) -> Any:
+        """The loader of a split; the training loader's epoch is `eval_every` batches."""
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        order = None
+        if isinstance(dataset, TrainingTiles):
+            per_epoch = self.spec.train.eval_every * self.spec.train.batch
+            order = DrawOrder(Draws(len(dataset), per_epoch, dataset.weights, self.spec.seed))
+        return InfiniteDataLoader(
+            dataset=dataset,
+            batch_size=batch_size,
+            shuffle=False,
+            sampler=order,
+            num_workers=self.args.workers,
+            collate_fn=dataset.collate_fn,
+            worker_init_fn=seed_worker,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """The model, with its channels last in memory: on a CPU a training step takes a third less time."""
+        model = super().get_model(cfg, weights, verbose)
+        return model.to(memory_format=torch.channels_last)
+
+    def set_class_weights(self) -> None:
+        """Put the strategy's criterion in place; called before the model is copied for the EMA."""
+        model = unwrap_model(self.model)
+        model.criterion = build_criterion(
+            model, self.spec.strategy.loss, self.train_loader.dataset.class_counts
+        )
+
+    def seed_epoch(self) -> None:
+        """Make what draws from torch's global state, such as dropout, a function of (seed, epoch)."""
+        torch.manual_seed(int(np.random.SeedSequence((self.spec.seed, 5, self.epoch)).generate_state(1)[0]))
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """To the device, counted."""
+        index_of = self.train_loader.dataset.index_of
+        self.drawn.update(index_of[file] for file in batch["im_file"])
+        prepared: dict[str, Any] = super().preprocess_batch(batch)
+        prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
+        return prepared
+
+    def validate(self) -> tuple[dict[str, float], float]:
+        """Measure the EMA on val with our evaluator; Ultralytics' fitness chooses nothing here."""
+        if not all(torch.isfinite(value).all() for value in self.tloss.values()):
+            losses = ", ".join(f"{name} {float(value):g}" for name, value in self.tloss.items())
+            raise Diverged(f"the loss of epoch {self.epoch + 1} is not finite: {losses}")
+        self.predictions = self.predict_split("val")
+        return {}, 0.0
+
+    def predict_split(self, split: str) -> DetectionPredictions:
+        """The EMA's predictions on a split."""
+        loader = (
+            self.test_loader
+            if split == "val"
+            else self.get_dataloader(split, 2 * self.batch_size, mode="val")
+        )
+        model = _for_inference(self.ema.ema)
+        return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Nothing: the report is the record."""
+
+    def save_model(self) -> bool:
+        """Write all that is needed to go on exactly, in full precision."""
+        model = unwrap_model(self.model)
+        state = {
+            "epochs": self.epoch + 1,
+            "model": model.state_dict(),
+            "ema": self.ema.ema.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "loss_scales": [loss.scale for loss in class_losses(model.criterion)],
+            "drawn": dict(self.drawn),
+        }
+        save_atomically(state, self.folder.checkpoint / STATE)
+        return True
+
+    def report_epoch(self) -> None:
+        """Hand the epoch's metrics to the caller, who may raise to stop the run."""
+        assert self.predictions is not None
+        self.on_epoch(EpochMetrics(epoch=self.epoch + 1, metrics=detection_metrics(self.predictions)))
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on from the folder's checkpoint, if there is one."""
+        if self.folder.resume is None:
+            return
+        state = torch.load(self.folder.resume / STATE, map_location=self.device, weights_only=True)
+        model = unwrap_model(self.model)
+        model.load_state_dict(state["model"])
+        self.ema.ema.load_state_dict(state["ema"])
+        self.ema.updates = state["ema_updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for loss, scale in zip(class_losses(model.criterion), state["loss_scales"], strict=True):
+            loss.scale = scale
+        if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
+            model.criterion.updates = state["epochs"] - 1
+            model.criterion.update()
+        self.drawn = Counter(state["drawn"])
+        self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
+
+    def train(self) -> None:
+        """Train the epochs that are left; none are if the checkpoint is the last one."""
+        if self.folder.resume is not None:
+            state = torch.load(self.folder.resume / STATE, map_location="cpu", weights_only=True)
+            if state["epochs"] >= self.epochs:
+                self._setup_train()
+                return
+        super().train()
+
+    def final_eval(self) -> None:
+        """Nothing: Ultralytics would measure its best checkpoint, and report an epoch too many."""
+
+    def weights(self) -> dict[str, Any]:
+        """The EMA as a checkpoint that `ultralytics.YOLO` loads."""
+        model = self.ema.ema
+        model.criterion = None  # ours; whoever loads the weights need not have it
+        return {
+            "model": model.to(memory_format=torch.contiguous_format),
+            "ema": None,
+            "train_args": vars(self.args),
+            "date": datetime.now(UTC).isoformat(),
+            "version": ultralytics_version,
+        }
+
+
+def resolve_model(name: str) -> str:
+    """A model file on this machine.
+
+    Args:
+        name: `yolo_tiny.yaml` (ours), a path, or a yaml that Ultralytics ships, e.g. `yolo11n.yaml`.
+
+    Raises:
+        UsageError: There is no such file; weights are never downloaded.
+    """
+    ours = Path(__file__).with_name(Path(name).name)
+    if name == ours.name and ours.is_file():
+        return str(ours)
+    if Path(name).is_file():
+        return str(Path(name).resolve())
+    hint = "yolo_tiny.yaml, a model yaml of Ultralytics, or a path to weights"
+    if not name.endswith(".yaml"):
+        raise UsageError(f"train.model: no such file: {name}", hint)
+    try:
+        yaml_model_load(name)
+    except FileNotFoundError as error:
+        raise UsageError(f"train.model: Ultralytics ships no '{name}'", hint) from error
+    return name
+
+
+def save_atomically(value: Any, path: Path) -> None:
+    """Write with torch; a reader sees the whole file or none."""
+    partial = path.with_name(f"{path.name}.tmp")
+    torch.save(value, partial)
+    os.replace(partial, path)
+
+
+def _for_inference(model: Any) -> Any:
+    """A copy with batch normalisation folded into the convolutions, a quarter faster."""
+    copied = deepcopy(model)
+    copied.criterion = None
+    return copied.eval().fuse(verbose=False)
+
+
+def _arguments(spec: TrialSpec, folder: TrialFolder, data: YoloData) -> dict[str, Any]:
+    """Ultralytics' arguments.
+
+    Its augmentations keep their defaults, but mosaic is the spec's, and `augmentations` (blur, grey, CLAHE,
+    applied silently) is off.
+    """
+    train, on_gpu = spec.train, torch.cuda.is_available()
+    return {
+        "task": "detect",
+        "mode": "train",
+        "model": resolve_model(train.model),
+        "data": spec.data.source,
+        "imgsz": train.imgsz,
+        "batch": train.batch,
+        "nbs": train.batch,  # no gradient accumulation: an optimizer step is a batch
+        "epochs": train.epochs,
+        "optimizer": "AdamW",  # "auto" would ignore lr0 and change with the data set's size
+        "lr0": train.lr,
+        "lrf": train.lr_final,
+        "weight_decay": train.weight_decay,
+        "warmup_epochs": 1.0,
+        "warmup_bias_lr": 0.0,
+        "mosaic": train.mosaic,
+        "close_mosaic": 0,
+        "augmentations": [],
+        "amp": "bf16" if on_gpu and train.amp == "bf16" else False,
+        "device": "0" if on_gpu else "cpu",
+        "workers": GPU_LOADERS if on_gpu else 0,
+        "max_det": max_detections(data),
+        "seed": spec.seed,
+        "deterministic": True,
+        "patience": 0,
+        "plots": False,
+        "verbose": False,
+        "save_dir": str(folder.root / "ultralytics"),
+        "exist_ok": True,
+    }
