@@ -16,14 +16,13 @@ import torch
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils.torch_utils import unwrap_model
 
-from spaces.errors import UsageError
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles
 from trainables.detector.evaluator import max_detections, predict
 from trainables.evaluation.detection import detection_metrics
+from trainables.models import OUR_DETECTORS, check_model
 from trainables.predictions import DetectionPredictions
 from trainables.sampling import Draws
 from trainables.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
@@ -220,27 +219,16 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
 
 def resolve_model(name: str) -> str:
-    """A model file on this machine.
-
-    Args:
-        name: `yolo_tiny.yaml` (ours), a path, or a yaml that Ultralytics ships, e.g. `yolo11n.yaml`.
+    """The file or name by which Ultralytics finds a model without asking the network.
 
     Raises:
-        UsageError: There is no such file; weights are never downloaded.
+        UsageError: There is no such model.
     """
-    ours = Path(__file__).with_name(Path(name).name)
-    if name == ours.name and ours.is_file():
+    check_model(name, "detection")
+    ours = OUR_DETECTORS / name
+    if ours.is_file():
         return str(ours)
-    if Path(name).is_file():
-        return str(Path(name).resolve())
-    hint = "yolo_tiny.yaml, a model yaml of Ultralytics, or a path to weights"
-    if not name.endswith(".yaml"):
-        raise UsageError(f"train.model: no such file: {name}", hint)
-    try:
-        yaml_model_load(name)
-    except FileNotFoundError as error:
-        raise UsageError(f"train.model: Ultralytics ships no '{name}'", hint) from error
-    return name
+    return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
 def save_atomically(value: Any, path: Path) -> None:
