@@ -24,6 +24,7 @@ from search.tables import change, describe, pareto_table, strategies
 from spaces.errors import RarecallError, UsageError
 
 STATES = ("complete", "running", "stopped", "failed")
+WIDE = 200
 DONE, NOTHING_FEASIBLE, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -169,7 +170,7 @@ def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> 
         writer.writeheader()
         writer.writerows(rows)
     else:
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else WIDE)  # a file or a pipe has no edge
         console.print(pareto_table(found, baseline, study.config, everything=everything))
         for line in strategies(found, everything=everything):
             console.print(line, highlight=False, soft_wrap=True)

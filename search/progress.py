@@ -23,8 +23,9 @@ def screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot
     if not console.is_terminal:
         yield _Lines(config, console)
         return
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
-        yield lambda snapshot: live.update(_picture(config, snapshot))
+    picture = _Picture(config)
+    with Live(console=console, refresh_per_second=4, get_renderable=picture.draw):
+        yield picture.show
 
 
 class _Lines:
@@ -46,18 +47,35 @@ class _Lines:
         )
 
 
-def _picture(config: StudyConfig, snapshot: Snapshot) -> Group:
-    total = snapshot.trials + snapshot.baseline_seeds
-    done = snapshot.done + snapshot.baseline_done
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(
-        Text(config.name, style="bold"), ProgressBar(total=total, completed=done, width=40), timing(snapshot)
-    )
-    running = Table.grid(padding=(0, 1))
-    for key, epoch in sorted(snapshot.running.items()):
-        bar_of_run = ProgressBar(total=snapshot.epochs, completed=epoch, width=20)
-        running.add_row("  running", key[:8], bar_of_run, f"{epoch}/{snapshot.epochs} epochs")
-    return Group(bar, Text(counts(snapshot)), running, Text(verdict(config, snapshot), style="bold green"))
+class _Picture:
+    """The live screen; drawn anew four times a second, so that the clock runs while nothing happens."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self._config = config
+        self._snapshot: Snapshot | None = None
+        self._at = time.monotonic()
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._at = snapshot, time.monotonic()
+
+    def draw(self) -> Group:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return Group(Text("starting"))
+        since = time.monotonic() - self._at
+        total = snapshot.trials + snapshot.baseline_seeds
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            Text(self._config.name, style="bold"),
+            ProgressBar(total=total, completed=snapshot.done + snapshot.baseline_done, width=40),
+            timing(snapshot, since),
+        )
+        running = Table.grid(padding=(0, 1))
+        for run in snapshot.running:
+            part = ProgressBar(total=snapshot.epochs, completed=run.epoch, width=20)
+            running.add_row(f"  {run.label}", part, f"{run.epoch}/{snapshot.epochs} epochs")
+        best = Text(verdict(self._config, snapshot), style="bold green")
+        return Group(bar, Text(counts(snapshot)), running, best)
 
 
 def counts(snapshot: Snapshot) -> str:
@@ -67,10 +85,12 @@ def counts(snapshot: Snapshot) -> str:
     return f"{baseline}, {trials} ({len(snapshot.running)} running, {snapshot.failed} failed)"
 
 
-def timing(snapshot: Snapshot) -> str:
-    """Elapsed and, once something has finished, what is left."""
-    left = "" if snapshot.eta_s is None else f", about {clock(snapshot.eta_s)} left"
-    return f"{clock(snapshot.elapsed_s)}{left}"
+def timing(snapshot: Snapshot, since_s: float = 0.0) -> str:
+    """Elapsed and, once something has finished, what is left, `since_s` after the snapshot."""
+    left = ""
+    if snapshot.eta_s is not None:
+        left = f", about {clock(max(0.0, snapshot.eta_s - since_s))} left"
+    return f"{clock(snapshot.elapsed_s + since_s)}{left}"
 
 
 def clock(seconds: float) -> str:

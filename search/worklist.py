@@ -22,13 +22,21 @@ MAX_DUPLICATES = 20  # asks in a row that give nothing new: the space is exhaust
 
 
 @dataclass(frozen=True)
+class Running:
+    """A run that has a worker: who it is, and how many epochs it has finished."""
+
+    label: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What a screen shows of a search.
 
     Attributes:
         baseline_done: Finished baseline seeds, of `baseline_seeds`.
         done: Told trials, of `trials`; failed ones are counted in both `done` and `failed`.
-        running: Key -> finished epochs, of `epochs`.
+        running: The runs that have a worker.
         eta_s: Seconds left, or None before anything has finished.
         best: The best feasible trial so far.
     """
@@ -38,7 +46,7 @@ class Snapshot:
     done: int
     failed: int
     trials: int
-    running: dict[str, int]
+    running: tuple[Running, ...]
     epochs: int
     elapsed_s: float
     eta_s: float | None
@@ -78,7 +86,7 @@ class SearchWork:
         self._wanted: dict[str, _Wanted] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._unjudged: list[tuple[int, TrialReport]] = []
-        self._running: dict[str, int] = {}
+        self._running: dict[str, Running] = {}
         self._seconds: list[float] = []
         self._most_running = 1
         self._exhausted = False
@@ -122,18 +130,21 @@ class SearchWork:
             return None
         spec = self._queue.popleft()
         resume = self._folder.resumable(spec.key)
-        self._running[spec.key] = 0
-        self._most_running = max(self._most_running, len(self._running))
-        self._changed()
         return Job(spec, None if resume is None else str(resume))
 
     def exhausted(self) -> bool:
         """Whether all trials of the budget have been started, or the search cannot go on."""
         return self._exhausted and not self._queue
 
+    def started(self, key: str) -> None:
+        """A run has a worker; also after a lost one."""
+        self._running.setdefault(key, Running(self._label(key)))
+        self._most_running = max(self._most_running, len(self._running))
+        self._changed()
+
     def epoch(self, key: str, epoch: int) -> None:
         """A run has finished an epoch."""
-        self._running[key] = epoch
+        self._running[key] = Running(self._label(key), epoch)
         self._changed()
 
     def finish(self, key: str, outcome: Outcome) -> None:
@@ -236,7 +247,9 @@ class SearchWork:
 
     def snapshot(self) -> Snapshot:
         """Where the search stands now."""
-        baseline_done = 0 if self._baseline is None else len(self._baseline.seeds)
+        baseline_done = self._config.baseline.seeds - sum(
+            len(wanted.baseline) for wanted in self._wanted.values()
+        )
         left = (
             max(0, self._config.search.trials - len(self._ended))
             + self._config.baseline.seeds
@@ -249,13 +262,19 @@ class SearchWork:
             done=len(self._ended) + len(self._unjudged),
             failed=sum(trial.state == "failed" for trial in self._ended),
             trials=self._config.search.trials,
-            running=dict(self._running),
+            running=tuple(self._running.values()),
             epochs=self._config.train.epochs,
             elapsed_s=time.monotonic() - self._started,
             eta_s=eta,
             best=best_feasible(self._ended, self._config.objectives[0]),
             baseline=self._baseline,
         )
+
+    def _label(self, key: str) -> str:
+        wanted = self._wanted[key]
+        if wanted.baseline:
+            return "baseline seed " + ", ".join(str(number) for number in wanted.baseline)
+        return "trial " + ", ".join(str(number) for number in wanted.trials)
 
     def _changed(self) -> None:
         self._on_change(self.snapshot())

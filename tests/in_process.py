@@ -50,4 +50,5 @@ class Bench:
             job = self.work.take()
             if job is None:
                 return
+            self.work.started(job.spec.key)
             self.work.finish(job.spec.key, (train or self.train)(job.spec))

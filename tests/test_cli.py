@@ -65,7 +65,10 @@ def test_export_writes_what_a_training_needs(
     assert str(bundle) in capsys.readouterr().out
     strategy = yaml.safe_load((bundle / "strategy.yaml").read_text())
     train = yaml.safe_load((bundle / "train.yaml").read_text())
-    assert strategy["retention"] == 0.4  # trial 1 is the second named strategy of the preset
+    assert main(["pareto", str(study), "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)
+    listed = [trial for name, group in groups.items() if name != "baseline" for trial in group]
+    assert strategy == next(trial["strategy"] for trial in listed if trial["number"] == 1)
     assert (train["model"], train["steps"], train["seed"]) == ("toy", 20, 0)
     assert (bundle / "weights.pt").read_bytes() == b"weights"
     assert "minority_recall" in json.loads((bundle / "metrics.json").read_text())["metrics"]
@@ -121,7 +124,7 @@ def test_a_changed_request_does_not_continue_an_old_study(
 def test_reading_a_study_loads_neither_torch_nor_ray(study: Path) -> None:
     code = "import sys; from search.cli import main; code = main(sys.argv[1:])"
     code += "; loaded = {'torch', 'ray', 'ultralytics', 'sklearn'} & set(sys.modules)"
-    code += "; sys.exit(code or ','.join(loaded))"
+    code += "; sys.exit(code or ','.join(loaded) or 0)"
     for command in ("pareto", "status"):
         done = subprocess.run(
             [sys.executable, "-c", code, command, str(study)], capture_output=True, check=False

@@ -189,7 +189,7 @@ def test_every_sampler_by_name(tmp_path: Path, sampler: str) -> None:
 def test_the_baselines_mean_is_a_point_the_sampler_knows_but_no_trial(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "tpe"}))
     bench.run()
-    stored = bench.study._search.get_trials()
+    stored = bench.folder.open()._search.trials()
     means = [trial for trial in stored if "baseline_mean" in trial.user_attrs]
     baseline = bench.study.baseline()
     assert baseline is not None

@@ -107,13 +107,24 @@ def run_connected(work: Work, folder: Path, resources: Resources) -> None:
             name="trials",
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[_KeepNewest()],
+            callbacks=[_KeepNewest(), _Started(work)],
             verbose=0,
         ),
     )
     tuner.fit()
     if searcher.error is not None:
         raise searcher.error
+
+
+class _Started(tune.Callback):
+    """Tells the work when a run really starts: Ray takes one more than fits, to have it ready."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has a worker."""
+        self._work.started(trial.config["key"])
 
 
 class _KeepNewest(tune.Callback):  # type: ignore[misc]  # Ray is not typed here

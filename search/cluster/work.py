@@ -26,6 +26,9 @@ class Work(Protocol):
     def exhausted(self) -> bool:
         """Whether `take` will never again give a run."""
 
+    def started(self, key: str) -> None:
+        """A run has a worker; also after a lost one."""
+
     def epoch(self, key: str, epoch: int) -> None:
         """A run has finished an epoch."""
 
