@@ -8,11 +8,13 @@ import torch
 from spaces.errors import UsageError
 from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import classifier
-from trainables.classifier import SmallCnn, learning_rate, train_classifier
+from trainables.classifier import learning_rate, train_classifier
 from trainables.demo import digits
 from trainables.evaluation.classification import classification_metrics
+from trainables.images import resized
 from trainables.predictions import ClassificationPredictions, load_predictions
 from trainables.run import run_trial
+from trainables.small_cnn import SmallCnn
 from trainables.trial import DataSpec, TrainSpec, TrialFailure, TrialFolder, TrialReport, TrialSpec
 
 MINORITY = ("1", "8", "9")
@@ -157,7 +159,7 @@ def test_the_stored_weights_give_the_stored_logits(tmp_path: Path) -> None:
 def test_images_are_resized_to_imgsz(tmp_path: Path) -> None:
     done = report(spec(imgsz=12, steps=4, eval_every=2), tmp_path)
     assert done.steps == 4
-    assert classifier._resized(digits.load()["val"].images, 12).shape == (449, 12, 12)
+    assert resized(digits.load()["val"].images, 12).shape == (449, 12, 12)
 
 
 def test_the_learning_rate_peaks_after_warm_up_and_ends_at_its_final_share() -> None:

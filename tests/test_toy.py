@@ -76,6 +76,14 @@ def test_noise_has_the_stated_mean_and_spread(tmp_path: Path) -> None:
         assert values.std(ddof=1) == pytest.approx(sd, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("name", "exposure"),
+    [("plain", 0.04), ("filtered", 1.0), ("weighted", 0.5), ("undersampled_40", 40 / (40 + 0.4 * 960))],
+)
+def test_exposure_follows_the_sampling(tmp_path: Path, name: str, exposure: float) -> None:
+    assert report(tmp_path, spec(strategy=NAMED[name])).exposure == pytest.approx(exposure)
+
+
 def test_the_two_splits_have_their_own_noise(tmp_path: Path) -> None:
     assert report(tmp_path, spec()).metrics != report(tmp_path, spec(split="test")).metrics
 

@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
-from trainables.demo import digits
-from trainables.demo.digits import LabelledImages
 from trainables.evaluation.classification import classification_metrics
+from trainables.images import load_images
 from trainables.loss import FocalCrossEntropy, class_alpha
 from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
 from trainables.sampling import Draws, draw_weights, holds_minority, retain
+from trainables.small_cnn import SmallCnn
 from trainables.trial import Diverged, EpochMetrics, OnEpoch, Trained, TrialFolder, TrialSpec
 
 STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
@@ -66,27 +65,6 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         )
 
 
-class SmallCnn(nn.Module):
-    """Three convolutions and a linear head; group norm, since a sampler would shift batch statistics."""
-
-    def __init__(self, channels: int, n_classes: int, width: int = 16) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *_block(channels, width),
-            *_block(width, 2 * width),
-            nn.MaxPool2d(2),
-            *_block(2 * width, 2 * width),
-            nn.AdaptiveMaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(8 * width, n_classes),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, n_classes) of `images` (batch, channels, side, side) in [-1, 1]."""
-        logits: Tensor = self.layers(images)
-        return logits
-
-
 def learning_rate(step: int, *, steps: int, peak: float, final: float) -> float:
     """Rate of a step, counted from 0: linear warm-up to `peak`, then half a cosine to `peak * final`."""
     warm = max(1, round(WARM_UP * steps))
@@ -103,7 +81,7 @@ class _Run:
         train, strategy = spec.train, spec.strategy
         self.spec = spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.splits, self.names = _load(spec.data.source, train.imgsz)
+        self.splits, self.names = load_images(spec.data.source, train.imgsz)
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
         everything = self.splits["train"]
         classes = [frozenset({int(label)}) for label in everything.labels]
@@ -282,35 +260,14 @@ def _isolated_torch(seed: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
-        with torch.random.fork_rng(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        with (
+            torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        ):
             torch.manual_seed(seed)
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _load(source: str, side: int) -> tuple[dict[str, LabelledImages], tuple[str, ...]]:
-    """Splits and class names of `source`, images resized to `side`."""
-    assert source == "demo:digits", source  # `sources.describe` has refused all others
-    splits = {
-        name: LabelledImages(_resized(data.images, side), data.labels, data.ids, data.weight)
-        for name, data in digits.load().items()
-    }
-    return splits, digits.CLASS_NAMES
-
-
-def _resized(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """(n, h, w) to (n, side, side)."""
-    if images.shape[1:] == (side, side):
-        return images
-    pixels = torch.from_numpy(images.copy()).unsqueeze(1).float()
-    scaled = interpolate(pixels, size=(side, side), mode="bilinear", antialias=True).squeeze(1)
-    resized: npt.NDArray[np.uint8] = scaled.round().clamp(0, 255).to(torch.uint8).numpy()
-    return resized
-
-
-def _block(channels: int, width: int) -> tuple[nn.Module, ...]:
-    return (nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(4, width), nn.ReLU())
 
 
 def _chunks(images: npt.NDArray[np.uint8], size: int) -> Iterator[npt.NDArray[np.uint8]]:

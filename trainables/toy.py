@@ -106,7 +106,7 @@ def train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Traine
     return Trained(
         metrics=state["metrics"],
         applied=_receipt(spec) | ({"seed": spec.seed + 1} if "receipt" in faults else {}),
-        exposure=COUNTS["train"][1] / sum(COUNTS["train"]),
+        exposure=_exposure(spec.strategy),
         images_seen=spec.train.steps * spec.train.batch,
         unique_images=min(spec.train.steps * spec.train.batch, sum(COUNTS["train"])),
         steps=spec.train.steps,
@@ -171,6 +171,16 @@ def _receipt(spec: TrialSpec) -> dict[str, Any]:
         "seed": spec.seed,
         "majority_images": COUNTS["train"][0],
     }
+
+
+def _exposure(strategy: Strategy) -> float:
+    """Share of the draws that are rare images; here the cap never binds."""
+    common, rare = COUNTS["train"]
+    kept = common * strategy.sampling.retention
+    if kept == 0:
+        return 1.0
+    shrink: float = (rare / kept) ** strategy.sampling.sampler_power
+    return rare / (rare + kept * shrink)
 
 
 def _first_state(spec: TrialSpec) -> dict[str, Any]:
