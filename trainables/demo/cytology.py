@@ -1,6 +1,6 @@
 """`demo:cytology`: drawn slides with many small cells and few cell clusters, tiled; nothing is downloaded.
 
-A slide is 512 px, stained with its own strength and hue, and holds about 115 cells. A *cluster* is a clump of
+A slide is 512 px, stained with its own strength and hue, and holds about 120 cells. A *cluster* is a clump of
 cells on a sheet of cytoplasm; its cells are labelled as well. Pairs and triples of touching cells, and
 unlabelled smears of stain, look like it. All splits are drawn by the same process, so each has the natural
 prevalence of clusters, about one tile in twenty. Colours are mixed as in a microscope: light = white *
