@@ -1,7 +1,7 @@
 """`study.yaml` -> `StudyConfig`. Reports every error of the file at once; reads no data, starts nothing."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -128,6 +128,13 @@ class StudyConfig(Frozen):
         if found:
             raise ValueError("; ".join(found))
         return space
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        """A training argument that the task's trainable would ignore is refused."""
+        if self.task != "detection" and self.train.mosaic:
+            raise ValueError(f"train.mosaic: only for detection, got {self.train.mosaic:g}")
+        return self
 
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int) -> TrialSpec:
         """The run of `strategy` in this study."""

@@ -100,6 +100,9 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         ),
         pytest.param({"objectives": ["map50_95", "map50_95"]}, "twice", id="one objective twice"),
         pytest.param({"name": "../up"}, "name:", id="a name that leaves the folder"),
+        pytest.param(
+            {"train": TOY["train"] | {"mosaic": 1}}, "mosaic: only for detection", id="mosaic elsewhere"
+        ),
         pytest.param({"confirm": {"finalists": 3}}, "confirm: not yet in this version", id="a later key"),
     ],
 )

@@ -18,6 +18,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from search.cluster.searcher import WorkSearcher
 from search.cluster.work import Work
@@ -92,13 +93,16 @@ def _check_room(resources: Resources, *, local: bool) -> None:
             )
 
 
-def run_connected(work: Work, folder: Path, resources: Resources) -> None:
-    """`run_work` of a process that is already `connected`."""
+def run_connected(
+    work: Work, folder: Path, resources: Resources, *, scheduler: TrialScheduler | None = None
+) -> None:
+    """`run_work` of a process that is already `connected`; `scheduler` may end runs early."""
     searcher = WorkSearcher(work)
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, {"CPU": resources.cpu, "GPU": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=scheduler,
             num_samples=-1,  # the work says when it is exhausted
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.config["key"],
@@ -107,7 +111,7 @@ def run_connected(work: Work, folder: Path, resources: Resources) -> None:
             name="trials",
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[_KeepNewest(), _Started(work)],
+            callbacks=[_KeepNewest(), _Started(searcher)],
             verbose=0,
         ),
     )
@@ -116,18 +120,22 @@ def run_connected(work: Work, folder: Path, resources: Resources) -> None:
         raise searcher.error
 
 
-class _Started(tune.Callback):
+class _Started(tune.Callback):  # type: ignore[misc]  # type: ignore[misc]  # Ray is not typed here
     """Tells the work when a run really starts: Ray takes one more than fits, to have it ready."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, searcher: WorkSearcher) -> None:
+        self._searcher = searcher  # and not the work: Ray pickles its callbacks too
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has a worker."""
-        self._work.started(trial.config["key"])
+        self._searcher.work_started(trial.trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
+        return {}
 
 
-class _KeepNewest(tune.Callback):  # type: ignore[misc]  # Ray is not typed here
+class _KeepNewest(tune.Callback):  # type: ignore[misc]  # type: ignore[misc]  # Ray is not typed here
     """Removes a trial's checkpoint once it has a newer one.
 
     `CheckpointConfig(num_to_keep=1)` would do that too, but it also makes Ray write all trials' state at

@@ -42,6 +42,10 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         self._keys[trial_id] = job.spec.key
         return {"spec": job.spec.model_dump(mode="json"), "key": job.spec.key, "resume": job.resume}
 
+    def work_started(self, trial_id: str) -> None:
+        """A trial has a worker."""
+        self._work.started(self._keys[trial_id])
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """An epoch has ended somewhere."""
         if "epoch" in result:
