@@ -47,9 +47,8 @@ def main() -> None:
         assert base is not None
         assert seen is not None
         values = ", ".join(f"{value:.3f}" for value in fresh)
-        print(
-            f"{name}: baseline {base:.3f}, in the search {seen - base:+.3f}, fresh {mean - base:+.3f} ({values})"
-        )
+        gains = f"in the search {seen - base:+.3f}, fresh {mean - base:+.3f}"
+        print(f"{name}: baseline {base:.3f}, {gains} ({values})")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def main() -> None:
             started = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             seconds.append(time.perf_counter() - started)
-    print(f"pareto of {args.trials} trials: median {statistics.median(seconds):.2f} s, worst {max(seconds):.2f} s")
+    median = statistics.median(seconds)
+    print(f"pareto of {args.trials} trials: median {median:.2f} s, worst {max(seconds):.2f} s")
 
 
 def fill(folder: StudyFolder, scratch: Path, trials: int) -> None:

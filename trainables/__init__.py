@@ -1,1 +1,1 @@
-"""Make a strategy happen on one worker. Knows nothing of Ray's scheduling (but `tune_adapter`) nor of Optuna."""
+"""Make a strategy happen on one worker. Only `tune_adapter` knows of Ray, nothing here of Optuna."""

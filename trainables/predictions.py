@@ -12,7 +12,7 @@ Common arrays (N images, C classes):
 Classification:
     label           (N,)    int
     logits          (N, C)  float32
-    weight          (N,)    float64  evaluation weight of each image (1 unless weighted to the training prevalence)
+    weight          (N,)    float64  evaluation weight (1 unless weighted to the training prevalence)
 
 Detection (P predictions, T true objects; image columns index 0..N-1; boxes are xyxy pixels of the image):
     size            (N, 2)  int      height, width

@@ -31,8 +31,8 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
 
     Args:
         spec: The run.
-        folder: Its files. After each epoch `folder.checkpoint` holds all that is needed to go on from there; at the
-            end `folder.result` holds weights and predictions.
+        folder: Its files. After each epoch `folder.checkpoint` holds all that is needed to go on from there;
+            at the end `folder.result` holds weights and predictions.
         on_epoch: Called after each epoch that this call trains. What it raises passes through (that is how a
             caller stops a run); what the training raises becomes a `TrialFailure`.
     """
@@ -81,8 +81,8 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
 def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
     """Compare what was applied with what was asked.
 
-    Every knob of the strategy and `steps`, `batch`, `lr`, `seed` must be in `applied`. `retention` is a ratio of
-    counts, so it may be off by half an image of the `majority_images` that the receipt states.
+    Every knob of the strategy and `steps`, `batch`, `lr`, `seed` must be in `applied`. `retention` is a ratio
+    of counts, so it may be off by half an image of the `majority_images` that the receipt states.
 
     Raises:
         ReceiptMismatch: Something differs or is missing.
@@ -119,7 +119,7 @@ class _FromCaller(Exception):
 
 
 def _trainable(spec: TrialSpec) -> Callable[[TrialSpec, TrialFolder, OnEpoch], Trained]:
-    """The function that trains this task; imported here so that a classifier's worker never loads Ultralytics."""
+    """The function that trains this task; imported here: a classifier's worker never loads Ultralytics."""
     if spec.task == "toy":
         from trainables.toy import train_toy  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""Which training images are drawn, in which order. Pure NumPy; the order is a function of (seed, epoch) alone.
+"""Which training images are drawn, in which order. Pure NumPy; the order is a function of (seed, epoch).
 
-Images are known by the set of class ids in them, so that a classifier (one class each) and a detector (any number,
-also none) share this. Validation and test data never come here.
+Images are known by the set of class ids in them, so that a classifier (one class each) and a detector (any
+number, also none) share this. Validation and test data never come here.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ def holds_minority(classes: ClassSets, minority: Collection[int]) -> npt.NDArray
 def retain(classes: ClassSets, minority: Collection[int], *, retention: float, seed: int) -> Ints:
     """Undersample the images without a minority object.
 
-    Images with the same class set are thinned alike, so that one majority class does not vanish before another.
+    Images with the same class set are thinned alike, so that no majority class vanishes before another.
 
     Args:
         classes: Class ids in each image.
@@ -58,9 +58,9 @@ def retain(classes: ClassSets, minority: Collection[int], *, retention: float, s
 def draw_weights(classes: ClassSets, *, power: float, max_repeat: float) -> Floats | None:
     """Probability of each image per draw, with replacement.
 
-    w_i = max over the classes c in image i of (share of images with c) ^ -power; an image without objects weighs as
-    the most frequent class does. Then capped, so that no image is drawn more than `max_repeat` times as often as
-    uniformly.
+    w_i = max over the classes c in image i of (share of images with c) ^ -power; an image without objects
+    weighs as the most frequent class does. Then capped, so that no image is drawn more than `max_repeat` times
+    as often as uniformly.
 
     Returns:
         (n_images,), sum 1; or None for power 0, which is drawing without replacement.
@@ -93,7 +93,7 @@ class Draws:
     Attributes:
         n: Number of images to draw from.
         per_epoch: Draws per epoch (`eval_every * batch`).
-        weights: (n,) probabilities with replacement, or None: one shuffled pass after another, whatever the epochs.
+        weights: (n,) probabilities with replacement, or None: shuffled passes, whatever the epochs.
         seed: Of the trial.
     """
 

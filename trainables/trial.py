@@ -87,7 +87,7 @@ class TrialSpec(Frozen):
 
     @property
     def key(self) -> str:
-        """16 hex digits of the hash of the canonical JSON; names the trial's folder and removes duplicates."""
+        """16 hex digits of the hash of the canonical JSON; names the run's folder, removes duplicates."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

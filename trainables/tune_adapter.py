@@ -16,8 +16,8 @@ OUTCOME = "outcome"
 def train_on_ray(config: dict[str, Any]) -> None:
     """Run one trial inside Ray Tune.
 
-    Every epoch is reported with a checkpoint, so that a killed worker's trial goes on from there. The last result
-    holds the outcome as JSON, and for a report the result files as its checkpoint.
+    Every epoch is reported with a checkpoint, so that a killed worker's trial goes on from there. The last
+    result holds the outcome as JSON, and for a report the result files as its checkpoint.
 
     Args:
         config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None.

@@ -120,7 +120,7 @@ def run_connected(
         raise searcher.error
 
 
-class _Started(tune.Callback):  # type: ignore[misc]  # type: ignore[misc]  # Ray is not typed here
+class _Started(tune.Callback):  # type: ignore[misc]
     """Tells the work when a run really starts: Ray takes one more than fits, to have it ready."""
 
     def __init__(self, searcher: WorkSearcher) -> None:
@@ -135,7 +135,7 @@ class _Started(tune.Callback):  # type: ignore[misc]  # type: ignore[misc]  # Ra
         return {}
 
 
-class _KeepNewest(tune.Callback):  # type: ignore[misc]  # type: ignore[misc]  # Ray is not typed here
+class _KeepNewest(tune.Callback):  # type: ignore[misc]
     """Removes a trial's checkpoint once it has a newer one.
 
     `CheckpointConfig(num_to_keep=1)` would do that too, but it also makes Ray write all trials' state at
