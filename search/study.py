@@ -152,7 +152,7 @@ class Study:
         first = self.config.space.first_points()
         if asked < len(first):
             live.enqueue_trial(first[asked])
-        name = "random" if asked < len(first) else self._sampler_name()
+        name = "random" if asked < len(first) else self.sampler_name()
         live.sampler = _sampler(name, self.config.search.seed, len(told))
         started = time.perf_counter()
         trial = live.ask()
@@ -221,15 +221,17 @@ class Study:
             )
         )
 
-    def _sampler_name(self) -> SamplerName:
+    def sampler_name(self) -> SamplerName:
         """What `auto` stands for now: the Gaussian process while it is cheap beside a trial, then TPE."""
         if self.config.search.sampler != "auto":
             return self.config.search.sampler
+        if not self._trial_seconds:  # nothing told yet, by this process at least
+            self._trial_seconds = [trial.report.seconds for trial in self.trials() if trial.report is not None]
         if not self._trial_seconds:
-            return "tpe"  # nothing told yet: every sampler is still in its random start
+            return "tpe"  # every sampler is still in its random start
         affordable = GP_SHARE * statistics.median(self._trial_seconds)
         # The first ask also loads torch; the smaller of the last two is what an ask costs.
-        cost = min(self._ask_seconds[-2:], default=0.0) if len(self._ask_seconds) > 1 else GP_LEAST_SECONDS
+        cost = min(self._ask_seconds[-2:]) if len(self._ask_seconds) > 1 else GP_LEAST_SECONDS
         return "gp" if cost <= affordable else "tpe"
 
 

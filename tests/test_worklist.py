@@ -203,3 +203,35 @@ def test_opening_a_record_that_is_not_there(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config())
     with pytest.raises(Exception, match="holds no study"):
         Study(f"sqlite:///{bench.folder.path / 'study.db'}", config(name="other"))
+
+
+def test_a_resumed_search_asks_what_the_uninterrupted_one_asks(tmp_path: Path) -> None:
+    asked = []
+    for name, pause in (("whole", 1000), ("paused", 15)):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name, config())
+        bench.run(at_most=pause)
+        bench.study = bench.folder.open()
+        bench.work = bench.fresh_work()
+        bench.run()
+        asked.append([spec.key for spec in bench.ran])
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sampler"),
+    [
+        pytest.param(100.0, "gp", id="an ask of seconds is nothing beside minutes"),
+        pytest.param(1.0, "tpe", id="a second's trial is not worth half a second's ask"),
+    ],
+)
+def test_auto_weighs_an_ask_against_a_trial(tmp_path: Path, seconds: float, sampler: str) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 13, "sampler": "auto"}))
+
+    def train(spec: TrialSpec) -> Outcome:
+        report = bench.train(spec)
+        assert isinstance(report, TrialReport)
+        return report.model_copy(update={"seconds": seconds})
+
+    bench.run(train)
+    assert bench.study.sampler_name() == sampler

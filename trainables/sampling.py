@@ -59,8 +59,8 @@ def draw_weights(classes: ClassSets, *, power: float, max_repeat: float) -> Floa
     """Probability of each image per draw, with replacement.
 
     w_i = max over the classes c in image i of (share of images with c) ^ -power; an image without objects
-    weighs as the most frequent class does. Then capped, so that no image is drawn more than `max_repeat` times
-    as often as uniformly.
+    weighs as the most frequent class does. Then capped, so that none is drawn more than `max_repeat` times as
+    often as uniformly.
 
     Returns:
         (n_images,), sum 1; or None for power 0, which is drawing without replacement.
