@@ -16,6 +16,7 @@ from search.study import Study
 from spaces.errors import UsageError
 from trainables.trial import PROGRESS
 
+DATABASE = "study.db"
 PACKAGES = ("rarecall", "ray", "optuna", "torch", "ultralytics", "albumentations", "numpy")
 
 
@@ -48,6 +49,8 @@ class StudyFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if config.study_db is None:
+                (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
             (self.path / "provenance.json").write_text(json.dumps(provenance(fingerprint), indent=2) + "\n")
             study = Study(self._url(config), config, create=True)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
@@ -83,7 +86,7 @@ class StudyFolder:
         return Study(self._url(config), config)
 
     def _url(self, config: StudyConfig) -> str:
-        return config.study_db if config.study_db is not None else f"sqlite:///{self.path / 'study.db'}"
+        return config.study_db if config.study_db is not None else f"sqlite:///{self.path / DATABASE}"
 
     def result(self, key: str) -> Path | None:
         """The folder with a finished run's `weights` and predictions, or None before it has finished."""

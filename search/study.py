@@ -226,7 +226,9 @@ class Study:
         if self.config.search.sampler != "auto":
             return self.config.search.sampler
         if not self._trial_seconds:  # nothing told yet, by this process at least
-            self._trial_seconds = [trial.report.seconds for trial in self.trials() if trial.report is not None]
+            self._trial_seconds = [
+                trial.report.seconds for trial in self.trials() if trial.report is not None
+            ]
         if not self._trial_seconds:
             return "tpe"  # every sampler is still in its random start
         affordable = GP_SHARE * statistics.median(self._trial_seconds)
@@ -252,7 +254,8 @@ class _Recorded:
             else:
                 self._stored = optuna.load_study(study_name=name, storage=storage)
         except optuna.exceptions.DuplicatedStudyError:
-            raise UsageError(f"the database already holds a study '{name}'", "go on with --resume") from None
+            hint = "give the study another name, or go on with it with --resume"
+            raise UsageError(f"the database already holds a study '{name}'", hint) from None
         except KeyError:
             raise UsageError(f"the database holds no study '{name}'") from None
         self._live: optuna.Study | None = None

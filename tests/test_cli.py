@@ -137,3 +137,24 @@ def test_the_installed_command_answers(study: Path) -> None:
     done = subprocess.run([command, "status", str(study)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "baseline 3/3 seeds" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "expected"),
+    [
+        pytest.param(
+            {"guards": [{"metric": "map50_95", "floor": 0.99}]}, 1, "no trial kept within", id="infeasible"
+        ),
+        pytest.param(
+            {"train": {"model": "toy:raise", "steps": 1, "eval_every": 1}}, 3, "seed 0 failed", id="broken"
+        ),
+    ],
+)
+def test_a_search_that_finds_nothing_or_cannot_run(
+    tmp_path: Path, changes: dict[str, object], code: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = config().model_dump(mode="json") | {"baseline": {"seeds": 1}, "search": {"trials": 1}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(request | changes))
+    assert main(["search", str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs")]) == code
+    said = capsys.readouterr()
+    assert expected in said.err
