@@ -16,8 +16,8 @@ OUTCOME = "outcome"
 def train_on_ray(config: dict[str, Any]) -> None:
     """Run one trial inside Ray Tune.
 
-    Every epoch is reported with a checkpoint, so that a killed worker's trial goes on from there. The last
-    result holds the outcome as JSON, and for a report the result files as its checkpoint.
+    Every epoch is reported with a checkpoint, so that a killed worker's trial goes on from there; the last
+    epoch comes with the outcome (as JSON), and for a report with the result files as its checkpoint.
 
     Args:
         config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None.
@@ -26,15 +26,18 @@ def train_on_ray(config: dict[str, Any]) -> None:
     spec = TrialSpec.model_validate(config["spec"])
     with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
         folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
+        last: dict[str, Any] = {}
 
         def report_epoch(measured: EpochMetrics) -> None:
-            tune.report(
-                {"epoch": measured.epoch}, checkpoint=tune.Checkpoint.from_directory(folder.checkpoint)
-            )
+            result = {"epoch": measured.epoch}
+            if measured.epoch < spec.train.epochs:
+                tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder.checkpoint))
+            else:  # its checkpoint would be replaced at once by the result
+                last.update(result)
 
         outcome = run_trial(spec, folder, report_epoch)
         files = tune.Checkpoint.from_directory(folder.result) if isinstance(outcome, TrialReport) else None
-        tune.report({OUTCOME: outcome.model_dump_json()}, checkpoint=files)
+        tune.report(last | {OUTCOME: outcome.model_dump_json()}, checkpoint=files)
 
 
 def _forget_last_trial() -> None:
