@@ -65,7 +65,7 @@ def export_trial(folder: StudyFolder, config: StudyConfig, trial: StudyTrial, ta
             "seed": trial.seed,
             **config.train.model_dump(mode="json"),
         }
-        _write_yaml(bundle / "train.yaml", train)
+        _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
         measured = {
             "metrics": trial.report.metrics,
             "guards": trial.violations,
