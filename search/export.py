@@ -59,12 +59,8 @@ def export_trial(folder: StudyFolder, config: StudyConfig, trial: StudyTrial, ta
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
-        train = {
-            "task": config.task,
-            "data": config.data,
-            "seed": trial.seed,
-            **config.train.model_dump(mode="json"),
-        }
+        minority = config.minority if config.minority == "auto" else list(config.minority)
+        what = {"task": config.task, "data": config.data, "minority": minority, "seed": trial.seed}
         _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
         measured = {
             "metrics": trial.report.metrics,
