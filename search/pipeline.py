@@ -58,9 +58,12 @@ def search(request: Path, runs: Path, *, address: str | None, resume: bool, cons
     folder = StudyFolder(request if request.is_dir() else runs / config.name)
     data, summary = data_of(config, request.name)
     study = _resumed(folder, config, request) if resume else _made(folder, config, summary.fingerprint)
-    with screen(config, console) as show:
-        work = SearchWork(study, folder, data, show)
-        run_work(work, folder.path, config.resources, address=address)
+    try:
+        with screen(config, console) as show:
+            work = SearchWork(study, folder, data, show)
+            run_work(work, folder.path, config.resources, address=address)
+    finally:
+        study.flush()
     work.check_baseline()
     if not work.complete():
         raise Interrupted("interrupted", f"rarecall search {_shown(folder.path)} --resume")

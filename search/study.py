@@ -6,7 +6,7 @@ process that runs a search writes. Knows nothing of Ray, and nothing of how a vi
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SamplerName, StudyConfig
-from spaces.errors import RunError, UsageError
+from search.record import Record, Writer
 from spaces.strategy import Strategy
 from trainables.trial import Metrics, Outcome, TrialFailure, TrialReport
 
@@ -28,9 +28,7 @@ _STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "stopped",
     TrialState.FAIL: "failed",
 }
-BASELINE_MEAN = (
-    "baseline_mean"  # marks the one entry of `search` that is the baseline's mean, no trial of its own
-)
+BASELINE_MEAN = "baseline_mean"  # marks the one entry of `search` that is the baseline's mean, and no trial
 GP_SHARE = 0.05  # `auto` leaves the Gaussian process when one ask costs more than this share of a trial
 GP_LEAST_SECONDS = 0.5  # an ask of the Gaussian process never costs less, so short trials do not even try it
 
@@ -104,11 +102,11 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = config
-        storage = optuna.storages.RDBStorage(url)
+        storage, self._writer = optuna.storages.RDBStorage(url), Writer()
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
-        self._search = _Recorded(storage, f"{config.name}/search", create=create)
-        self._baseline = _Recorded(storage, f"{config.name}/baseline", create=create)
+        self._search = Record(storage, self._writer, f"{config.name}/search", create=create)
+        self._baseline = Record(storage, self._writer, f"{config.name}/baseline", create=create)
 
     # Reading
 
@@ -139,6 +137,14 @@ class Study:
 
     # Writing
 
+    def flush(self) -> None:
+        """Wait until all that was told is in the database.
+
+        Raises:
+            RunError: It could not be written.
+        """
+        self._writer.flush()
+
     def add_baseline(self, seed: int) -> int:
         """Note that a baseline seed is wanted; returns its number."""
         trial = self._baseline.live.ask()
@@ -161,7 +167,7 @@ class Study:
             self._ask_seconds.append(time.perf_counter() - started)
         return self._noted(self._search, trial, strategy, seed)
 
-    def _noted(self, study: "_Recorded", trial: optuna.Trial, strategy: Strategy, seed: int) -> StudyTrial:
+    def _noted(self, study: Record, trial: optuna.Trial, strategy: Strategy, seed: int) -> StudyTrial:
         trial.set_user_attr("strategy", strategy.model_dump_json())
         trial.set_user_attr("seed", seed)
         return self._read(study.write_new(trial))
@@ -184,20 +190,13 @@ class Study:
         """A trial was ended early on purpose; its low-fidelity values stay unseen by the sampler."""
         return self._read(self._search.tell(number, TrialState.PRUNED))
 
-    def _tell(
-        self, study: "_Recorded", number: int, outcome: Outcome, violations: dict[str, float]
-    ) -> StudyTrial:
+    def _tell(self, study: Record, number: int, outcome: Outcome, violations: dict[str, float]) -> StudyTrial:
         study.set_attr(number, *_attr(outcome))
         if isinstance(outcome, TrialFailure):
             return self._read(study.tell(number, TrialState.FAIL))
-        values = [self._objective(outcome, name) for name in self.config.objectives]
-        return self._read(study.tell(number, TrialState.COMPLETE, values, violations))
-
-    def _objective(self, report: TrialReport, name: str) -> float:
-        value = report.metrics.get(name)
-        if value is None:
-            raise RunError(f"objective '{name}' was not measured by trial {report.key}")
-        return value
+        values = [outcome.metrics[name] for name in self.config.objectives]
+        assert all(value is not None for value in values), "who tells a report has checked its objectives"
+        return self._read(study.tell(number, TrialState.COMPLETE, values, violations))  # type: ignore[arg-type]
 
     def tell_baseline_mean(self) -> None:
         """Let the sampler know the baseline's mean, if the baseline is a point of the space."""
@@ -235,91 +234,6 @@ class Study:
         # The first ask also loads torch; the smaller of the last two is what an ask costs.
         cost = min(self._ask_seconds[-2:]) if len(self._ask_seconds) > 1 else GP_LEAST_SECONDS
         return "gp" if cost <= affordable else "tpe"
-
-
-class _Recorded:
-    """An Optuna study in the database, and while it is written to, the same in memory.
-
-    A sampler reads all trials several times per ask, and each call on a database trial costs some ten
-    queries. So samplers work on the copy in memory, and the database gets what changed.
-    """
-
-    def __init__(self, storage: optuna.storages.RDBStorage, name: str, *, create: bool) -> None:
-        self._storage = storage
-        try:
-            if create:
-                self._stored = optuna.create_study(
-                    study_name=name, storage=storage, directions=["maximize"] * 2
-                )
-            else:
-                self._stored = optuna.load_study(study_name=name, storage=storage)
-        except optuna.exceptions.DuplicatedStudyError:
-            hint = "give the study another name, or go on with it with --resume"
-            raise UsageError(f"the database already holds a study '{name}'", hint) from None
-        except KeyError:
-            raise UsageError(f"the database holds no study '{name}'") from None
-        self._live: optuna.Study | None = None
-        self._ids: list[int] = []  # in the database, by trial number
-
-    @property
-    def live(self) -> optuna.Study:
-        """The copy in memory; made, with the same numbers, when it is first needed."""
-        if self._live is None:
-            stored = self._stored.get_trials(deepcopy=False)
-            self._live = optuna.create_study(directions=["maximize"] * 2)
-            self._live.add_trials(stored)
-            self._ids = [trial._trial_id for trial in stored]
-        return self._live
-
-    def trials(self) -> list[FrozenTrial]:
-        """All trials by number; not to be changed."""
-        study = self._stored if self._live is None else self._live
-        return study.get_trials(deepcopy=False)
-
-    def write_new(self, trial: optuna.Trial) -> FrozenTrial:
-        """Write a trial that `live` has just asked, with all that it holds by now."""
-        frozen = self.trials()[trial.number]
-        self._ids.append(self._storage.create_new_trial(self._stored._study_id, template_trial=frozen))
-        assert len(self._ids) == trial.number + 1, "only one process writes a study"
-        return frozen
-
-    def add(self, trial: FrozenTrial) -> None:
-        """Add a trial that nobody asked."""
-        self.live.add_trial(trial)
-        self._ids.append(self._storage.create_new_trial(self._stored._study_id, template_trial=trial))
-
-    def set_attr(self, number: int, name: str, value: str) -> None:
-        """Set a user attribute of a running trial."""
-        if self._handle(number).user_attrs.get(name) == value:
-            return
-        self._handle(number).set_user_attr(name, value)
-        self._storage.set_trial_user_attr(self._ids[number], name, value)
-
-    def tell(
-        self,
-        number: int,
-        state: TrialState,
-        values: Sequence[float] | None = None,
-        constraints: Mapping[str, float] | None = None,
-    ) -> FrozenTrial:
-        """End a running trial."""
-        handle = self._handle(number)
-        written = set(self.trials()[number].system_attrs)  # that is where Optuna keeps constraints
-        for name, value in ({} if constraints is None else constraints).items():
-            if name not in handle.constraints:  # they are, if an earlier process ended within this call
-                handle.set_constraint(name, value)
-        told = self.live.tell(number, values, state)
-        for key in told.system_attrs.keys() - written:
-            self._storage.set_trial_system_attr(self._ids[number], key, told.system_attrs[key])
-        self._storage.set_trial_state_values(
-            self._ids[number], state, values
-        )  # last: from here on it is told
-        return told
-
-    def _handle(self, number: int) -> optuna.Trial:
-        """Optuna's handle of a running trial, also of one asked by an earlier process."""
-        self.live.sampler = RandomSampler()  # a new handle asks its sampler for nothing then
-        return optuna.Trial(self.live, self.trials()[number]._trial_id)
 
 
 class _Capture:

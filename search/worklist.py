@@ -155,7 +155,7 @@ class SearchWork:
             self._seconds.append(outcome.seconds)
         wanted = self._wanted.pop(key)
         for number in wanted.baseline:
-            told = self._study.tell_baseline(number, outcome)
+            told = self._study.tell_baseline(number, self._with_objectives(outcome))
             if told.failure is not None:
                 self._baseline_failures.append(told)
         if wanted.baseline:
@@ -221,12 +221,22 @@ class SearchWork:
 
     def _judge(self, number: int, report: TrialReport, baseline: Baseline) -> None:
         found: dict[str, float] = {}
-        outcome: Outcome = report
-        try:
-            found = violations(self._config.guards, report.metrics, baseline.metrics)
-        except MissingMetric as error:
-            outcome = TrialFailure(key=report.key, kind="error", reason=error.message)
+        outcome = self._with_objectives(report)
+        if isinstance(outcome, TrialReport):
+            try:
+                found = violations(self._config.guards, report.metrics, baseline.metrics)
+            except MissingMetric as error:
+                outcome = TrialFailure(key=report.key, kind="error", reason=error.message)
         self._ended.append(self._study.tell(number, outcome, found))
+
+    def _with_objectives(self, outcome: Outcome) -> Outcome:
+        """A report that lacks an objective is a failure: no sampler can use it."""
+        if isinstance(outcome, TrialReport):
+            for name in self._config.objectives:
+                if outcome.metrics.get(name) is None:
+                    reason = f"objective '{name}' was not measured"
+                    return TrialFailure(key=outcome.key, kind="error", reason=reason)
+        return outcome
 
     def _baseline_complete(self) -> None:
         """Once every baseline seed has reported: judge what has been waiting for its mean."""

@@ -36,6 +36,12 @@ class Bench:
         self.ran: list[TrialSpec] = []
         self.work = self.fresh_work()
 
+    def reopen(self) -> None:
+        """As another process would find the study."""
+        self.study.flush()
+        self.study = self.folder.open()
+        self.work = self.fresh_work()
+
     def fresh_work(self) -> SearchWork:
         return SearchWork(self.study, self.folder, DATA, self.snapshots.append)
 
@@ -49,6 +55,7 @@ class Bench:
         for _ in range(at_most):
             job = self.work.take()
             if job is None:
-                return
+                break
             self.work.started(job.spec.key)
             self.work.finish(job.spec.key, (train or self.train)(job.spec))
+        self.study.flush()

@@ -109,4 +109,5 @@ def search_on_ray(
     study = folder.create(request, "fingerprint")
     work = Sabotaged(SearchWork(study, folder, DATA, lambda snapshot: None), faults or {})
     run_connected(work, folder.path, request.resources, scheduler=scheduler)
+    study.flush()
     return Searched(request, folder, study, work)

@@ -38,6 +38,7 @@ def test_two_studies_share_a_database_by_name(tmp_path: Path) -> None:
     one = StudyFolder(tmp_path / "one").create(config(name="one", study_db=url), "")
     StudyFolder(tmp_path / "two").create(config(name="two", study_db=url), "")
     one.ask(0)
+    one.flush()
     assert len(StudyFolder(tmp_path / "one").open().trials()) == 1
     assert StudyFolder(tmp_path / "two").open().trials() == []
     with pytest.raises(UsageError, match="already holds a study 'one/search'"):

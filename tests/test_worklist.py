@@ -115,8 +115,7 @@ def test_an_interrupted_search_goes_on_without_losing_or_repeating_a_run(tmp_pat
     bench.run(at_most=6)
     left = [bench.work.take() for _ in range(2)]  # these two are running when the driver dies
     before = len(bench.ran)
-    bench.study = bench.folder.open()
-    bench.work = bench.fresh_work()
+    bench.reopen()
     bench.run()
     assert bench.work.complete()
     resumed = {job.spec.key for job in left if job is not None}
@@ -130,8 +129,7 @@ def test_reports_waiting_for_the_baseline_survive_an_interruption(tmp_path: Path
     jobs = [bench.work.take() for _ in range(4)]
     assert jobs[3] is not None
     bench.work.finish(jobs[3].spec.key, bench.train(jobs[3].spec))
-    bench.study = bench.folder.open()
-    bench.work = bench.fresh_work()
+    bench.reopen()
     bench.run()
     assert [spec.key for spec in bench.ran].count(jobs[3].spec.key) == 1
     assert {trial.state for trial in bench.study.trials()} == {"complete"}
@@ -189,7 +187,8 @@ def test_every_sampler_by_name(tmp_path: Path, sampler: str) -> None:
 def test_the_baselines_mean_is_a_point_the_sampler_knows_but_no_trial(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "tpe"}))
     bench.run()
-    stored = bench.folder.open()._search.trials()
+    bench.reopen()
+    stored = bench.study._search.trials()
     means = [trial for trial in stored if "baseline_mean" in trial.user_attrs]
     baseline = bench.study.baseline()
     assert baseline is not None
@@ -211,8 +210,7 @@ def test_a_resumed_search_asks_what_the_uninterrupted_one_asks(tmp_path: Path) -
         (tmp_path / name).mkdir()
         bench = Bench(tmp_path / name, config())
         bench.run(at_most=pause)
-        bench.study = bench.folder.open()
-        bench.work = bench.fresh_work()
+        bench.reopen()
         bench.run()
         asked.append([spec.key for spec in bench.ran])
     assert asked[0] == asked[1]
@@ -235,3 +233,33 @@ def test_auto_weighs_an_ask_against_a_trial(tmp_path: Path, seconds: float, samp
 
     bench.run(train)
     assert bench.study.sampler_name() == sampler
+
+
+def test_a_record_that_cannot_be_written_ends_the_search(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, config())
+    (bench.folder.path / "study.db").unlink()
+    (bench.folder.path / "study.db").mkdir()  # what is left of it takes no rows
+    with pytest.raises(RunError, match="the study's record cannot be written"):
+        bench.run()
+
+
+def test_a_missing_objective_fails_the_trial_and_a_missing_one_of_the_baseline_the_search(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 1, "sampler": "tpe"}))
+
+    def train(spec: TrialSpec) -> Outcome:
+        report = bench.train(spec)
+        assert isinstance(report, TrialReport)
+        return report.model_copy(update={"metrics": report.metrics | {"minority_recall": None}})
+
+    bench.run(at_most=3)
+    bench.run(train)
+    (trial,) = bench.study.trials()
+    assert trial.failure is not None
+    assert "objective 'minority_recall' was not measured" in trial.failure.reason
+    (tmp_path / "second").mkdir()
+    bench = Bench(tmp_path / "second", config(baseline={"seeds": 1}))
+    bench.run(train, at_most=1)
+    with pytest.raises(RunError, match="objective 'minority_recall' was not measured"):
+        bench.work.check_baseline()
