@@ -21,14 +21,15 @@ from spaces.strategy import NAMED
 from trainables.run import run_trial
 from trainables.trial import TrialFailure, TrialFolder, TrialReport, TrialSpec
 
-FRESH = 100  # the first seed; those of a search with seed 0 are the few from 0 on
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--arms", nargs="+", default=list(NAMED), choices=sorted(NAMED), metavar="ARM")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--first-seed", type=int, default=100, help="a search with seed 0 has the few from 0 on"
+    )
     parser.add_argument("--split", default="val", choices=["val", "test"])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, help="file of reports, one JSON a line")
@@ -39,7 +40,7 @@ def main() -> None:
     data, _ = data_of(config, args.study.name)
     specs = {
         arm: [
-            config.spec(NAMED[arm], data, seed=FRESH + i).model_copy(update={"split": args.split})
+            config.spec(NAMED[arm], data, seed=args.first_seed + i).model_copy(update={"split": args.split})
             for i in range(args.seeds)
         ]
         for arm in args.arms

@@ -14,7 +14,7 @@ from search.config import StudyConfig
 from search.tables import change
 from search.worklist import Snapshot
 
-LINE_EVERY_S = 10.0  # plain lines: at least this far apart, except for a new best
+LINE_EVERY_S = 10.0  # plain lines are at least this far apart, except for a new best and the last one
 
 
 @contextmanager
@@ -29,22 +29,24 @@ def screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot
 
 
 class _Lines:
-    """One line per event worth a line."""
+    """A line for each new best, and for other progress once in a while."""
 
     def __init__(self, config: StudyConfig, console: Console) -> None:
         self._config, self._console = config, console
         self._last = 0.0
+        self._shown: tuple[int, int] | None = None
         self._best: int | None = None
 
     def __call__(self, snapshot: Snapshot) -> None:
         best = None if snapshot.best is None else snapshot.best.number
-        finished = snapshot.done >= snapshot.trials and not snapshot.running
-        if best == self._best and not finished and time.monotonic() - self._last < LINE_EVERY_S:
+        ended = (snapshot.baseline_done, snapshot.done)
+        last = ended == (snapshot.baseline_seeds, snapshot.trials)
+        due = time.monotonic() - self._last >= LINE_EVERY_S
+        if best == self._best and (ended == self._shown or not (due or last)):
             return
-        self._last, self._best = time.monotonic(), best
-        self._console.print(
-            f"{counts(snapshot)}; {verdict(self._config, snapshot)}", soft_wrap=True, highlight=False
-        )
+        self._last, self._shown, self._best = time.monotonic(), ended, best
+        line = f"{timing(snapshot)}; {counts(snapshot)}; {verdict(self._config, snapshot)}"
+        self._console.print(line, soft_wrap=True, highlight=False)
 
 
 class _Picture:

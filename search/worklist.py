@@ -243,6 +243,13 @@ class SearchWork:
         baseline = self._study.baseline()
         if baseline is None or len(baseline.seeds) < self._config.baseline.seeds:
             return
+        unmeasured = [
+            guard.metric for guard in self._config.guards if baseline.metrics.get(guard.metric) is None
+        ]
+        if unmeasured:
+            raise RunError(
+                f"guard on '{unmeasured[0]}': the baseline could not measure it", "guard another metric"
+            )
         self._baseline = baseline
         self._study.tell_baseline_mean()
         waiting, self._unjudged = self._unjudged, []
@@ -257,17 +264,11 @@ class SearchWork:
 
     def snapshot(self) -> Snapshot:
         """Where the search stands now."""
-        baseline_done = self._config.baseline.seeds - sum(
-            len(wanted.baseline) for wanted in self._wanted.values()
-        )
-        left = (
-            max(0, self._config.search.trials - len(self._ended))
-            + self._config.baseline.seeds
-            - baseline_done
-        )
+        seeds_left = sum(len(wanted.baseline) for wanted in self._wanted.values())
+        left = max(0, self._config.search.trials - len(self._ended)) + seeds_left
         eta = left * statistics.median(self._seconds) / self._most_running if self._seconds else None
         return Snapshot(
-            baseline_done=baseline_done,
+            baseline_done=self._config.baseline.seeds - seeds_left,
             baseline_seeds=self._config.baseline.seeds,
             done=len(self._ended) + len(self._unjudged),
             failed=sum(trial.state == "failed" for trial in self._ended),

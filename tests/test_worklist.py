@@ -263,3 +263,15 @@ def test_a_missing_objective_fails_the_trial_and_a_missing_one_of_the_baseline_t
     bench.run(train, at_most=1)
     with pytest.raises(RunError, match="objective 'minority_recall' was not measured"):
         bench.work.check_baseline()
+
+
+def test_a_guard_that_the_baseline_cannot_measure_ends_the_search(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, config(baseline={"seeds": 1}))
+
+    def train(spec: TrialSpec) -> Outcome:
+        report = bench.train(spec)
+        assert isinstance(report, TrialReport)
+        return report.model_copy(update={"metrics": report.metrics | {"minority_ap50": None}})
+
+    with pytest.raises(RunError, match="guard on 'minority_ap50': the baseline could not measure it"):
+        bench.run(train)
