@@ -1,0 +1,12 @@
+"""What may be concluded from noisy runs. Pure NumPy and SciPy: no files, no Ray, no Optuna.
+
+bounds     one-sided bounds of a difference of two means over seeds
+sources    the test set's own error, by a jackknife over source images
+levels     how often one may err, per look and per rank
+decision   accepted, rejected, inconclusive or invalid
+planning   how many seeds would decide it, and when only more labels would
+
+Conventions: a *gain* is oriented, so more is better. Arrays carry leading axes `(...,)` for many studies at
+once, so that `benchmarks/verdict.py` simulates this very code. A level is the one-sided probability of an
+error.
+"""
