@@ -1,0 +1,426 @@
+"""How often the verdict errs, and how often it finds a real gain: 20,000 simulated studies per cell.
+
+python -m benchmarks.verdict             the whole grid, minutes
+python -m benchmarks.verdict --quick     2,000 studies in three cells, seconds
+
+The bounds and levels are those of `search.statistics`, applied to all studies of a cell at once. A study has
+a test split of source images with objects in them, a baseline and three candidates, and up to 15 and 10
+seeds.
+
+- Seeds: normal, with the given sd of minority recall and minority AP50 (correlated .7) and of mAP50-95 (.3,
+  .5); candidates have the baseline's sd or twice as much.
+- The test split: each source has its own share of objects and its own difficulty (beta, intra-class
+  correlation .1); the baseline finds an object or not, a candidate finds nine tenths of those again and some
+  of the others. All seeds of an arm meet the same objects, so no number of seeds averages that out. AP50
+  follows recall's deviations per source at .7; mAP's are a fifth as large.
+"""
+
+import argparse
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from search.statistics.bounds import (
+    Floats,
+    Gain,
+    Part,
+    PointRule,
+    StudentGain,
+    normal,
+    paired,
+    percentile_bootstrap,
+    satterthwaite_df,
+    welch,
+)
+from search.statistics.decision import Evidence, Requirement
+from search.statistics.levels import Plan, Seeds, holm
+from search.statistics.planning import POWER, SEEDS_LIMIT, Noise, power, seeds_needed
+from search.statistics.sources import SplitNoise, jackknife
+
+METRICS = ("minority_recall", "map50_95", "minority_ap50")
+MARGINS = np.array([0.05, -0.03, 0.0])
+TRUTH = np.array([0.12, 0.0, 0.08])  # the gains that power is given for
+LARGER_TRUTH = np.array([0.16, 0.0, 0.12])  # where fewer objects let seeds decide, too
+CORRELATION = np.array([[1.0, 0.3, 0.7], [0.3, 1.0, 0.5], [0.7, 0.5, 1.0]])
+SOURCES = {78: 40, 300: 100, 1186: 300}  # minority objects -> source images
+CANDIDATES = 3
+ONE_LOOK = Plan(second=None)
+TWO_LOOKS = Plan()
+BASE_RECALL = 0.5
+ICC = 0.1
+FOUND_AGAIN = 0.9
+BAR = 0.055
+PILOTS = 60
+CELL_COLUMNS = ("rare objects", "seed sd", "mAP sd", "candidate noise")
+CHOSEN = "Welch + test split"
+CHUNK = 1000  # studies at a time while sources are drawn
+
+Rule = Callable[[Floats, Floats, SplitNoise], Gain]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of study."""
+
+    objects: int
+    seed_sd: float
+    map_sd: float
+    candidate_noise: float
+
+    def __str__(self) -> str:
+        noise = "equal" if self.candidate_noise == 1 else "doubled"
+        return f"{self.objects} | {self.seed_sd} | {self.map_sd} | {noise}"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What the test splits of all studies do to each metric (3) of each candidate (3)."""
+
+    error: Floats  # (3, 3, n_studies)
+    noise: list[list[SplitNoise]]
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Centred values: the truth is 0 everywhere, so a p-value is asked at margin minus truth."""
+
+    baseline: Floats  # (3, n_studies, 15)
+    candidates: Floats  # (3, 3, n_studies, 10)
+    noise: list[list[SplitNoise]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="2,000 studies, sd .03 and .0075, equal noise")
+    args = parser.parse_args()
+    n_studies = 2_000 if args.quick else 20_000
+    cells = [
+        Cell(*values)
+        for values in itertools.product(
+            SOURCES,
+            [0.03] if args.quick else [0.02, 0.03, 0.05],
+            [0.0075] if args.quick else [0.0075, 0.015],
+            [1.0] if args.quick else [1.0, 2.0],
+        )
+    ]
+    results = [result(cell, *both, n_studies) for cell, both in with_splits(cells, n_studies)]
+    print(f"{n_studies} studies per cell\n")
+    print_errors(results)
+    print_powers(results)
+    print_cells(results)
+    print_plans(cells, n_studies)
+
+
+def with_splits(cells: list[Cell], n_studies: int) -> Iterator[tuple[Cell, tuple[Splits, Splits]]]:
+    """Each cell with test splits on recall's margin and at the truth; drawn once per number of objects."""
+    for objects, group in itertools.groupby(cells, key=lambda cell: cell.objects):
+        rng = np.random.default_rng(objects)
+        both = tuple(draw_splits(rng, objects, gain, n_studies) for gain in (MARGINS[0], TRUTH[0]))
+        for cell in group:
+            yield cell, (both[0], both[1])
+
+
+def draw_splits(rng: np.random.Generator, objects: int, gain: float, n_studies: int) -> Splits:
+    """The test splits of `n_studies` studies in which candidates gain `gain` in recall."""
+    parts = [_draw_chunk(rng, objects, gain, CHUNK) for _ in range(n_studies // CHUNK)]
+    error, variance, df = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(3))
+    nothing = np.zeros((n_studies, 0))
+    noise = [
+        [SplitNoise(nothing, variance[k, c], df[k, c]) for c in range(CANDIDATES)]
+        for k in range(len(METRICS))
+    ]
+    return Splits(error, noise)
+
+
+def _draw_chunk(rng: np.random.Generator, objects: int, gain: float, n: int) -> tuple[Floats, Floats, Floats]:
+    """Error, variance and degrees of freedom of each metric's and candidate's difference; (3, 3, n) each."""
+    n_sources = SOURCES[objects]
+    share = rng.gamma(2.0, size=(n, n_sources))
+    size = rng.multinomial(objects, share / share.sum(axis=1, keepdims=True))  # (n, n_sources)
+    spread = 1 / ICC - 1
+    found = rng.binomial(size, rng.beta(BASE_RECALL * spread, (1 - BASE_RECALL) * spread, size=size.shape))
+    new_found = (BASE_RECALL + gain - FOUND_AGAIN * BASE_RECALL) / (1 - BASE_RECALL)
+    error, variance, df = (np.empty((3, CANDIDATES, n)) for _ in range(3))
+    for c in range(CANDIDATES):
+        again = rng.binomial(found, FOUND_AGAIN) + rng.binomial(size - found, new_found)
+        surplus = again - found - gain * size  # (n, n_sources) objects more than expected
+        ap = 0.7 * surplus + 0.32 * np.sqrt(size) * rng.normal(size=size.shape)
+        per_source = 0.2 * np.sqrt(0.2 / objects * n_sources) * rng.normal(size=size.shape)
+        for k, (total, weight) in enumerate(((surplus, size), (per_source, np.ones_like(size)), (ap, size))):
+            error[k, c] = total.sum(axis=1) / weight.sum(axis=1)
+            split = jackknife(_without(total, weight) - error[k, c][:, None])
+            variance[k, c], df[k, c] = split.variance, split.df
+    return error, variance, df
+
+
+def _without(total: Floats, weight: Floats) -> Floats:
+    """Ratio of the sums without each source; (n, n_sources)."""
+    rest: Floats = total.sum(axis=1, keepdims=True) - total
+    return rest / (weight.sum(axis=1, keepdims=True) - weight)
+
+
+def draw_studies(rng: np.random.Generator, cell: Cell, splits: Splits, seeds: Seeds) -> Studies:
+    """Seeds of both arms, on the given test splits."""
+    n_studies = splits.error.shape[-1]
+    sd = np.array([cell.seed_sd, cell.map_sd, cell.seed_sd])
+    root = np.linalg.cholesky(CORRELATION) * sd[:, None]  # (3, 3)
+
+    def arm(*shape: int) -> Floats:
+        drawn: Floats = np.tensordot(root, rng.normal(size=(3, *shape)), axes=1)
+        return drawn
+
+    candidates = cell.candidate_noise * arm(CANDIDATES, n_studies, seeds.candidate)
+    return Studies(arm(n_studies, seeds.baseline), candidates + splits.error[..., None], splits.noise)
+
+
+def first_pairs(candidate: Floats, baseline: Floats, *others: Part) -> StudentGain:
+    return paired(candidate, baseline[..., : candidate.shape[-1]], *others)
+
+
+RULES: dict[str, Rule] = {
+    CHOSEN: lambda candidate, baseline, split: welch(candidate, baseline, split.part),
+    "same, Satterthwaite's df": lambda candidate, baseline, split: welch(
+        candidate, baseline, split.part, degrees=satterthwaite_df
+    ),
+    "paired t + test split": lambda candidate, baseline, split: first_pairs(candidate, baseline, split.part),
+    "Welch, seeds only": lambda candidate, baseline, _: welch(candidate, baseline),
+    "paired t, seeds only": lambda candidate, baseline, _: first_pairs(candidate, baseline),
+    "z, seeds only": lambda candidate, baseline, _: normal(candidate, baseline),
+    "percentile bootstrap of seeds": lambda candidate, baseline, _: percentile_bootstrap(
+        candidate, baseline, np.random.default_rng(0), n_resamples=500
+    ),
+    "point rule": lambda candidate, baseline, _: PointRule(candidate.mean(-1) - baseline.mean(-1)),
+}
+
+
+def p_values(name: str, studies: Studies, margins: Floats) -> Floats:
+    """(metrics, candidates, looks, n_studies) of "the true gain is at most the margin"."""
+    assert TWO_LOOKS.second is not None
+    looks = (TWO_LOOKS.first, TWO_LOOKS.second)
+    return np.array(
+        [
+            [
+                [
+                    RULES[name](
+                        studies.candidates[k, c][:, : look.candidate],
+                        studies.baseline[k][:, : look.baseline],
+                        studies.noise[k][c],
+                    ).p_value(float(margin))
+                    for look in looks
+                ]
+                for c in range(CANDIDATES)
+            ]
+            for k, margin in enumerate(margins)
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rates of one cell.
+
+    Attributes:
+        cell: Which.
+        alone: rule -> (3,) type-I error of each bound alone on its margin, one look at .05.
+        whole: rule -> design -> type-I error of the whole decision, at its least favourable point.
+        power: rule -> design -> share of real gains accepted.
+    """
+
+    cell: Cell
+    alone: dict[str, Floats]
+    whole: dict[str, dict[str, float]]
+    power: dict[str, dict[str, float]]
+
+
+def result(cell: Cell, on_margin: Splits, at_truth: Splits, n_studies: int) -> Result:
+    rng = np.random.default_rng([cell.objects, round(1e4 * cell.seed_sd), round(1e4 * cell.map_sd)])
+    assert TWO_LOOKS.second is not None
+    null = draw_studies(rng, cell, on_margin, TWO_LOOKS.second)
+    real = draw_studies(rng, cell, at_truth, TWO_LOOKS.second)
+    nulls = {name: p_values(name, null, np.zeros(3)) for name in RULES}
+    return Result(
+        cell,
+        alone={name: (p[:, 0, 0] <= ONE_LOOK.alpha).mean(axis=-1) for name, p in nulls.items()},
+        whole={name: least_favourable(p) for name, p in nulls.items()},
+        power={name: powers(p_values(name, real, MARGINS - TRUTH)) for name in RULES},
+    )
+
+
+def least_favourable(p: Floats) -> dict[str, float]:
+    """Largest error of the whole decision over where its nulls can lie; `p` as from `p_values`.
+
+    A candidate errs most when one requirement is on its margin and the others are far above. Three candidates
+    are all on the margin of the same metric, or each of another. (With two clear winners beside it, a third
+    is tested like a single candidate.)
+    """
+    each_its_own = p[[0, 1, 2], [0, 1, 2]]  # (candidates, looks, n_studies)
+    families = {"one candidate": [p[k, :1] for k in range(3)], "three candidates": [*p, each_its_own]}
+    return {
+        f"{family}, {looks}": max(float(accepted(points, plan)[-1].any(axis=0).mean()) for points in nulls)
+        for family, nulls in families.items()
+        for looks, plan in (("one look", ONE_LOOK), ("two looks", TWO_LOOKS))
+    }
+
+
+def accepted(p: Floats, plan: Plan) -> list[Floats]:
+    """(candidates, n_studies) bool after each look; `p` is (candidates, looks, n_studies)."""
+    done = np.zeros(p[:, 0].shape, dtype=bool)
+    after = []
+    for look in range(1, plan.looks + 1):
+        values = np.where(done, 0.0, p[:, look - 1])
+        done = holm(values.T, plan.levels(look, len(p)))[0].T
+        after.append(done)
+    return after
+
+
+def powers(p: Floats) -> dict[str, float]:
+    """How often a candidate with `TRUTH` is accepted, alone or beside two without any gain."""
+    whole = p[:, 0].max(axis=0)  # (looks, n_studies)
+    # A look's rejection ends a candidate: some upper bound below its margin, at the look's level over 3.
+    rejected = (p[:, 0, 0] > 1 - TWO_LOOKS.level(1) / len(METRICS)).any(axis=0)
+    second = np.where(rejected & (whole[0] > 0), 1.0, whole[1])
+    rates = {}
+    for family, m in (("one candidate", 1), ("three candidates", 3)):
+        for looks, plan in (("one look", ONE_LOOK), ("two looks", TWO_LOOKS)):
+            field = np.ones((m, 2, p.shape[-1]))
+            field[0] = whole[0], second
+            rates |= {
+                f"{family}, {looks}, look {i}": float(done[0].mean())
+                for i, done in enumerate(accepted(field, plan), 1)
+            }
+    return rates
+
+
+def print_errors(results: list[Result]) -> None:
+    print("## Type-I error: largest over the cells; cells above 5.5 % in brackets\n")
+    designs = list(results[0].whole[CHOSEN])
+    header("rule", *(f"{metric} alone" for metric in METRICS), *(f"whole: {design}" for design in designs))
+    for name in RULES:
+        columns = [np.array([r.alone[name][k] for r in results]) for k in range(len(METRICS))]
+        columns += [np.array([r.whole[name][design] for r in results]) for design in designs]
+        row(name, *(f"{column.max():.4f} ({(column > BAR).sum()})" for column in columns))
+
+
+def print_powers(results: list[Result]) -> None:
+    gains = ", ".join(f"{metric} {gain:+.2f}" for metric, gain in zip(METRICS, TRUTH, strict=True))
+    print(f"\n## Power of the whole decision ({gains}): mean over the cells\n")
+    designs = list(results[0].power[CHOSEN])
+    header("rule", "errs at most 5.5 %", *designs)
+    holding = {}
+    for name in RULES:
+        means = [float(np.mean([r.power[name][design] for r in results])) for design in designs]
+        errors = [[*r.alone[name], *r.whole[name].values()] for r in results]
+        holds = float(np.max(errors)) <= BAR
+        if holds:
+            holding[name] = float(np.mean(means))
+        row(name, "yes" if holds else "no", *(f"{mean:.3f}" for mean in means))
+    best = max(holding, key=lambda name: holding[name], default="none")
+    print(f"\nHighest power among those that hold 5.5 %: {best}; the verdict uses {CHOSEN}.")
+
+
+def print_cells(results: list[Result]) -> None:
+    print(f"\n## {CHOSEN}, cell by cell: of 100 candidates with a gain of .12, so many are accepted\n")
+    designs = list(results[0].power[CHOSEN])
+    header(*CELL_COLUMNS, *designs, "largest type-I error")
+    for r in results:
+        worst = max(*r.alone[CHOSEN], *r.whole[CHOSEN].values())
+        print(f"| {r.cell} | " + " | ".join(f"{100 * r.power[CHOSEN][d]:.0f}" for d in designs), end=" | ")
+        print(f"{worst:.4f} |")
+    print()
+    for r in results:
+        if (r.cell.seed_sd, r.cell.map_sd, r.cell.candidate_noise) == (0.03, 0.0075, 1.0):
+            print(in_words(r))
+
+
+def in_words(r: Result) -> str:
+    first, overall = (100 * r.power[CHOSEN][f"one candidate, two looks, look {i}"] for i in (1, 2))
+    return (
+        f"With {r.cell.objects} rare objects and 5 seeds of sd {r.cell.seed_sd} you will see a gain of .12 "
+        f"in {first:.0f} of 100 cases, with the 5 more of the second look in {overall:.0f}."
+    )
+
+
+def print_plans(cells: list[Cell], n_studies: int) -> None:
+    """Do the seeds that are asked for reach 80 %, with the noise known, and estimated from a first look?"""
+    print("\n## Seeds asked for, one look at .05\n")
+    print("Planned, simulated: power with as many seeds, the noise known. From a pilot: plans from the upper")
+    print(f"limit of the sd in {PILOTS} pilots of 5 and 10 seeds (median, range), and the power they have.\n")
+    header(
+        *CELL_COLUMNS,
+        "gain",
+        "seeds",
+        "planned",
+        "simulated",
+        "simulated with one fewer",
+        "seeds from a pilot",
+        "their power, mean",
+        "share above .8",
+    )
+    off = []
+    for cell, (_, splits) in with_splits(cells, n_studies):
+        noise = true_noise(cell, splits)
+        for truth in (TRUTH, LARGER_TRUTH):
+            distance = truth - MARGINS
+            n = seeds_needed(distance, noise, ONE_LOOK.alpha)
+            if n is None:
+                row(f"{cell} | {truth[0]}", "label more", *[""] * 6)
+                continue
+            planned = power(distance, noise, n, 2 * n, ONE_LOOK.alpha)
+            simulated = simulated_power(cell, splits, distance, n)
+            off.append(abs(simulated - planned))
+            fewer = f"{simulated_power(cell, splits, distance, n - 1):.3f}" if n > 2 else ""
+            pilots = piloted(cell, splits, truth)
+            row(f"{cell} | {truth[0]}", str(n), f"{planned:.3f}", f"{simulated:.3f}", fewer, *pilots)
+    print(f"\nSimulated and planned power differ by at most {max(off, default=0):.3f}.")
+
+
+def true_noise(cell: Cell, splits: Splits) -> Noise:
+    """What a planner with perfect knowledge of the noise would have."""
+    sd = np.array([cell.seed_sd, cell.map_sd, cell.seed_sd])
+    baseline = CORRELATION * np.outer(sd, sd)
+    split_df = np.array([float(np.median(of_metric[0].df)) for of_metric in splits.noise])
+    return Noise(baseline * cell.candidate_noise**2, baseline, np.cov(splits.error[:, 0]), split_df)
+
+
+def simulated_power(cell: Cell, splits: Splits, distance: Floats, n: int) -> float:
+    studies = draw_studies(np.random.default_rng(n), cell, splits, Seeds(n, 2 * n))
+    p = [
+        RULES[CHOSEN](studies.candidates[k, 0], studies.baseline[k], studies.noise[k][0]).p_value(
+            -distance[k]
+        )
+        for k in range(len(METRICS))
+    ]
+    return float((np.max(p, axis=0) <= ONE_LOOK.alpha).mean())
+
+
+def piloted(cell: Cell, splits: Splits, truth: Floats) -> tuple[str, str, str]:
+    """Seeds asked for after a first look (median and range), and the power that these really have."""
+    known = true_noise(cell, splits)
+    studies = draw_studies(np.random.default_rng(0), cell, splits, TWO_LOOKS.first)
+    asked, reached = [], []
+    for i in range(PILOTS):
+        evidence = [
+            Evidence(Requirement(metric, margin), studies.candidates[k, 0, i], studies.baseline[k, i], None)
+            for k, (metric, margin) in enumerate(zip(METRICS, MARGINS.tolist(), strict=True))
+        ]
+        noise = replace(Noise.of(evidence), split=known.split, split_df=known.split_df)
+        n = seeds_needed(truth - MARGINS, noise, ONE_LOOK.alpha) or SEEDS_LIMIT
+        asked.append(n)
+        reached.append(power(truth - MARGINS, known, n, 2 * n, ONE_LOOK.alpha))
+    above = np.mean(np.array(reached) >= POWER)
+    return f"{np.median(asked):.0f} ({min(asked)}–{max(asked)})", f"{np.mean(reached):.3f}", f"{above:.2f}"
+
+
+def header(*names: str) -> None:
+    row(*names)
+    print("|" + "---|" * len(names))
+
+
+def row(*values: str) -> None:
+    print(f"| {' | '.join(values)} |")
+
+
+if __name__ == "__main__":
+    main()
