@@ -45,7 +45,8 @@ from search.statistics.sources import (
     split_noise,
 )
 from trainables.evaluation.classification import classification_metrics
-from trainables.predictions import ClassificationPredictions
+from trainables.evaluation.detection import detection_metrics
+from trainables.predictions import ClassificationPredictions, DetectionPredictions
 
 CANDIDATE = np.array([0.52, 0.55, 0.49, 0.58, 0.51])
 BASELINE = np.array([0.40, 0.43, 0.38, 0.41, 0.44, 0.39, 0.42, 0.37, 0.45, 0.40])
@@ -280,6 +281,69 @@ def test_the_jackknife_is_right_on_average_for_clustered_recalls() -> None:
     without = (found.sum(1, keepdims=True) - found) / (size.sum(1, keepdims=True) - size)
     noise = jackknife(without - recall[:, None])
     assert np.sqrt(noise.variance.mean()) == pytest.approx(recall.std(), rel=0.05)
+
+
+def detections(truth: dict[str, Floats], skill: float, rng: np.random.Generator) -> DetectionPredictions:
+    """A detector that scores objects by their ease; all detectors meet the same ones, and the same phantoms."""
+    ease = np.concatenate([truth["ease"] + skill, truth["false"]])
+    score = 1 / (1 + np.exp(-ease - 0.4 * rng.normal(size=len(ease))))
+    order = np.argsort(-score)
+    n, n_false = len(truth["ease"]), len(truth["false"])
+    return DetectionPredictions(
+        split="test",
+        class_names=np.array(["cluster"]),
+        minority=np.array([0]),
+        image=np.arange(30).astype(str),
+        source=np.arange(30).astype(str),
+        size=np.full((30, 2), 512),
+        pred_image=np.concatenate([truth["image"], truth["false_image"]])[order].astype(int),
+        pred_class=np.zeros(n + n_false, dtype=int),
+        pred_score=score[order],
+        pred_box=np.zeros((n + n_false, 4)),
+        pred_match=np.repeat((order < n)[:, None], 10, axis=1),
+        true_image=truth["image"].astype(int),
+        true_class=np.zeros(n, dtype=int),
+        true_box=np.zeros((n, 4)),
+        max_det=300,
+        conf=0.0,
+        iou=0.7,
+    )
+
+
+def without_sources(predictions: DetectionPredictions, metric: str) -> Replicates:
+    def measured(keep: Bools) -> float | None:
+        pred, true = keep[predictions.pred_image], keep[predictions.true_image]
+        kept = replace(
+            predictions,
+            pred_class=predictions.pred_class[pred],
+            pred_score=predictions.pred_score[pred],
+            pred_match=predictions.pred_match[pred],
+            true_class=predictions.true_class[true],
+        )
+        return detection_metrics(kept, threshold=0.5)[metric]
+
+    return leave_one_source_out(measured, predictions.source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["minority_recall", "minority_ap50"])
+def test_the_jackknife_tells_the_error_of_a_detectors_gain_on_fresh_test_splits(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    gains, variances = [], []
+    for _ in range(150):
+        of_source = 0.5 * rng.normal(size=30)
+        image = np.sort(rng.integers(0, 30, 60)).astype(float)
+        truth = {
+            "image": image,
+            "ease": of_source[image.astype(int)] + rng.normal(size=60),
+            "false_image": rng.integers(0, 30, 120).astype(float),
+            "false": rng.normal(size=120) - 1.5,
+        }
+        candidate, baseline = (without_sources(detections(truth, skill, rng), metric) for skill in (0.5, 0.0))
+        gains.append(candidate.whole - baseline.whole)
+        variances.append(float(split_noise([candidate], [baseline]).variance))
+    # 150 splits tell an sd to 6 %.
+    assert np.sqrt(np.mean(variances)) == pytest.approx(np.std(gains), rel=0.2)
 
 
 # Levels
