@@ -284,7 +284,7 @@ def test_the_jackknife_is_right_on_average_for_clustered_recalls() -> None:
 
 
 def detections(truth: dict[str, Floats], skill: float, rng: np.random.Generator) -> DetectionPredictions:
-    """A detector that scores objects by their ease; all detectors meet the same ones, and the same phantoms."""
+    """A detector that scores objects by their ease; all detectors meet the same, and the same phantoms."""
     ease = np.concatenate([truth["ease"] + skill, truth["false"]])
     score = 1 / (1 + np.exp(-ease - 0.4 * rng.normal(size=len(ease))))
     order = np.argsort(-score)
