@@ -96,17 +96,17 @@ def satterthwaite_df(*parts: Part) -> Floats:
 def second_order_df(*parts: Part) -> Floats:
     """Satterthwaite's degrees of freedom, corrected so that a bound keeps its level to the order 1 / df².
 
-    Satterthwaite's are too many where a part with few (five noisy seeds) meets one with many (a baseline, a
-    test split): when the noisy part happens to look small, so does its share, and the sum seems well known. In
-    `benchmarks/verdict.py` three candidates then err with 6.2 %. Welch's series for the critical value exceeds
-    that of a t with 1 / A degrees of freedom by
+    Satterthwaite's are too many where a part with few (five noisy seeds) meets one with many (a baseline,
+    a test split): when the noisy part happens to look small, so does its share, and the sum seems well known.
+    In `benchmarks/verdict.py` three candidates then err with 6.2 %. Welch's series for the critical value
+    exceeds that of a t with 1 / A degrees of freedom by
 
         z (-(1 + z²) / 2 (B - A²) + (3 + 5 z² + z⁴) / 3 (C - A²)),  B = sum(w² / df²),  C = sum(w³ / df²)
 
-    A t's critical value grows with its 1 / df by z (1 + z²) / 4, to the first order, so 1 / df is raised by the
-    one over the other. The ratio depends on the level through z; it is taken at `STRICT`, which errs to the
-    safe side at larger levels. The result is kept between the smallest df and Satterthwaite's. With one part
-    nothing changes.
+    A t's critical value grows with its 1 / df by z (1 + z²) / 4, to the first order, so 1 / df is raised by
+    the one over the other. The ratio depends on the level through z; it is taken at `STRICT`, which errs to
+    the safe side at larger levels. The result is kept between the smallest df and Satterthwaite's. With one
+    part nothing changes.
 
     Source: Welch 1947.
     """

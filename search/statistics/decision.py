@@ -2,8 +2,9 @@
 
 A candidate is accepted if every requirement's lower bound clears its margin, and rejected if some upper bound
 lies below its margin. Lower bounds have the level that the look and Holm's rank give (`levels`). To be wrong
-about one of k requirements is to reject wrongly, so upper bounds have the look's level over k; over
-candidates a rejection is not corrected, as nobody ships what was rejected.
+about one of k requirements is to reject wrongly, so upper bounds have the look's level over k, and both looks
+together reject wrongly with probability alpha at most. Over candidates a rejection is not corrected, as
+nobody ships what was rejected.
 """
 
 from collections.abc import Sequence
