@@ -131,9 +131,11 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def _used(self) -> Self:
-        """A training argument that the task's trainable would ignore is refused."""
+        """A training argument that the task's trainable would ignore or refuse."""
         if self.task != "detection" and self.train.mosaic:
             raise ValueError(f"train.mosaic: only for detection, got {self.train.mosaic:g}")
+        if self.task == "detection" and self.train.lr > 1:
+            raise ValueError(f"train.lr: at most 1 for Ultralytics, got {self.train.lr:g}")
         return self
 
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int) -> TrialSpec:

@@ -103,6 +103,9 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         pytest.param(
             {"train": TOY["train"] | {"mosaic": 1}}, "mosaic: only for detection", id="mosaic elsewhere"
         ),
+        pytest.param(
+            {"task": "detection", "train": TOY["train"] | {"lr": 2}}, "train.lr: at most 1", id="a huge rate"
+        ),
         pytest.param({"confirm": {"finalists": 3}}, "confirm: not yet in this version", id="a later key"),
     ],
 )

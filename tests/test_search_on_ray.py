@@ -184,7 +184,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     folder = StudyFolder(root / "runs" / "stopped")
     command = [str(Path(sys.executable).with_name("rarecall")), "search", "study.yaml"]
     with running(command, root) as process:
-        wait_for_epochs_after(folder, finished=2)
+        wait_for_epochs_after(folder, finished=3)  # the baseline and, told by now, a trial
         started = time.monotonic()
         os.killpg(
             process.pid, signal.SIGINT

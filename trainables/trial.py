@@ -55,7 +55,7 @@ class TrainSpec(Frozen):
     batch: int = Field(16, ge=1)
     steps: int = Field(ge=1)
     eval_every: int = Field(ge=1)
-    lr: float = Field(0.004, gt=0, le=1)
+    lr: float = Field(0.004, gt=0)
     lr_final: float = Field(0.05, gt=0, le=1)
     weight_decay: float = Field(0.0005, ge=0)
     mosaic: float = Field(0.0, ge=0, le=1)
