@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from on_ray import Searched, search_on_ray
 
@@ -21,6 +22,7 @@ from search.folder import StudyFolder
 from search.study import StudyTrial
 from trainables.run import run_trial
 from trainables.trial import TrialFolder, TrialReport
+from trainables.tune_adapter import hide_other_gpus
 
 POWER = {"sampler_power": [0.0, 1.0]}
 THREE_EPOCHS = {"model": "toy", "steps": 3, "eval_every": 1}
@@ -273,3 +275,15 @@ def test_a_raised_budget_continues_a_finished_study(interrupted: Interrupted) ->
     assert interrupted.raised == 0
     assert [trial.state for trial in interrupted.at_raised_end] == ["complete"] * 7
     assert interrupted.at_raised_end[:5] == interrupted.at_end
+
+
+# Devices
+
+
+def test_a_run_that_asked_for_no_gpu_sees_none(local_ray: None) -> None:
+    @ray.remote(num_cpus=1, runtime_env={"env_vars": {"CUDA_VISIBLE_DEVICES": "0"}})
+    def visible() -> str:
+        hide_other_gpus()
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    assert ray.get(visible.remote()) == ""

@@ -1,10 +1,12 @@
 """The function that Ray runs on a worker: a configuration in, epochs and an outcome out."""
 
 import gc
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from trainables.run import run_trial
@@ -23,6 +25,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
         config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None.
     """
     _forget_last_trial()
+    hide_other_gpus()
     spec = TrialSpec.model_validate(config["spec"])
     with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
         folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
@@ -38,6 +41,12 @@ def train_on_ray(config: dict[str, Any]) -> None:
         outcome = run_trial(spec, folder, report_epoch)
         files = tune.Checkpoint.from_directory(folder.result) if isinstance(outcome, TrialReport) else None
         tune.report(last | {OUTCOME: outcome.model_dump_json()}, checkpoint=files)
+
+
+def hide_other_gpus() -> None:
+    """Leave a run without a GPU of its own none to use: Ray shows it all of the node's."""
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _forget_last_trial() -> None:
