@@ -113,6 +113,9 @@ def _search(args: argparse.Namespace) -> int:
     best = best_feasible(study.trials(), study.config.objectives[0])
     if best is None:
         print("no trial kept within the guards", file=sys.stderr)
+        print(
+            f"hint: rarecall pareto {args.runs / study.config.name} --all shows by how much", file=sys.stderr
+        )
         return NOTHING_FEASIBLE
     return DONE
 
@@ -125,9 +128,13 @@ def _pipeline() -> Any:
 
 
 def _status(args: argparse.Namespace) -> int:
-    study = StudyFolder(args.study).open()
+    folder = StudyFolder(args.study)
+    study = folder.open()
     trials = study.trials()
+    alive = folder.searched_now()
     states = {state: sum(trial.state == state for trial in trials) for state in STATES}
+    left = states.pop("running")  # a record cannot know that its writer has died
+    states |= {"running": left, "interrupted": 0} if alive else {"running": 0, "interrupted": left}
     best = best_feasible(trials, study.config.objectives[0])
     baseline = study.baseline()
     seeds = 0 if baseline is None else len(baseline.seeds)
@@ -148,12 +155,16 @@ def _status(args: argparse.Namespace) -> int:
     if best is not None and baseline is not None:
         lifted = change(best, baseline, study.config)
         print(f"best feasible: trial {best.number} ({describe(best.strategy)}): {lifted}")
-    if len(trials) < study.config.search.trials or states["running"]:
+    if alive:
+        print("it is being searched now")
+    elif len(trials) < study.config.search.trials or states["interrupted"]:
         print(f"go on with: rarecall search {args.study} --resume")
     return DONE
 
 
 def _pareto(args: argparse.Namespace) -> int:
+    if args.json and args.csv:
+        raise UsageError("--json and --csv: one of them")
     _show_front(StudyFolder(args.study).open(), args, everything=args.all)
     return DONE
 

@@ -17,14 +17,14 @@ def line(item: Any, model: type[BaseModel]) -> str:
     """
     place = [str(part) for part in item["loc"]]
     if len(place) > 1 and place[0] in {"guards", "space"}:  # there pydantic also names which kind it tried
-        last = place[-1]
         kinds = {"max_drop", "floor", "float", "choice", "dimensions"}
-        place = [part for part in place[:-1] if part not in kinds] + [last]
+        key = [place.pop()] if item["type"] in {"missing", "extra_forbidden"} else []
+        place = [part for part in place if part not in kinds] + key
     where = ".".join(place)
     if item["type"] == "extra_forbidden":
         return f"{where}: unknown key{did_you_mean(place[-1], _siblings(place, model))}"
     if item["type"] == "missing":
-        return f"{where}: missing"
+        return f"{where}: missing{' (or floor)' if where.endswith('max_drop') else ''}"
     message = item["msg"].removeprefix("Value error, ").replace("Input should", "should")
     message = re.sub(
         r"a valid dictionary or (instance of|object to extract) \w+( from)?", "a mapping", message

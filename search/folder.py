@@ -1,9 +1,12 @@
 """Where a study keeps its files: study.yaml, provenance.json, study.db, trials/<key>/, export/."""
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +20,7 @@ from spaces.errors import UsageError
 from trainables.trial import PROGRESS
 
 DATABASE = "study.db"
+LOCK = ".lock"
 PACKAGES = ("rarecall", "ray", "optuna", "torch", "ultralytics", "albumentations", "numpy")
 
 
@@ -59,6 +63,38 @@ class StudyFolder:
                 f"cannot write the study's folder: {error}", "choose another with --runs"
             ) from None
         return study
+
+    def discard(self) -> None:
+        """Undo `create`: the search could not start, and its request may be another one next time."""
+        for name in (self.study_yaml.name, "provenance.json", DATABASE):
+            (self.path / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the one process that searches this study.
+
+        Raises:
+            UsageError: Another one is.
+        """
+        with (self.path / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"{self.path} is being searched right now", "`rarecall status` shows it"
+                ) from None
+            yield
+
+    def searched_now(self) -> bool:
+        """Whether a process has claimed this study."""
+        try:
+            with (self.path / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def write_request(self, config: StudyConfig) -> None:
         """Write `study.yaml`, whole or not at all."""

@@ -77,7 +77,10 @@ def as_rows(sorted_trials: Front) -> list[dict[str, Any]]:
         for trial in trials:
             row = {"number": trial.number, "group": group, **trial.strategy.knobs()}
             if trial.report is not None:
-                row |= trial.report.metrics | {"seconds": trial.report.seconds}
+                row |= trial.report.metrics | {
+                    "exposure": trial.report.exposure,
+                    "seconds": trial.report.seconds,
+                }
             row |= {f"violation/{metric}": value for metric, value in trial.violations.items()}
             rows.append(row)
     return sorted(rows, key=lambda row: row["number"])
@@ -90,6 +93,7 @@ def _trial(trial: StudyTrial) -> dict[str, Any]:
         "strategy": trial.strategy.knobs(),
         "metrics": {} if report is None else report.metrics,
         "guards": trial.violations,
+        "exposure": None if report is None else report.exposure,
         "seconds": None if report is None else report.seconds,
         "epochs": 0 if report is None else len(report.curve),
     }

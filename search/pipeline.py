@@ -54,37 +54,51 @@ def search(request: Path, runs: Path, *, address: str | None, resume: bool, cons
         RunError: The cluster is out of reach, or the baseline could not be trained.
         Interrupted: By Ctrl-C; nothing told so far is lost.
     """
-    config = load_config(request / "study.yaml" if request.is_dir() else request)
-    folder = StudyFolder(request if request.is_dir() else runs / config.name)
+    is_folder = request.is_dir() or (resume and not request.suffix)
+    config = StudyFolder(request).config() if is_folder else load_config(request)
+    folder = StudyFolder(request if is_folder else runs / config.name)
     data, summary = data_of(config, request.name)
-    study = _resumed(folder, config, request) if resume else _made(folder, config, summary.fingerprint)
-    try:
-        with screen(config, console) as show:
-            work = SearchWork(study, folder, data, show)
-            run_work(work, folder.path, config.resources, address=address)
-    finally:
-        study.flush()
+    if resume:
+        _check_resumable(folder, config, request)
+    else:
+        _make(folder, config, summary.fingerprint)
+    with folder.claimed(), screen(config, console) as show:
+        study = folder.open()
+        work = SearchWork(study, folder, data, show)
+        if not work.complete():
+            _run(work, study, folder, address=address)
     work.check_baseline()
     if not work.complete():
         raise Interrupted("interrupted", f"rarecall search {_shown(folder.path)} --resume")
     return folder
 
 
-def _made(folder: StudyFolder, config: StudyConfig, fingerprint: str) -> Study:
+def _run(work: SearchWork, study: Study, folder: StudyFolder, *, address: str | None) -> None:
+    try:
+        run_work(work, folder.path, study.config.resources, address=address)
+    except RarecallError:
+        study.flush()
+        if not study.trials() and study.baseline() is None:
+            folder.discard()  # it could not start, and will be asked for differently
+        raise
+    finally:
+        study.flush()
+
+
+def _make(folder: StudyFolder, config: StudyConfig, fingerprint: str) -> None:
     if folder.study_yaml.exists():
         raise UsageError(
             f"{_shown(folder.path)} already holds a study",
-            f"go on with it: rarecall search {_shown(folder.path)} --resume",
+            f"go on with it: rarecall search {_shown(folder.path)} --resume; or give yours another name",
         )
-    return folder.create(config, fingerprint)
+    folder.create(config, fingerprint).flush()
 
 
-def _resumed(folder: StudyFolder, config: StudyConfig, request: Path) -> Study:
-    """Open the study; only a larger `search.trials` may differ from what it was made with."""
+def _check_resumable(folder: StudyFolder, config: StudyConfig, request: Path) -> None:
+    """Only a larger `search.trials` may differ from what the study was made with; it is taken over."""
     stored = folder.config()
-    widened = stored.model_copy(
-        update={"search": stored.search.model_copy(update={"trials": config.search.trials})}
-    )
+    search = stored.search.model_copy(update={"trials": config.search.trials})
+    widened = stored.model_copy(update={"search": search})
     if widened != config:
         changed = [key for key, value in config if value != getattr(widened, key)]
         raise UsageError(
@@ -93,7 +107,6 @@ def _resumed(folder: StudyFolder, config: StudyConfig, request: Path) -> Study:
         )
     if config.search.trials > stored.search.trials:
         folder.write_request(config)
-    return folder.open()
 
 
 def _shown(path: Path) -> str:

@@ -63,7 +63,7 @@ class _Picture:
     def draw(self) -> Group:
         snapshot = self._snapshot
         if snapshot is None:
-            return Group(Text("starting"))
+            return Group()
         since = time.monotonic() - self._at
         total = snapshot.trials + snapshot.baseline_seeds
         bar = Table.grid(padding=(0, 1))

@@ -134,7 +134,7 @@ class SearchWork:
 
     def exhausted(self) -> bool:
         """Whether all trials of the budget have been started, or the search cannot go on."""
-        return self._exhausted and not self._queue
+        return not self._queue and (self._exhausted or self._spent())
 
     def started(self, key: str) -> None:
         """A run has a worker; also after a lost one."""
@@ -189,7 +189,7 @@ class SearchWork:
     def _ask(self) -> None:
         """Put a new trial on the queue; a duplicate is answered at once from what is known."""
         for _ in range(MAX_DUPLICATES):
-            if len(self._keys) >= self._config.search.trials or self._baseline_failures:
+            if self._spent():
                 break
             trial = self._study.ask(self._seed(0))
             spec = self._config.spec(trial.strategy, self._data, seed=trial.seed)
@@ -202,6 +202,10 @@ class SearchWork:
             if self._queue:
                 return
         self._exhausted = True
+
+    def _spent(self) -> bool:
+        """Whether no further trial may be asked: the budget is, or there is nothing to compare with."""
+        return len(self._keys) >= self._config.search.trials or bool(self._baseline_failures)
 
     def _want(self, spec: TrialSpec) -> _Wanted:
         if spec.key not in self._wanted:

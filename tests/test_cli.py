@@ -12,6 +12,7 @@ import yaml
 from in_process import Bench, config
 
 from search.cli import main
+from search.folder import StudyFolder
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +159,64 @@ def test_a_search_that_finds_nothing_or_cannot_run(
     assert main(["search", str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs")]) == code
     said = capsys.readouterr()
     assert expected in said.err
+
+
+def request_of(tmp_path: Path, **changes: object) -> str:
+    request = config().model_dump(mode="json") | {"baseline": {"seeds": 1}, "search": {"trials": 1}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(request | changes))
+    return str(tmp_path / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "code", "expected"),
+    [
+        pytest.param([], {"resources": {"gpu": 64}}, 2, "this machine has", id="more GPUs than there are"),
+        pytest.param(["--address", "127.0.0.1:9"], {}, 3, "no Ray cluster at", id="no cluster there"),
+    ],
+)
+def test_a_search_that_cannot_start_leaves_no_study_behind(
+    tmp_path: Path,
+    arguments: list[str],
+    changes: dict[str, object],
+    code: int,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["search", request_of(tmp_path, **changes), "--runs", str(tmp_path / "runs"), *arguments]
+    assert main(command) == code
+    assert expected in capsys.readouterr().err
+    assert main(["status", str(tmp_path / "runs" / "toy")]) == 2
+    assert main(command) == code  # and not: already holds a study
+
+
+def test_a_study_that_is_being_searched_is_refused_and_said_to_be(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with StudyFolder(study).claimed():
+        assert main(["search", str(study), "--resume"]) == 2
+        assert "is being searched right now" in capsys.readouterr().err
+        assert main(["status", str(study)]) == 0
+        assert "it is being searched now" in capsys.readouterr().out
+    assert main(["status", str(study)]) == 0
+    assert "being searched" not in capsys.readouterr().out
+
+
+def test_resuming_a_finished_study_shows_it_without_starting_ray(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", str(study), "--resume", "--address", "127.0.0.1:9"]) == 0
+    assert "on the front" in capsys.readouterr().out
+
+
+def test_an_interrupted_trial_is_not_said_to_be_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, config())
+    bench.run(at_most=4)
+    bench.work.take()
+    bench.study.flush()
+    assert main(["status", str(bench.folder.path)]) == 0
+    said = capsys.readouterr().out
+    assert "1 interrupted" in said
+    assert "running" not in said
+    assert "go on with: rarecall search" in said

@@ -89,7 +89,10 @@ def test_json_has_the_documented_shape() -> None:
     assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
     assert shown["baseline"]["metrics"]["minority_recall"] == pytest.approx(0.35)
     assert shown["baseline"]["sd"]["minority_recall"] == pytest.approx(0.0707, abs=1e-4)
-    assert set(shown["best"][0]) == {"number", "strategy", "metrics", "guards", "seconds", "epochs"}
+    assert set(shown["best"][0]) == {
+        *("number", "strategy", "metrics", "guards"),
+        *("exposure", "seconds", "epochs"),
+    }
     assert shown["failed"][0]["failure"] == {"kind": "diverged", "reason": "loss is nan"}
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from spaces.errors import RunError, UsageError
 from trainables.tune_adapter import train_on_ray
 
 MAX_RETRIES = 3  # of a trial whose worker or node is lost; each goes on from the last checkpoint
+CONNECT_TIMEOUT_S = 5.0
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
 
 
@@ -60,6 +62,8 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
+        if address is not None:
+            _check_reachable(address)
         if address is None:
             ray.init(
                 address="local",  # without it, a foreign cluster on this machine would be joined
@@ -71,7 +75,7 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
         ) from None
@@ -79,6 +83,13 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes, in silence, to reach a host that does not answer."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def _check_room(resources: Resources, *, local: bool) -> None:
