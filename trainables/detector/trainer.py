@@ -24,7 +24,9 @@ from trainables.detector.dataset import TrainingTiles, load_once
 from trainables.detector.evaluator import max_detections
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
+from trainables.loss import class_alpha
 from trainables.predictions import save_predictions
+from trainables.sampling import draw_weights
 from trainables.trial import OnEpoch, Trained, TrialFolder, TrialSpec
 
 
@@ -87,23 +89,31 @@ def _minority_draws(run: StrategyRun) -> int:
 
 
 def receipt(run: StrategyRun) -> dict[str, Any]:
-    """What was applied, read from the objects that the training used."""
+    """What was applied, read from the objects that the training used.
+
+    Draws and alpha are computed anew from the strategy and held against those used; None where they differ.
+    """
+    sampling, asked = run.spec.strategy.sampling, run.spec.strategy.loss
     dataset: TrainingTiles = run.train_loader.dataset
     weights = run.train_loader.sampler.draws.weights
     loss = class_losses(unwrap_model(run.model).criterion)[0]
+    wanted = draw_weights(dataset.classes, power=sampling.sampler_power, max_repeat=sampling.max_repeat)
+    draws_hold = weights is wanted if weights is None or wanted is None else np.array_equal(weights, wanted)
+    alpha = class_alpha(dataset.class_counts, power=asked.alpha_power, cap=asked.alpha_cap)
+    alpha_holds = np.allclose(loss.alpha.cpu().numpy(), alpha, rtol=1e-5)
     on_minority, on_rest = (box_strength(dataset.pipelines[rare]) for rare in (True, False))
     drawn, minority_drawn = run.drawn.total(), _minority_draws(run)
     return {
         "retention": float((~dataset.rare).sum() / max(1, dataset.majority_images)),
         "majority_images": dataset.majority_images,
         "images_kept": len(dataset),
-        "sampler_power": 0.0 if weights is None else dataset.sampling.sampler_power,
-        "max_repeat": dataset.sampling.max_repeat,
+        "sampler_power": sampling.sampler_power if draws_hold else None,
+        "max_repeat": sampling.max_repeat if draws_hold else None,
         "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
         "focal_gamma": loss.gamma,
         "focal_scale": 1.0 if loss.scale is None else loss.scale,
-        "alpha_power": loss.power,
-        "alpha_cap": loss.cap,
+        "alpha_power": loss.power if alpha_holds else None,
+        "alpha_cap": loss.cap if alpha_holds else None,
         "alpha": loss.alpha.tolist(),
         "augment_minority": on_minority,
         "augment_rest": on_rest,
