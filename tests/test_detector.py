@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import socket
+from collections.abc import Callable, Sized
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,38 @@ def prepared(tiles: Path, root: Path, strategy: Strategy, **more: object) -> Str
     )
     run._setup_train()
     return run
+
+
+def uniform(classes: Sized, **recipe: float) -> np.ndarray:
+    return np.full(len(classes), 1 / len(classes))
+
+
+def ones(counts: Sized, **recipe: float) -> np.ndarray:
+    return np.ones(len(counts))
+
+
+@pytest.mark.parametrize(
+    ("broken", "stand_in", "knob"),
+    [
+        pytest.param(
+            "trainables.detector.dataset.draw_weights", uniform, "sampler_power", id="uniform draws"
+        ),
+        pytest.param("trainables.detector.criterion.class_alpha", ones, "alpha_power", id="no class weights"),
+    ],
+)
+def test_a_strategy_that_was_not_applied_fails_by_its_receipt(
+    broken: str,
+    stand_in: Callable[..., np.ndarray],
+    knob: str,
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broken, stand_in)
+    outcome = run_trial(spec_of(tiles, EVERYTHING), TrialFolder(root=tmp_path), lambda measured: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "receipt"
+    assert f"{knob}: asked 0.5, applied None" in outcome.reason
 
 
 def test_undersampling_keeps_every_minority_image_and_leaves_val_alone(tiles: Path, tmp_path: Path) -> None:
