@@ -60,11 +60,15 @@ NAMED: dict[str, Strategy] = {
     name: Strategy.from_knobs(knobs)
     for name, knobs in {
         "plain": {},
+        "all_tiles": {},  # the note's name for it
         "filtered": {"retention": 0.0},
+        "filtered_weighted": {"retention": 0.0, "sampler_power": 1.0},
         "undersampled_30": {"retention": 0.3},
         "undersampled_40": {"retention": 0.4},
         "undersampled_50": {"retention": 0.5},
+        "undersampled_30_augmented": {"retention": 0.3, "augment_minority": 0.5},
         "undersampled_40_augmented": {"retention": 0.4, "augment_minority": 0.5},
+        "undersampled_50_augmented": {"retention": 0.5, "augment_minority": 0.5},
         "weighted": {"sampler_power": 1.0},
         "weighted_half": {"sampler_power": 0.5},
         "weighted_augmented": {"sampler_power": 1.0, "augment_minority": 0.5},

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from trainables.sampling import Draws, draw_weights, holds_minority, retain
+from spaces.errors import UsageError
+from trainables.sampling import (
+    Draws,
+    draw_weights,
+    expected_exposure,
+    holds_minority,
+    matched_power,
+    retain,
+)
 
 COMMON, RARE, OTHER = 0, 1, 2
 ANY = st.lists(st.frozensets(st.integers(0, 3), max_size=3), min_size=1, max_size=60)
@@ -114,3 +122,77 @@ def test_an_epoch_depends_on_seed_and_number_alone(weights: np.ndarray | None) -
     assert order(1, 4) == order(1, 4)
     assert order(1, 4) != order(2, 4)
     assert order(1, 4) != order(1, 5)
+
+
+MIXED = images(
+    *[{COMMON}] * 500, *[{COMMON, OTHER}] * 250, *[set()] * 150, *[{RARE}] * 30, *[{COMMON, RARE}] * 20
+)
+
+
+@pytest.mark.parametrize(
+    ("retention", "power", "exposure"),
+    [
+        pytest.param(1.0, 0.0, 10 / 100, id="every image alike: the share of rare images"),
+        pytest.param(0.5, 0.0, 10 / 55, id="half of the others left"),
+        pytest.param(0.0, 0.0, 1.0, id="only rare images left"),
+        pytest.param(1.0, 1.0, 1 / 2, id="two balanced classes"),
+        pytest.param(1.0, 0.5, 3 / (9 * 1 + 3), id="the root: rare images weigh three times as much"),
+        pytest.param(0.5, 1.0, 1 / 2, id="balanced, however many are left"),
+    ],
+)
+def test_exposure_of_ninety_common_and_ten_rare_images_by_hand(
+    retention: float, power: float, exposure: float
+) -> None:
+    classes = images(*[{COMMON}] * 90, *[{RARE}] * 10)
+    expected = expected_exposure(classes, {RARE}, retention=retention, power=power, max_repeat=30)
+    assert expected == pytest.approx(exposure)
+
+
+def test_the_cap_bounds_the_exposure() -> None:
+    classes = images(*[{COMMON}] * 99, {RARE})
+    assert expected_exposure(classes, {RARE}, retention=1, power=1, max_repeat=10) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("retention", [1.0, 0.4])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_long_stream_of_draws_has_the_expected_exposure_whatever_the_seed(
+    retention: float, power: float
+) -> None:
+    seed, n = 7, 40_000
+    kept = [MIXED[i] for i in retain(MIXED, {RARE}, retention=retention, seed=seed)]
+    weights = draw_weights(kept, power=power, max_repeat=30)
+    drawn = Draws(n=len(kept), per_epoch=n, weights=weights, seed=seed).epoch(0)
+    expected = expected_exposure(MIXED, {RARE}, retention=retention, power=power, max_repeat=30)
+    assert holds_minority(kept, {RARE})[drawn].mean() == pytest.approx(
+        expected, abs=4 * (expected * (1 - expected) / n) ** 0.5
+    )
+
+
+@given(ANY, st.floats(0.2, 1))
+def test_the_matched_sampler_exposes_as_undersampling_does(
+    classes: list[frozenset[int]], retention: float
+) -> None:
+    classes = [*classes, frozenset({RARE}), *[frozenset({COMMON})] * 80]  # so that power 1 is enough
+    power = matched_power(classes, {RARE}, retention=retention, max_repeat=30)
+    under, weighted = (
+        expected_exposure(classes, {RARE}, retention=kept, power=p, max_repeat=30)
+        for kept, p in ((retention, 0.0), (1.0, power))
+    )
+    assert 0 <= power <= 1
+    assert weighted == pytest.approx(under, abs=1e-5)
+
+
+def test_nothing_undersampled_is_matched_by_no_weights() -> None:
+    assert matched_power(MIXED, {RARE}, retention=1.0, max_repeat=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("retention", "max_repeat"),
+    [
+        pytest.param(0.0, 30, id="a sampler never leaves all others out"),
+        pytest.param(0.3, 1.5, id="the cap is in the way"),
+    ],
+)
+def test_an_exposure_out_of_reach_is_an_error(retention: float, max_repeat: float) -> None:
+    with pytest.raises(UsageError, match=f"retention {retention:g} gives an exposure of .* at most"):
+        matched_power(MIXED, {RARE}, retention=retention, max_repeat=max_repeat)

@@ -48,6 +48,14 @@ def test_knobs_and_families_are_the_same_thing() -> None:
     assert BASELINE.changed() == {}
 
 
+def test_the_notes_arms_are_there() -> None:
+    assert NAMED["all_tiles"] == BASELINE
+    assert NAMED["filtered_weighted"].changed() == {"retention": 0, "sampler_power": 1}
+    for percent in (30, 40, 50):
+        changed = NAMED[f"undersampled_{percent}_augmented"].changed()
+        assert changed == {"retention": percent / 100, "augment_minority": 0.5}
+
+
 def test_an_unknown_knob_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="no such knob 'retentoin'"):
         Strategy.from_knobs({"retentoin": 0.5})

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spaces.errors import UsageError
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 ClassSets = Sequence[Collection[int]]
+
+ROUNDING = 1e-9  # of a sum of weights
 
 
 def holds_minority(classes: ClassSets, minority: Collection[int]) -> npt.NDArray[np.bool_]:
@@ -84,6 +88,56 @@ def _capped(p: Floats, cap: float) -> Floats:
         rest = 1 - cap * over.sum()
         p = np.where(over, cap, p * rest / p[~over].sum()) if not over.all() else np.full(len(p), 1 / len(p))
     return p
+
+
+def expected_exposure(
+    classes: ClassSets, minority: Collection[int], *, retention: float, power: float, max_repeat: float
+) -> float:
+    """Share of the drawn images that hold a minority object, in [0, 1], as it is expected.
+
+    Weights after undersampling depend on which majority images are kept. Seed 0's stand for them: `retain`
+    thins all class sets alike, so two seeds keep as many images of each set, give or take one.
+
+    Args:
+        classes: Class ids in each image.
+        minority: Class ids of the minority.
+        retention: As in `retain`; it must leave an image.
+        power: As in `draw_weights`.
+        max_repeat: Likewise.
+    """
+    kept = retain(classes, minority, retention=retention, seed=0)
+    return _exposure([classes[image] for image in kept], minority, power=power, max_repeat=max_repeat)
+
+
+def matched_power(
+    classes: ClassSets, minority: Collection[int], *, retention: float, max_repeat: float
+) -> float:
+    """The sampler power that exposes the minority, on all images, as undersampling to `retention` does.
+
+    By bisection, and rounded to 6 digits: it becomes part of a run's key, which must not hang on last bits.
+
+    Raises:
+        UsageError: Not even power 1 reaches that exposure.
+    """
+    target = expected_exposure(classes, minority, retention=retention, power=0.0, max_repeat=max_repeat)
+    most = _exposure(classes, minority, power=1.0, max_repeat=max_repeat)
+    if most < target - ROUNDING:
+        raise UsageError(
+            f"retention {retention:g} gives an exposure of {target:.1%}; a weighted sampler with max_repeat "
+            f"{max_repeat:g} gives {most:.1%} at most",
+            "compare with another retention, or leave out the arm that is to match it",
+        )
+    low, high = 0.0, 1.0
+    while high - low > 1e-7:
+        power = (low + high) / 2
+        enough = _exposure(classes, minority, power=power, max_repeat=max_repeat) >= target
+        low, high = (low, power) if enough else (power, high)
+    return round(high, 6)
+
+
+def _exposure(classes: ClassSets, minority: Collection[int], *, power: float, max_repeat: float) -> float:
+    weights = draw_weights(classes, power=power, max_repeat=max_repeat)
+    return float(np.average(holds_minority(classes, minority), weights=weights))
 
 
 @dataclass(frozen=True)
