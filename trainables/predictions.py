@@ -32,7 +32,7 @@ Pure NumPy; written once, atomically.
 """
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ VERSION = 1
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.str_]
 
 
@@ -73,7 +74,7 @@ class DetectionPredictions(_Common):
     pred_class: Ints
     pred_score: Floats
     pred_box: Floats
-    pred_match: npt.NDArray[np.bool_]
+    pred_match: Bools
     true_image: Ints
     true_class: Ints
     true_box: Floats
@@ -110,3 +111,38 @@ def load_predictions(path: Path) -> Predictions:
         kind = _BY_TASK[str(stored["task"])]
         values = {field.name: stored[field.name] for field in fields(kind)}
     return kind(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+
+
+def restricted(predictions: Predictions, keep: Bools) -> Predictions:
+    """The same predictions on some of the images, as if the others had never been in the split.
+
+    Args:
+        predictions: Of one split.
+        keep: (N,) the images that stay. Image columns are re-indexed; predictions and objects keep order.
+    """
+    image, source = predictions.image[keep], predictions.source[keep]
+    if isinstance(predictions, ClassificationPredictions):
+        return replace(
+            predictions,
+            image=image,
+            source=source,
+            label=predictions.label[keep],
+            logits=predictions.logits[keep],
+            weight=predictions.weight[keep],
+        )
+    pred, true = keep[predictions.pred_image], keep[predictions.true_image]  # (P,), (T,)
+    index = np.cumsum(keep) - 1  # (N,) new index of each image that stays
+    return replace(
+        predictions,
+        image=image,
+        source=source,
+        size=predictions.size[keep],
+        pred_image=index[predictions.pred_image[pred]],
+        pred_class=predictions.pred_class[pred],
+        pred_score=predictions.pred_score[pred],
+        pred_box=predictions.pred_box[pred],
+        pred_match=predictions.pred_match[pred],
+        true_image=index[predictions.true_image[true]],
+        true_class=predictions.true_class[true],
+        true_box=predictions.true_box[true],
+    )

@@ -6,10 +6,10 @@ Candidate and baseline see the same sources, hence the deviations are those of t
 seeds.
 
 The seeds' variance holds the interaction of seed and source too, so adding the two counts it twice: slightly
-conservative. Pure NumPy; a metric is a function handed in.
+conservative. Pure NumPy; what measures is a function handed in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class TooFewSources(UsageError):
 
 
 class UnmeasurableWithout(UsageError):
-    """Without one of its sources the test split cannot tell a metric."""
+    """The test split cannot tell a metric, whole or without one of its sources."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,40 +73,50 @@ class SplitNoise:
 
 
 def leave_one_source_out(
-    metric: Callable[[Bools], float | None], sources: Sequence[str] | npt.NDArray[np.str_]
-) -> Replicates:
+    measure: Callable[[Bools], Mapping[str, float | None]],
+    sources: Sequence[str] | npt.NDArray[np.str_],
+    metrics: Sequence[str],
+) -> dict[str, Replicates]:
     """Measure a run without each source in turn.
 
     Args:
-        metric: Takes (n_images,) bool, the images kept, and returns the metric of these; None if they cannot
-            tell it.
+        measure: Takes (n_images,) bool, the images kept, and returns the metrics of these; None where they
+            cannot tell one.
         sources: (n_images,) the source of each image.
+        metrics: Which of the names to keep.
 
     Raises:
         TooFewSources: There are fewer than 10.
-        UnmeasurableWithout: The metric is None or not finite on all images, or without some source.
+        UnmeasurableWithout: A metric is None or not finite on all images, or without some source.
     """
-    names, source = np.unique(np.asarray(sources, dtype=np.str_), return_inverse=True)
+    found, source = np.unique(np.asarray(sources, dtype=np.str_), return_inverse=True)
+    names: list[str] = found.tolist()
     if len(names) < MIN_SOURCES:
         raise TooFewSources(
             f"test split: {len(names)} source images, {MIN_SOURCES} are needed to tell its own error",
             "add test images, or name the source of each tile (column `source` of manifest.csv)",
         )
-    whole = _measured(metric, source >= 0, "")
+    whole = _measured(measure(source >= 0), metrics, "")
     without = [
-        _measured(metric, source != i, f" without source '{name}'") for i, name in enumerate(names.tolist())
+        _measured(measure(source != i), metrics, f" without source '{name}'") for i, name in enumerate(names)
     ]
-    return Replicates(whole, np.array(without), tuple(names.tolist()))
+    return {
+        metric: Replicates(whole[metric], np.array([value[metric] for value in without]), tuple(names))
+        for metric in metrics
+    }
 
 
-def _measured(metric: Callable[[Bools], float | None], keep: Bools, where: str) -> float:
-    value = metric(keep)
-    if value is None or not np.isfinite(value):
-        raise UnmeasurableWithout(
-            f"test split{where}: the metric is {value}",
-            "the rare class must have objects in at least two source images",
-        )
-    return float(value)
+def _measured(values: Mapping[str, float | None], metrics: Sequence[str], where: str) -> dict[str, float]:
+    measured = {}
+    for metric in metrics:
+        value = values[metric]
+        if value is None or not np.isfinite(value):
+            raise UnmeasurableWithout(
+                f"test split{where}: {metric} is {value}",
+                "the rare class must have objects in at least two source images",
+            )
+        measured[metric] = value
+    return measured
 
 
 def split_noise(candidate: Sequence[Replicates], baseline: Sequence[Replicates] = ()) -> SplitNoise:

@@ -5,9 +5,8 @@ within one class and needs none.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from trainables.predictions import ClassificationPredictions, Floats, Ints
+from trainables.predictions import Bools, ClassificationPredictions, Floats, Ints
 from trainables.trial import Metrics
 
 ECE_BINS = 15
@@ -23,33 +22,50 @@ def classification_metrics(predictions: ClassificationPredictions) -> Metrics:
     Raises:
         ValueError: There is no image.
     """
-    label, weight = predictions.label, np.asarray(predictions.weight, dtype=np.float64)  # (n,), (n,)
-    if len(label) == 0:
+    if len(predictions.label) == 0:
         raise ValueError(f"no image to measure in split '{predictions.split}'")
-    log_p = _log_softmax(predictions.logits.astype(np.float64))  # (n, n_classes)
-    guess = log_p.argmax(axis=1)  # (n,)
-    names = [str(name) for name in predictions.class_names]
-    support = np.bincount(label, minlength=len(names))  # (n_classes,)
-    precision, recall, f1 = _per_class(label, guess, weight, len(names))
-    held = support > 0
-    rare = predictions.minority[held[predictions.minority]]
-    share = np.bincount(label, weights=weight, minlength=len(names))[held]
-    total = weight.sum()
-    top2 = np.argsort(-log_p, axis=1, kind="stable")[:, :2]  # (n, 2)
-    metrics: Metrics = {
-        "minority_recall": float(recall[rare].mean()) if len(rare) else None,
-        "minority_recall_worst": float(recall[rare].min()) if len(rare) else None,
-        "macro_f1": float(f1[held].mean()),
-        "balanced_accuracy": float(recall[held].mean()),
-        "accuracy": float(weight[guess == label].sum() / total),
-        "top2_accuracy": float(weight[(top2 == label[:, None]).any(axis=1)].sum() / total),
-        "weighted_f1": float((f1[held] * share).sum() / share.sum()),
-        "nll": float(-(weight * log_p[np.arange(len(label)), label]).sum() / total),
-        "ece": _expected_calibration_error(np.exp(log_p.max(axis=1)), guess == label, weight),
-    }
-    for kind, values in (("precision", precision), ("recall", recall), ("f1", f1)):
-        metrics |= {f"{kind}/{name}": _known(value) for name, value in zip(names, values, strict=True)}
-    return metrics | {f"support/{name}": float(count) for name, count in zip(names, support, strict=True)}
+    return ClassifiedImages(predictions).metrics(np.ones(len(predictions.label), dtype=bool))
+
+
+class ClassifiedImages:
+    """The images of a split, judged once, so that the metrics of many subsets are cheap."""
+
+    def __init__(self, predictions: ClassificationPredictions) -> None:
+        label = predictions.label  # (n,)
+        log_p = _log_softmax(predictions.logits.astype(np.float64))  # (n, n_classes)
+        top2 = np.argsort(-log_p, axis=1, kind="stable")[:, :2]  # (n, 2)
+        self._names: list[str] = predictions.class_names.tolist()
+        self._minority = predictions.minority
+        self._label = label
+        self._weight = np.asarray(predictions.weight, dtype=np.float64)
+        self._guess = log_p.argmax(axis=1)
+        self._in_top2 = (top2 == label[:, None]).any(axis=1)
+        self._true_log_p = log_p[np.arange(len(label)), label]
+        self._confidence = np.exp(log_p.max(axis=1))
+
+    def metrics(self, keep: Bools) -> Metrics:
+        """As `classification_metrics`, of the images to keep, at least one; `keep` is (n,)."""
+        label, weight, guess = self._label[keep], self._weight[keep], self._guess[keep]
+        support = np.bincount(label, minlength=len(self._names))  # (n_classes,)
+        precision, recall, f1 = _per_class(label, guess, weight, len(self._names))
+        held = support > 0
+        rare = self._minority[held[self._minority]]
+        share = np.bincount(label, weights=weight, minlength=len(self._names))[held]
+        total = weight.sum()
+        metrics: Metrics = {
+            "minority_recall": float(recall[rare].mean()) if len(rare) else None,
+            "minority_recall_worst": float(recall[rare].min()) if len(rare) else None,
+            "macro_f1": float(f1[held].mean()),
+            "balanced_accuracy": float(recall[held].mean()),
+            "accuracy": float(weight[guess == label].sum() / total),
+            "top2_accuracy": float(weight[self._in_top2[keep]].sum() / total),
+            "weighted_f1": float((f1[held] * share).sum() / share.sum()),
+            "nll": float(-(weight * self._true_log_p[keep]).sum() / total),
+            "ece": _expected_calibration_error(self._confidence[keep], guess == label, weight),
+        }
+        for kind, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+            metrics |= {f"{kind}/{name}": _known(v) for name, v in zip(self._names, values, strict=True)}
+        return metrics | {f"support/{name}": float(n) for name, n in zip(self._names, support, strict=True)}
 
 
 def _per_class(label: Ints, guess: Ints, weight: Floats, n_classes: int) -> tuple[Floats, Floats, Floats]:
@@ -67,7 +83,7 @@ def _per_class(label: Ints, guess: Ints, weight: Floats, n_classes: int) -> tupl
     return precision, recall, f1
 
 
-def _expected_calibration_error(confidence: Floats, hit: npt.NDArray[np.bool_], weight: Floats) -> float:
+def _expected_calibration_error(confidence: Floats, hit: Bools, weight: Floats) -> float:
     """Guo et al. 2017, eq. 3, over equal-width bins (low, high]."""
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)  # (n,)
     gap = np.bincount(bins, weights=weight * (hit - confidence), minlength=ECE_BINS)

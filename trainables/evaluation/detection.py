@@ -136,47 +136,6 @@ class ClassCurves:
         return None if nothing else precision, float(np.interp(threshold, GRID, self.recall))
 
 
-def class_curves(predictions: DetectionPredictions) -> dict[int, ClassCurves]:
-    """The curves of each class that has an object, by class id."""
-    support = np.bincount(predictions.true_class, minlength=len(predictions.class_names))
-    # Ties are broken as `ap_per_class` does, by NumPy's default sort of -score, so that the two agree to the
-    # digit.
-    order = np.argsort(-predictions.pred_score)
-    label = predictions.pred_class[order]
-    score = predictions.pred_score[order].astype(np.float64)
-    hit = predictions.pred_match[order]
-    return {
-        c: _curves(score[label == c], hit[label == c], int(n))
-        for c, n in enumerate(support.tolist())
-        if n > 0
-    }
-
-
-def _curves(score: Floats, hit: Bools, support: int) -> ClassCurves:
-    if len(score) == 0:
-        zero = np.zeros(len(GRID))
-        return ClassCurves(support, 0, 0.0, precision=zero, recall=zero, ap=np.zeros(len(IOUS)))
-    true = hit.cumsum(axis=0)  # (p, 10), descending score
-    recall = true / (support + EPS)
-    precision = true / np.arange(1, len(score) + 1)[:, None]
-    return ClassCurves(
-        support,
-        len(score),
-        float(score[0]),
-        precision=np.interp(-GRID, -score, precision[:, 0], left=1),
-        recall=np.interp(-GRID, -score, recall[:, 0], left=0),
-        ap=np.array([_average_precision(recall[:, j], precision[:, j]) for j in range(len(IOUS))]),
-    )
-
-
-def _average_precision(recall: Floats, precision: Floats) -> float:
-    """Area under the precision envelope at COCO's 101 recalls; 0 beyond the highest recall reached."""
-    reached = np.concatenate(([0.0], recall, [recall[-1], 1.0]))
-    envelope = np.concatenate(([1.0], precision, [0.0, 0.0]))
-    envelope = np.maximum.accumulate(envelope[::-1])[::-1]
-    return float(np.trapezoid(np.interp(RECALLS, reached, envelope), RECALLS))
-
-
 def best_threshold(curves: dict[int, ClassCurves]) -> float:
     """The confidence that maximises the smoothed mean F1 over the classes with an object."""
     if not curves:
@@ -201,28 +160,114 @@ def detection_metrics(predictions: DetectionPredictions, threshold: float | None
         `precision/<class>`, `recall/<class>`, `ap50/<class>`, `map50_95/<class>`, `support/<class>`. What the
         split cannot tell is None.
     """
-    curves = class_curves(predictions)
-    threshold = best_threshold(curves) if threshold is None else threshold
-    points = {c: curve.at(threshold) for c, curve in curves.items()}
-    rare = [c for c in predictions.minority.tolist() if c in curves]
-    recalls = [points[c][1] for c in rare]
-    metrics: Metrics = {
-        "minority_recall": _mean(recalls),
-        "minority_recall_worst": min(recalls, default=None),
-        "minority_precision": _mean([p for c in rare if (p := points[c][0]) is not None]),
-        "minority_ap50": _mean([float(curves[c].ap[0]) for c in rare]),
-        "map50": _mean([float(curve.ap[0]) for curve in curves.values()]),
-        "map50_95": _mean([float(curve.ap.mean()) for curve in curves.values()]),
-        "threshold": threshold,
-    }
-    for c, name in enumerate(predictions.class_names.tolist()):
-        curve = curves.get(c)
-        metrics[f"precision/{name}"] = points[c][0] if curve else None
-        metrics[f"recall/{name}"] = points[c][1] if curve else None
-        metrics[f"ap50/{name}"] = float(curve.ap[0]) if curve else None
-        metrics[f"map50_95/{name}"] = float(curve.ap.mean()) if curve else None
-        metrics[f"support/{name}"] = float(curve.support) if curve else 0.0
-    return metrics
+    return RankedPredictions(predictions).metrics(_all_images(predictions), threshold)
+
+
+def class_curves(predictions: DetectionPredictions) -> dict[int, ClassCurves]:
+    """The curves of each class that has an object, by class id."""
+    return RankedPredictions(predictions).curves(_all_images(predictions))
+
+
+def _all_images(predictions: DetectionPredictions) -> Bools:
+    return np.ones(len(predictions.image), dtype=bool)
+
+
+class RankedPredictions:
+    """The predictions of a split, sorted once, so that the metrics of many subsets are cheap."""
+
+    def __init__(self, predictions: DetectionPredictions) -> None:
+        # Stable, so that equal scores keep their order whatever else is in the split.
+        order = np.argsort(-predictions.pred_score, kind="stable")
+        label = predictions.pred_class[order]
+        self._names: list[str] = predictions.class_names.tolist()
+        self._minority: list[int] = predictions.minority.tolist()
+        self._classes = {
+            c: _RankedClass(predictions, order[label == c], np.flatnonzero(predictions.true_class == c))
+            for c in range(len(self._names))
+        }
+
+    def curves(self, keep: Bools) -> dict[int, ClassCurves]:
+        """The curves of each class with an object in the images to keep, by class id; `keep` is (N,)."""
+        curves = {c: ranked.curves(keep) for c, ranked in self._classes.items()}
+        return {c: curve for c, curve in curves.items() if curve.support}
+
+    def metrics(self, keep: Bools, threshold: float | None = None) -> Metrics:
+        """As `detection_metrics`, of the images to keep; `keep` is (N,)."""
+        curves = self.curves(keep)
+        threshold = best_threshold(curves) if threshold is None else threshold
+        points = {c: curve.at(threshold) for c, curve in curves.items()}
+        rare = [c for c in self._minority if c in curves]
+        recalls = [points[c][1] for c in rare]
+        metrics: Metrics = {
+            "minority_recall": _mean(recalls),
+            "minority_recall_worst": min(recalls, default=None),
+            "minority_precision": _mean([p for c in rare if (p := points[c][0]) is not None]),
+            "minority_ap50": _mean([float(curves[c].ap[0]) for c in rare]),
+            "map50": _mean([float(curve.ap[0]) for curve in curves.values()]),
+            "map50_95": _mean([float(curve.ap.mean()) for curve in curves.values()]),
+            "threshold": threshold,
+        }
+        for c, name in enumerate(self._names):
+            curve = curves.get(c)
+            metrics[f"precision/{name}"] = points[c][0] if curve else None
+            metrics[f"recall/{name}"] = points[c][1] if curve else None
+            metrics[f"ap50/{name}"] = float(curve.ap[0]) if curve else None
+            metrics[f"map50_95/{name}"] = float(curve.ap.mean()) if curve else None
+            metrics[f"support/{name}"] = float(curve.support) if curve else 0.0
+        return metrics
+
+
+class _RankedClass:
+    """The objects of one class, and its predictions by descending score.
+
+    Args:
+        predictions: Of the split.
+        mine: (p,) which predictions are of this class, by descending score.
+        objects: (t,) which true objects are.
+    """
+
+    def __init__(self, predictions: DetectionPredictions, mine: Ints, objects: Ints) -> None:
+        matched = predictions.pred_match[mine]  # (p, 10)
+        self._true_image = predictions.true_image[objects]  # (t,)
+        self._image = predictions.pred_image[mine]  # (p,)
+        self._score = predictions.pred_score[mine].astype(np.float64)  # (p,)
+        self._hit = matched[:, 0].copy()  # (p,) at IoU .5
+        self._hits = [np.flatnonzero(column) for column in matched.T]  # at each IoU, positions in (p,)
+
+    def curves(self, keep: Bools) -> ClassCurves:
+        """Of the images to keep; `keep` is (N,)."""
+        support = int(keep[self._true_image].sum())
+        kept = keep[self._image]  # (p,)
+        score = self._score[kept]  # (k,)
+        if support == 0 or len(score) == 0:
+            zero = np.zeros(len(GRID))
+            return ClassCurves(support, 0, 0.0, precision=zero, recall=zero, ap=np.zeros(len(IOUS)))
+        true = self._hit[kept].cumsum()  # (k,)
+        precision, recall = true / np.arange(1, len(score) + 1), true / (support + EPS)
+        rank = kept.cumsum()  # (p,) among those kept, from 1
+        return ClassCurves(
+            support,
+            len(score),
+            float(score[0]),
+            precision=np.interp(-GRID, -score, precision, left=1),
+            recall=np.interp(-GRID, -score, recall, left=0),
+            ap=np.array([_average_precision(rank[hits[kept[hits]]], support) for hits in self._hits]),
+        )
+
+
+def _average_precision(rank: Ints, support: int) -> float:
+    """Area under the precision envelope at COCO's 101 recalls; 0 beyond the highest recall reached.
+
+    Args:
+        rank: (n,) which predictions are true positives, counted from 1 by descending score.
+        support: Number of true objects.
+    """
+    true = np.arange(1, len(rank) + 1)
+    envelope = np.maximum.accumulate((true / rank)[::-1])[::-1]  # (n,) at each true positive
+    # From one true positive to the next precision falls, then rises above that of every miss between, so the
+    # envelope on the way is that of the next.
+    passed = np.searchsorted(true / (support + EPS), RECALLS, side="right")  # (101,)
+    return float(np.trapezoid(np.append(envelope, 0.0)[passed], RECALLS))
 
 
 def _mean(values: list[float]) -> float | None:
