@@ -1,7 +1,7 @@
 """The `rarecall` command: arguments in, a use case, an exit code out.
 
-Exit codes: 0 done; 1 finished, but nothing is feasible; 2 the person's error; 3 a run-time or cluster
-failure; 130 interrupted.
+Exit codes: 0 done; 1 finished, but nothing is feasible or nothing accepted; 2 the person's error; 3 a
+run-time or cluster failure; 130 interrupted.
 """
 
 import argparse
@@ -20,12 +20,11 @@ from search.export import choose, export_trial
 from search.folder import StudyFolder
 from search.pareto import as_json, as_rows, best_feasible, front
 from search.study import Study
-from search.tables import change, describe, pareto_table, strategies
-from spaces.errors import RarecallError, UsageError
+from search.tables import change, describe, pareto_table, strategies, wide_console
+from spaces.errors import Interrupted, RarecallError, UsageError
 
 STATES = ("complete", "running", "stopped", "failed")
-WIDE = 200
-DONE, NOTHING_FEASIBLE, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
+    except Interrupted as stop:
+        print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
+        return INTERRUPTED
     except RarecallError as error:
         print(f"rarecall: {error}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
@@ -58,23 +60,51 @@ def _parser() -> argparse.ArgumentParser:
     file, folder = "a study file (yaml)", "a study's folder, e.g. runs/digits"
     command("check", _check, "Validate a study file and its data; spends nothing.", file)
     search = command("search", _search, "Run a search.", f"{file}, or with --resume also {folder}")
-    search.add_argument("--address", help="a running Ray cluster, e.g. auto; default: a local one of our own")
-    search.add_argument("--resume", action="store_true", help="go on with an existing study")
-    search.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of all studies (default: runs)"
-    )
+    _add_cluster(search, "go on with an existing study")
+    _add_runs(search)
     command("status", _status, "Where a search stands.", folder)
     pareto = command("pareto", _pareto, "The Pareto front, against the baseline.", folder)
     pareto.add_argument(
         "--all", action="store_true", help="also dominated, infeasible, stopped and failed trials"
     )
     pareto.add_argument("--csv", action="store_true", help="print one line per trial as CSV")
+    confirm = command(
+        "confirm", _confirm, "Retrain the finalists on fresh seeds and decide, on the test split.", folder
+    )
+    _add_cluster(confirm, "go on with an interrupted confirmation")
+    confirm.add_argument("--fresh", action="store_true", help="another confirmation, on seeds of its own")
+    confirm.add_argument(
+        "--trial", type=int, action="append", default=[], metavar="N", help="confirm this trial; repeatable"
+    )
+    confirm.add_argument(
+        "--strategy", action="append", default=[], metavar="NAME", help="confirm this one; repeatable"
+    )
+    confirm.add_argument("--seeds", type=int, metavar="N", help="of each candidate")
+    confirm.add_argument("--baseline-seeds", type=int, metavar="N", help="of the baseline")
+    confirm.add_argument("--one-look", action="store_true", help="plan no second look")
+    compare = command(
+        "compare", _compare, "Named strategies side by side, exploratory.", f"{file}, or {folder}"
+    )
+    _add_cluster(compare, "go on with an interrupted comparison")
+    _add_runs(compare)
+    compare.add_argument("--csv", action="store_true", help="print one line per arm and metric as CSV")
     export = command("export", _export, "Write a trial's strategy, training arguments and weights.", folder)
     export.add_argument("--trial", type=int, metavar="N", help="default: the best feasible one")
     export.add_argument(
         "--out", type=Path, help="folder to write; default: export/trial-N in the study's folder"
     )
     return parser
+
+
+def _add_cluster(command: argparse.ArgumentParser, resume: str) -> None:
+    command.add_argument("--address", help="a running Ray cluster, e.g. auto; default: a local one")
+    command.add_argument("--resume", action="store_true", help=resume)
+
+
+def _add_runs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder of all studies (default: runs)"
+    )
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -99,15 +129,9 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
-    pipeline = _pipeline()
-    console = Console(stderr=args.json)
-    try:
-        folder = pipeline.search(
-            args.study, args.runs, address=args.address, resume=args.resume, console=console
-        )
-    except pipeline.Interrupted as stop:
-        print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
-        return INTERRUPTED
+    folder = _pipeline().search(
+        args.study, args.runs, address=args.address, resume=args.resume, console=Console(stderr=args.json)
+    )
     study = folder.open()
     _show_front(study, args, everything=False)
     best = best_feasible(study.trials(), study.config.objectives[0])
@@ -116,7 +140,7 @@ def _search(args: argparse.Namespace) -> int:
         print(
             f"hint: rarecall pareto {args.runs / study.config.name} --all shows by how much", file=sys.stderr
         )
-        return NOTHING_FEASIBLE
+        return NOTHING_FOUND
     return DONE
 
 
@@ -181,12 +205,24 @@ def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> 
         writer.writeheader()
         writer.writerows(rows)
     else:
-        console = Console(width=None if sys.stdout.isatty() else WIDE)  # a file or a pipe has no edge
+        console = wide_console()
         console.print(pareto_table(found, baseline, study.config, everything=everything))
         for line in strategies(found, everything=everything):
             console.print(line, highlight=False, soft_wrap=True)
         counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
         console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
+
+
+def _confirm(args: argparse.Namespace) -> int:
+    from search import cli_experiments  # noqa: PLC0415  (its statistics would slow every other command)
+
+    return cli_experiments.confirm(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from search import cli_experiments  # noqa: PLC0415  (as for `_confirm`)
+
+    return cli_experiments.compare(args)
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ a reason; a mean over the seeds that happened to survive is no basis for a gain.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
@@ -172,6 +172,21 @@ class Comparison:
     pairs: tuple[Pair, ...]
     split: Split
     alpha: float
+
+    def of(self, metrics: Sequence[str]) -> "Comparison":
+        """The same with some of its metrics alone, in that order; the deciding one must be among them."""
+        return replace(
+            self,
+            metrics=tuple(metrics),
+            arms=tuple(
+                replace(arm, measured={metric: arm.measured[metric] for metric in metrics})
+                for arm in self.arms
+            ),
+            pairs=tuple(
+                replace(pair, differences={metric: pair.differences[metric] for metric in metrics})
+                for pair in self.pairs
+            ),
+        )
 
 
 def compare(

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from search.arms import MATCHED, known_arms
 from search.config_errors import did_you_mean, line
 from search.guards import Guard
 from search.metrics import LOWER_IS_BETTER, metric_names
@@ -12,16 +13,12 @@ from search.yaml_file import read_yaml
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
-from trainables.trial import DataSpec, Task, TrainSpec, TrialSpec
+from trainables.trial import DataSpec, Split, Task, TrainSpec, TrialSpec
 
 PRESETS = Path(__file__).parent.parent / "spaces" / "presets"
-LATER = {
-    "compare",
-    "confirm",
-    "storage",
-    "fusion",
-    "halving",
-}  # keys of the design that this version does not have
+LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
+MAX_SEEDS = 200
+ARMS = (*NAMED, *MATCHED)
 
 SamplerName = Literal["auto", "gp", "tpe", "nsga2", "random"]
 
@@ -48,6 +45,78 @@ class SearchConfig(Frozen):
     seed: int = Field(0, ge=0)
 
 
+class ConfirmConfig(Frozen):
+    """How a search's finalists are confirmed on the test split.
+
+    Attributes:
+        finalists: How many of the search's trials, at most.
+        strategies: Named strategies that are confirmed beside them.
+        seeds: Fresh seeds of each candidate at the first look.
+        baseline_seeds: Fresh seeds of the baseline at the first look.
+        more_seeds: Seeds that the second look adds to the baseline and to each candidate still open; 0 for a
+            single look with the whole alpha.
+        min_gain: Least gain in the first objective, absolute.
+        alpha: Probability that anything is accepted wrongly, over all candidates and looks.
+    """
+
+    finalists: int = Field(3, ge=0, le=20)
+    strategies: tuple[str, ...] = ()
+    seeds: int = Field(5, ge=2, le=MAX_SEEDS)
+    baseline_seeds: int = Field(10, ge=2, le=MAX_SEEDS)
+    more_seeds: int = Field(5, ge=0, le=MAX_SEEDS)
+    min_gain: float = Field(0.05, ge=0, lt=1)
+    alpha: float = Field(0.05, gt=0, le=0.5)
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_named(names)
+
+    @field_validator("more_seeds")
+    @classmethod
+    def _enough(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("0 for a single look, or at least 2, got 1")
+        return value
+
+
+class CompareConfig(Frozen):
+    """Which named strategies are set side by side.
+
+    Attributes:
+        strategies: The arms beside the reference; empty for all that the task has.
+        reference: The arm that the others are measured against.
+        seeds: Of each arm.
+        reference_seeds: Of the reference, which every difference shares.
+        split: Exploring on `test` uses it up, and the study's ledger says so.
+    """
+
+    strategies: tuple[str, ...] = ()
+    reference: str = "plain"
+    seeds: int = Field(5, ge=2, le=MAX_SEEDS)
+    reference_seeds: int = Field(10, ge=2, le=MAX_SEEDS)
+    split: Split = "val"
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_named(names)
+
+    @field_validator("reference")
+    @classmethod
+    def _known_reference(cls, name: str) -> str:
+        return _each_named((name,))[0]
+
+
+def _each_named(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in ARMS:
+            raise ValueError(f"no such strategy '{name}'{did_you_mean(name, ARMS)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a strategy is named twice in {', '.join(names)}")
+    return names
+
+
 class Resources(Frozen):
     """What one trial occupies on a worker."""
 
@@ -68,6 +137,8 @@ class StudyConfig(Frozen):
     baseline: BaselineConfig = BaselineConfig()
     space: SearchSpace
     search: SearchConfig = SearchConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+    compare: CompareConfig = CompareConfig()
     resources: Resources = Resources()
     study_db: str | None = None
 
@@ -136,11 +207,18 @@ class StudyConfig(Frozen):
             raise ValueError(f"train.mosaic: only for detection, got {self.train.mosaic:g}")
         if self.task == "detection" and self.train.lr > 1:
             raise ValueError(f"train.lr: at most 1 for Ultralytics, got {self.train.lr:g}")
+        named = {"confirm": self.confirm.strategies, "compare": self.compare.strategies}
+        for section, names in named.items():
+            for name in names:
+                if name not in known_arms(self.task):
+                    raise ValueError(f"{section}.strategies: '{name}' is not for {self.task}")
         return self
 
-    def spec(self, strategy: Strategy, data: DataSpec, *, seed: int) -> TrialSpec:
+    def spec(self, strategy: Strategy, data: DataSpec, *, seed: int, split: Split = "val") -> TrialSpec:
         """The run of `strategy` in this study."""
-        return TrialSpec(task=self.task, strategy=strategy, data=data, train=self.train, seed=seed)
+        return TrialSpec(
+            task=self.task, strategy=strategy, data=data, train=self.train, seed=seed, split=split
+        )
 
     @property
     def baseline_strategy(self) -> Strategy:

@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from search.config import StudyConfig, load_config
+from search.experiment_record import now
 from search.study import Study
 from spaces.errors import UsageError
 from trainables.trial import PROGRESS
@@ -112,6 +112,11 @@ class StudyFolder:
             raise UsageError(f"no study in {self.path}", "`rarecall search STUDY.yaml` makes one")
         return load_config(self.study_yaml)
 
+    def data_fingerprint(self) -> str:
+        """Of the data that the study was made with."""
+        stored = json.loads((self.path / "provenance.json").read_text())
+        return str(stored["data_fingerprint"])
+
     def open(self) -> Study:
         """The record of the study in this folder.
 
@@ -158,7 +163,7 @@ def _remove(folder: Path) -> None:
 def provenance(fingerprint: str) -> dict[str, Any]:
     """What a study ran with: versions, commit, data fingerprint."""
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "git_sha": _git_sha(),

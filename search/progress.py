@@ -1,8 +1,9 @@
-"""What a person sees while a search runs: a live screen on a terminal, plain lines elsewhere. Prints."""
+"""What a person sees while work runs: a live screen on a terminal, plain lines elsewhere. Prints."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,73 +12,140 @@ from rich.table import Table
 from rich.text import Text
 
 from search.config import StudyConfig
+from search.experiment import ExperimentSnapshot
+from search.running import Running
 from search.tables import change
 from search.worklist import Snapshot
 
-LINE_EVERY_S = 10.0  # plain lines are at least this far apart, except for a new best and the last one
+LINE_EVERY_S = 10.0  # plain lines are at least this far apart, except for news and the last one
+
+
+@dataclass(frozen=True)
+class View:
+    """What a screen says of any work.
+
+    Attributes:
+        title: Of the work.
+        done: Runs that have ended.
+        total: Runs in all.
+        running: The runs that have a worker.
+        epochs: Of each run.
+        elapsed_s: Seconds since the work began.
+        eta_s: Seconds left, or None before anything has finished.
+        counts: What has ended, in words.
+        news: The best so far, in words; empty for work that says nothing before its end.
+    """
+
+    title: str
+    done: int
+    total: int
+    running: tuple[Running, ...]
+    epochs: int
+    elapsed_s: float
+    eta_s: float | None
+    counts: str
+    news: str = ""
 
 
 @contextmanager
-def screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot], None]]:
-    """Yields what to call with each new snapshot."""
+def search_screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot], None]]:
+    """Yields what to call with each new snapshot of a search."""
+    with _screen(console) as show:
+        yield lambda snapshot: show(_view_of_search(config, snapshot))
+
+
+@contextmanager
+def experiment_screen(console: Console) -> Iterator[Callable[[ExperimentSnapshot], None]]:
+    """Yields what to call with each new snapshot of an experiment."""
+    with _screen(console) as show:
+        yield lambda snapshot: show(_view_of_experiment(snapshot))
+
+
+def _view_of_search(config: StudyConfig, snapshot: Snapshot) -> View:
+    return View(
+        title=config.name,
+        done=snapshot.done + snapshot.baseline_done,
+        total=snapshot.trials + snapshot.baseline_seeds,
+        running=snapshot.running,
+        epochs=snapshot.epochs,
+        elapsed_s=snapshot.elapsed_s,
+        eta_s=snapshot.eta_s,
+        counts=counts(snapshot),
+        news=verdict(config, snapshot),
+    )
+
+
+def _view_of_experiment(snapshot: ExperimentSnapshot) -> View:
+    """No results: looking at them before all planned seeds are in is what makes a stated error rate wrong."""
+    failed = f", {snapshot.failed} failed" if snapshot.failed else ""
+    busy = f"{len(snapshot.running)} running{failed}"
+    return View(
+        title=snapshot.title,
+        done=snapshot.done,
+        total=snapshot.runs,
+        running=snapshot.running,
+        epochs=snapshot.epochs,
+        elapsed_s=snapshot.elapsed_s,
+        eta_s=snapshot.eta_s,
+        counts=f"{snapshot.title}: {snapshot.done}/{snapshot.runs} runs ({busy})",
+    )
+
+
+@contextmanager
+def _screen(console: Console) -> Iterator[Callable[[View], None]]:
     if not console.is_terminal:
-        yield _Lines(config, console)
+        yield _Lines(console)
         return
-    picture = _Picture(config)
+    picture = _Picture()
     with Live(console=console, refresh_per_second=4, get_renderable=picture.draw):
         yield picture.show
 
 
 class _Lines:
-    """A line for each new best, and for other progress once in a while."""
+    """A line for each piece of news, and for other progress once in a while."""
 
-    def __init__(self, config: StudyConfig, console: Console) -> None:
-        self._config, self._console = config, console
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._last = 0.0
-        self._shown: tuple[int, int] | None = None
-        self._best: int | None = None
+        self._shown: int | None = None
+        self._news: str | None = None
 
-    def __call__(self, snapshot: Snapshot) -> None:
-        best = None if snapshot.best is None else snapshot.best.number
-        ended = (snapshot.baseline_done, snapshot.done)
-        last = ended == (snapshot.baseline_seeds, snapshot.trials)
+    def __call__(self, view: View) -> None:
+        last = view.done == view.total
         due = time.monotonic() - self._last >= LINE_EVERY_S
-        if best == self._best and (ended == self._shown or not (due or last)):
+        if view.news == self._news and (view.done == self._shown or not (due or last)):
             return
-        self._last, self._shown, self._best = time.monotonic(), ended, best
-        line = f"{timing(snapshot)}; {counts(snapshot)}; {verdict(self._config, snapshot)}"
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._last, self._shown, self._news = time.monotonic(), view.done, view.news
+        said = [timing(view), view.counts, view.news]
+        self._console.print("; ".join(filter(None, said)), soft_wrap=True, highlight=False)
 
 
 class _Picture:
     """The live screen; drawn anew four times a second, so that the clock runs while nothing happens."""
 
-    def __init__(self, config: StudyConfig) -> None:
-        self._config = config
-        self._snapshot: Snapshot | None = None
+    def __init__(self) -> None:
+        self._view: View | None = None
         self._at = time.monotonic()
 
-    def show(self, snapshot: Snapshot) -> None:
-        self._snapshot, self._at = snapshot, time.monotonic()
+    def show(self, view: View) -> None:
+        self._view, self._at = view, time.monotonic()
 
     def draw(self) -> Group:
-        snapshot = self._snapshot
-        if snapshot is None:
+        view = self._view
+        if view is None:
             return Group()
         since = time.monotonic() - self._at
-        total = snapshot.trials + snapshot.baseline_seeds
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            Text(self._config.name, style="bold"),
-            ProgressBar(total=total, completed=snapshot.done + snapshot.baseline_done, width=40),
-            timing(snapshot, since),
+            Text(view.title, style="bold"),
+            ProgressBar(total=view.total, completed=view.done, width=40),
+            timing(view, since),
         )
         running = Table.grid(padding=(0, 1))
-        for run in snapshot.running:
-            part = ProgressBar(total=snapshot.epochs, completed=run.epoch, width=20)
-            running.add_row(f"  {run.label}", part, f"{run.epoch}/{snapshot.epochs} epochs")
-        best = Text(verdict(self._config, snapshot), style="bold green")
-        return Group(bar, Text(counts(snapshot)), running, best)
+        for run in view.running:
+            part = ProgressBar(total=view.epochs, completed=run.epoch, width=20)
+            running.add_row(f"  {run.label}", part, f"{run.epoch}/{view.epochs} epochs")
+        return Group(bar, Text(view.counts), running, Text(view.news, style="bold green"))
 
 
 def counts(snapshot: Snapshot) -> str:
@@ -87,12 +155,12 @@ def counts(snapshot: Snapshot) -> str:
     return f"{baseline}, {trials} ({len(snapshot.running)} running, {snapshot.failed} failed)"
 
 
-def timing(snapshot: Snapshot, since_s: float = 0.0) -> str:
-    """Elapsed and, once something has finished, what is left, `since_s` after the snapshot."""
+def timing(view: View, since_s: float = 0.0) -> str:
+    """Elapsed and, once something has finished, what is left, `since_s` after the view was taken."""
     left = ""
-    if snapshot.eta_s is not None:
-        left = f", about {clock(max(0.0, snapshot.eta_s - since_s))} left"
-    return f"{clock(snapshot.elapsed_s + since_s)}{left}"
+    if view.eta_s is not None:
+        left = f", about {clock(max(0.0, view.eta_s - since_s))} left"
+    return f"{clock(view.elapsed_s + since_s)}{left}"
 
 
 def clock(seconds: float) -> str:

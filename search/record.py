@@ -49,6 +49,12 @@ class Writer:
                 ) from error
 
 
+def record_names(storage: optuna.storages.RDBStorage, prefix: str) -> list[str]:
+    """Names of the Optuna studies in the database that begin with `prefix`, in the order they were made."""
+    names = [study.study_name for study in storage.get_all_studies()]
+    return [name for name in names if name.startswith(prefix)]
+
+
 class Record:
     """An Optuna study in the database, and while it is written to, the same in memory.
 
@@ -78,6 +84,7 @@ class Record:
             raise UsageError(f"the database already holds a study '{name}'", hint) from None
         except KeyError:
             raise UsageError(f"the database holds no study '{name}'") from None
+        self._attrs = dict(self._stored.user_attrs)
         self._live: optuna.Study | None = None
         self._ids: list[int] = []  # in the database, by trial number; once there are writes, the writer's
 
@@ -90,6 +97,17 @@ class Record:
             self._live.add_trials(stored)
             self._ids = [trial._trial_id for trial in stored]
         return self._live
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes of the study as a whole, as last set by this process or found in the database."""
+        return self._attrs
+
+    def set_study_attr(self, name: str, value: Any) -> None:
+        """Set an attribute of the study as a whole, to plain values."""
+        self._attrs[name] = value
+        study_id = self._stored._study_id
+        self._write(lambda: self._storage.set_study_user_attr(study_id, name, value))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number; not to be changed."""

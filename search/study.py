@@ -1,7 +1,8 @@
 """A study's record: what was asked, what came back. Optuna's storage is the one durable truth.
 
-Two Optuna studies share the storage: `baseline` holds the baseline's seeds, `search` the trials. Only the
-process that runs a search writes. Knows nothing of Ray, and nothing of how a violation is computed.
+Several Optuna studies share the storage: `baseline` holds the baseline's seeds, `search` the trials, and each
+experiment has one of its own. Only the process that claims the study writes. Knows nothing of Ray, and
+nothing of how a violation is computed.
 """
 
 import statistics
@@ -16,7 +17,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SamplerName, StudyConfig
-from search.record import Record, Writer
+from search.experiment_record import ExperimentRecord
+from search.record import Record, Writer, record_names
 from spaces.strategy import Strategy
 from trainables.trial import Metrics, Outcome, TrialFailure, TrialReport
 
@@ -103,11 +105,14 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = config
         # Optuna's check of the schema loads alembic, 0.4 s of every `rarecall pareto`; its version is pinned.
-        storage, self._writer = optuna.storages.RDBStorage(url, skip_compatibility_check=True), Writer()
+        self._storage, self._writer = optuna.storages.RDBStorage(url, skip_compatibility_check=True), Writer()
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
-        self._search = Record(storage, self._writer, f"{config.name}/search", create=create)
-        self._baseline = Record(storage, self._writer, f"{config.name}/baseline", create=create)
+        self._search = self._record("search", create=create)
+        self._baseline = self._record("baseline", create=create)
+
+    def _record(self, name: str, *, create: bool) -> Record:
+        return Record(self._storage, self._writer, f"{self.config.name}/{name}", create=create)
 
     # Reading
 
@@ -135,6 +140,17 @@ class Study:
             failure=None if failure is None else TrialFailure.model_validate_json(failure),
             violations=dict(trial.constraints),
         )
+
+    def experiments(self) -> list[str]:
+        """Names of the experiments in the record, in the order they were made."""
+        names = record_names(self._storage, f"{self.config.name}/")
+        own = [name.removeprefix(f"{self.config.name}/") for name in names]
+        return [name for name in own if name not in {"search", "baseline"}]
+
+    def experiment(self, name: str) -> ExperimentRecord:
+        """The record of an experiment; made if it does not exist."""
+        record = self._record(name, create=name not in self.experiments())
+        return ExperimentRecord(record, self.config.objectives)
 
     # Writing
 

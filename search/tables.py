@@ -1,5 +1,8 @@
 """Tables and sentences for a terminal. Builds them; only `cli` and `progress` print."""
 
+import sys
+
+from rich.console import Console
 from rich.table import Table
 
 from search.config import StudyConfig
@@ -7,6 +10,7 @@ from search.pareto import Front
 from search.study import Baseline, StudyTrial
 from spaces.strategy import Strategy
 
+WIDE = 200
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
 
 
@@ -91,3 +95,8 @@ def _with_sd(value: float | None, sd: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if sd is None else f"{value:.3f} ± {sd:.3f}"
+
+
+def wide_console() -> Console:
+    """The terminal; a file or a pipe has no edge, so there lines are long."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)

@@ -3,8 +3,6 @@
 Wires the study's record to a queue of work; knows nothing of Ray or Optuna.
 """
 
-import statistics
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,19 +12,12 @@ from search.config import StudyConfig
 from search.folder import StudyFolder
 from search.guards import MissingMetric, violations
 from search.pareto import best_feasible
+from search.running import Crew, Running
 from search.study import Baseline, Study, StudyTrial
 from spaces.errors import RunError
 from trainables.trial import DataSpec, Outcome, TrialFailure, TrialReport, TrialSpec
 
 MAX_DUPLICATES = 20  # asks in a row that give nothing new: the space is exhausted
-
-
-@dataclass(frozen=True)
-class Running:
-    """A run that has a worker: who it is, and how many epochs it has finished."""
-
-    label: str
-    epoch: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,14 +72,11 @@ class SearchWork:
         self._folder = folder
         self._data = data
         self._on_change = on_change
-        self._started = time.monotonic()
         self._queue: deque[TrialSpec] = deque()
         self._wanted: dict[str, _Wanted] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._unjudged: list[tuple[int, TrialReport]] = []
-        self._running: dict[str, Running] = {}
-        self._seconds: list[float] = []
-        self._most_running = 1
+        self._crew = Crew()
         self._exhausted = False
         self._baseline: Baseline | None = None
         self._baseline_failures: list[StudyTrial] = []
@@ -138,21 +126,18 @@ class SearchWork:
 
     def started(self, key: str) -> None:
         """A run has a worker; also after a lost one."""
-        self._running.setdefault(key, Running(self._label(key)))
-        self._most_running = max(self._most_running, len(self._running))
+        self._crew.started(key, self._label(key))
         self._changed()
 
     def epoch(self, key: str, epoch: int) -> None:
         """A run has finished an epoch."""
-        self._running[key] = Running(self._label(key), epoch)
+        self._crew.epoch(key, self._label(key), epoch)
         self._changed()
 
     def finish(self, key: str, outcome: Outcome) -> None:
         """A run has ended: tell whoever waits for it."""
-        self._running.pop(key, None)
+        self._crew.ended(key, outcome)
         self._outcomes[key] = outcome
-        if isinstance(outcome, TrialReport):
-            self._seconds.append(outcome.seconds)
         wanted = self._wanted.pop(key)
         for number in wanted.baseline:
             told = self._study.tell_baseline(number, self._with_objectives(outcome))
@@ -166,7 +151,7 @@ class SearchWork:
 
     def stopped(self, key: str) -> None:
         """A scheduler has ended a run early."""
-        self._running.pop(key, None)
+        self._crew.ended(key)
         for number in self._wanted.pop(key).trials:
             self._ended.append(self._study.tell_stopped(number))
         self._changed()
@@ -270,17 +255,16 @@ class SearchWork:
         """Where the search stands now."""
         seeds_left = sum(len(wanted.baseline) for wanted in self._wanted.values())
         left = max(0, self._config.search.trials - len(self._ended)) + seeds_left
-        eta = left * statistics.median(self._seconds) / self._most_running if self._seconds else None
         return Snapshot(
             baseline_done=self._config.baseline.seeds - seeds_left,
             baseline_seeds=self._config.baseline.seeds,
             done=len(self._ended) + len(self._unjudged),
             failed=sum(trial.state == "failed" for trial in self._ended),
             trials=self._config.search.trials,
-            running=tuple(self._running.values()),
+            running=self._crew.running,
             epochs=self._config.train.epochs,
-            elapsed_s=time.monotonic() - self._started,
-            eta_s=eta,
+            elapsed_s=self._crew.elapsed_s,
+            eta_s=self._crew.eta_s(left),
             best=best_feasible(self._ended, self._config.objectives[0]),
             baseline=self._baseline,
         )

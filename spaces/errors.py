@@ -2,7 +2,8 @@
 
 RarecallError
 ├── UsageError        the person's: a study file, a path, an argument  (exit code 2)
-└── RunError          the run's: a cluster, a worker, a disk           (exit code 3)
+├── RunError          the run's: a cluster, a worker, a disk           (exit code 3)
+└── Interrupted       the person stopped it; the hint is how to go on  (exit code 130)
 """
 
 
@@ -32,3 +33,7 @@ class UsageError(RarecallError):
 
 class RunError(RarecallError):
     """The request was fine; carrying it out failed."""
+
+
+class Interrupted(RarecallError):
+    """The person stopped it; it can go on later, by the command that is the hint."""

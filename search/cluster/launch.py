@@ -44,20 +44,23 @@ def run_work(work: Work, folder: Path, resources: Resources, *, address: str | N
         UsageError: No node can ever hold a run.
         RunError: The cluster cannot be reached.
     """
-    with connected(address):
-        _check_room(resources, local=address is None)
+    with connected(address, resources):
         run_connected(work, folder, resources)
 
 
 @contextmanager
-def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]:
+def connected(
+    address: str | None, resources: Resources | None = None, *, cpus: int | None = None
+) -> Iterator[None]:
     """This process as a driver of the cluster at `address`, or of a local Ray that ends with the context.
 
     Args:
         address: As of `run_work`.
+        resources: What one run will occupy; checked, if given.
         cpus: Of a local Ray; None counts the machine's.
 
     Raises:
+        UsageError: No node can ever hold a run.
         RunError: The cluster cannot be reached.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -80,6 +83,8 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
         ) from None
     try:
+        if resources is not None:
+            _check_room(resources, local=address is None)
         yield
     finally:
         ray.shutdown()

@@ -256,14 +256,18 @@ def _bounds(evidence: Evidence, gain: StudentGain, level: float, upper_level: fl
 
 def _missed(bound: Bounds) -> str:
     asked = bound.requirement
+    best, least = ("at least", "at most") if asked.lower_is_better else ("at most", "at least")
     return (
-        f"{asked.metric}: at most {bound.upper:+.3f}, {asked.margin:+.3f} is asked for, "
-        f"{bound.short_by:.3f} short"
+        f"{asked.metric}: {best} {asked.sign * bound.upper:+.3f}, {least} {asked.sign * asked.margin:+.3f} "
+        f"is asked for, {bound.short_by:.3f} short"
     )
 
 
 def _unclear(bound: Bounds) -> str:
     asked = bound.requirement
+    low, high = sorted((asked.sign * bound.lower, asked.sign * bound.upper))
+    least = "at most" if asked.lower_is_better else "at least"
     return (
-        f"{asked.metric}: between {bound.lower:+.3f} and {bound.upper:+.3f}, {asked.margin:+.3f} is asked for"
+        f"{asked.metric}: between {low:+.3f} and {high:+.3f}, "
+        f"{least} {asked.sign * asked.margin:+.3f} is asked for"
     )

@@ -1,0 +1,177 @@
+"""Comparing: named strategies side by side, each with several seeds; exploratory, in a study's record."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from search.arms import DEFAULT_ARMS, matched_pairs, named_strategy
+from search.cluster.launch import connected
+from search.comparison import Comparison, compare
+from search.comparison_tables import as_rows
+from search.config import CompareConfig, StudyConfig
+from search.experiment import Wanted, seed_of
+from search.folder import StudyFolder
+from search.measured import Measurer
+from search.metrics import metric_names
+from search.pipeline.shared import class_sets, data_of, requested, run_experiment, shown, take_over
+from search.plots import comparison_picture, draw_comparison
+from search.study import Study
+from spaces.errors import UsageError
+from spaces.frozen import Frozen
+from spaces.strategy import Strategy
+from trainables.dataset import DataSummary
+from trainables.trial import DataSpec
+
+EXPERIMENT = "compare"
+COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
+
+
+class ComparePlan(Frozen):
+    """What a comparison runs: its settings, and every arm with the strategy that it stands for here."""
+
+    settings: CompareConfig
+    arms: dict[str, Strategy]
+
+    def wanted(self, config: StudyConfig, data: DataSpec) -> list[Wanted]:
+        """The runs, seed by seed over the arms; an arm that was compared before keeps its seeds."""
+        runs = []
+        for index in range(max(self.settings.seeds, self.settings.reference_seeds)):
+            for arm, strategy in self.arms.items():
+                if index < self._seeds(arm):
+                    seed = seed_of(config.search.seed, EXPERIMENT, arm, index)
+                    spec = config.spec(strategy, data, seed=seed, split=self.settings.split)
+                    runs.append(Wanted(arm, spec))
+        return runs
+
+    def _seeds(self, arm: str) -> int:
+        of_reference = arm == self.settings.reference
+        return self.settings.reference_seeds if of_reference else self.settings.seeds
+
+
+class Conclusion(Frozen):
+    """A finished comparison, as it is kept in the record."""
+
+    plan: ComparePlan
+    comparison: str  # JSON
+
+
+def compare_strategies(
+    request: Path, runs: Path, *, address: str | None, resume: bool, console: Console
+) -> tuple[StudyFolder, Comparison]:
+    """Train every arm of a study file's `compare:` with its seeds, and set them side by side.
+
+    The study is made if it does not exist. Runs that the record has are not made again, so an arm can be
+    added later. The result also goes to `compare.csv` and `compare.svg` in the study's folder.
+
+    Args:
+        request: A study file or a study's folder.
+        runs: Folder of all studies.
+        address: A running Ray cluster, or None for a local one.
+        resume: Go on with a comparison that was interrupted.
+        console: For the live screen.
+
+    Raises:
+        UsageError: The study file, the data or the folders are not as they must be.
+        RunError: The cluster is out of reach, or a seed crashed every time.
+        Interrupted: By Ctrl-C; nothing finished is lost.
+    """
+    config, folder = requested(request, runs)
+    data, summary = data_of(config, request.name)
+    plan = _plan(config, data, summary)
+    if folder.study_yaml.exists():
+        take_over(folder, config, request)
+    else:
+        folder.create(config, summary.fingerprint).flush()
+    with folder.claimed():
+        study = folder.open()
+        try:
+            return folder, _compared(
+                study, folder, data, summary, plan, address=address, resume=resume, console=console
+            )
+        finally:
+            study.flush()
+
+
+def _plan(config: StudyConfig, data: DataSpec, summary: DataSummary) -> ComparePlan:
+    """Every arm with its strategy on these data.
+
+    Raises:
+        UsageError: The split is empty, or the data allow no such strategy.
+    """
+    settings = config.compare
+    if settings.split not in summary.splits:
+        raise UsageError(f"compare.split: the data has no {settings.split} split")
+    names = dict.fromkeys([settings.reference, *(settings.strategies or DEFAULT_ARMS[config.task])])
+    if len(names) < 2:
+        raise UsageError(f"compare.strategies: nothing beside the reference '{settings.reference}'")
+    classes, minority = class_sets(data, summary)
+    return ComparePlan(
+        settings=settings, arms={name: named_strategy(name, classes, minority) for name in names}
+    )
+
+
+def _compared(
+    study: Study,
+    folder: StudyFolder,
+    data: DataSpec,
+    summary: DataSummary,
+    plan: ComparePlan,
+    *,
+    address: str | None,
+    resume: bool,
+    console: Console,
+) -> Comparison:
+    """The comparison, from the record if it has finished there."""
+    config, record = study.config, study.experiment(EXPERIMENT)
+    done = [Conclusion.model_validate_json(text) for text in record.conclusions]
+    known = next((one for one in done if one.plan == plan), None)
+    if known is not None:
+        return COMPARISON.validate_json(known.comparison)
+    planned = plan.model_dump_json()
+    if record.plan == planned and not resume:
+        raise UsageError(
+            f"{EXPERIMENT} in {shown(folder.path)} is not finished",
+            f"go on with it: rarecall compare {shown(folder.path)} --resume",
+        )
+    record.set_plan(planned)
+    metrics = metric_names(config.task, summary.class_names)
+    with connected(address, config.resources):
+        arms = run_experiment(
+            f"{config.name}, {EXPERIMENT}",
+            record,
+            folder,
+            plan.wanted(config, data),
+            Measurer(folder, config.task, metrics),
+            go_on=f"rarecall compare {shown(folder.path)} --resume",
+            console=console,
+        )
+    comparison = compare(
+        [arms[name] for name in plan.arms],
+        plan.settings.reference,
+        metrics,
+        deciding=config.objectives[0],
+        split=plan.settings.split,
+        pairs=matched_pairs(list(plan.arms)),
+    )
+    record.conclude(
+        Conclusion(plan=plan, comparison=COMPARISON.dump_json(comparison).decode()).model_dump_json()
+    )
+    _write(folder, comparison, shown_metrics(config))
+    return comparison
+
+
+def _write(folder: StudyFolder, comparison: Comparison, metrics: Sequence[str]) -> None:
+    rows = as_rows(comparison)
+    with (folder.path / "compare.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw_comparison(comparison_picture(comparison.of(metrics)), folder.path / "compare.svg")
+
+
+def shown_metrics(config: StudyConfig) -> tuple[str, ...]:
+    """What a table and a picture show: the objectives and what is guarded."""
+    return tuple(dict.fromkeys([*config.objectives, *(guard.metric for guard in config.guards)]))

@@ -1,0 +1,122 @@
+"""What the use cases share: data checked against the study, an experiment run, how to go on after a stop."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from search.cluster.launch import run_connected
+from search.config import StudyConfig, load_config
+from search.data_check import check_data
+from search.experiment import ExperimentWork, Wanted
+from search.experiment_record import ExperimentRecord
+from search.folder import StudyFolder
+from search.measured import MeasuredArm, Measurer
+from search.progress import experiment_screen
+from spaces.errors import Interrupted, UsageError
+from trainables.dataset import DataSummary
+from trainables.models import check_model
+from trainables.sources import describe
+from trainables.trial import DataSpec
+
+
+def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
+    """Check a study against its data and its model; `source` names the study file in errors.
+
+    Raises:
+        UsageError: With every problem found.
+    """
+    try:
+        check_model(config.train.model, config.task)
+        summary = describe(config.data, config.task)
+        return check_data(config, summary), summary
+    except UsageError as error:
+        lines = error.message.splitlines()
+        named = [line if line.startswith("hint:") else f"{source}: {line}" for line in lines]
+        raise UsageError("\n".join(named), error.hint) from None
+
+
+def shown(path: Path) -> str:
+    """The path as a person would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def class_sets(data: DataSpec, summary: DataSummary) -> tuple[tuple[frozenset[int], ...], frozenset[int]]:
+    """Class ids in each training image, and those of the minority."""
+    minority = frozenset(summary.class_names.index(name) for name in data.minority)
+    return summary.splits["train"].classes_per_image, minority
+
+
+def run_experiment(
+    title: str,
+    record: ExperimentRecord,
+    folder: StudyFolder,
+    wanted: Sequence[Wanted],
+    measurer: Measurer,
+    *,
+    go_on: str,
+    console: Console,
+) -> dict[str, MeasuredArm]:
+    """Run what is wanted, unless the record has it, and measure each arm, by name; must be `connected`.
+
+    Args:
+        title: For the screen.
+        record: Of the experiment.
+        folder: Of the study.
+        wanted: The runs, each arm's in the order of its seeds.
+        measurer: Of the study's runs.
+        go_on: The command that goes on after an interruption.
+        console: For the live screen.
+
+    Raises:
+        RunError: A seed crashed every time.
+        Interrupted: By Ctrl-C.
+    """
+    with experiment_screen(console) as show:
+        work = ExperimentWork(title, record, folder, wanted, show)
+        if not work.complete():
+            run_connected(work, folder.path, folder.config().resources)
+    if not work.complete():
+        raise Interrupted("interrupted", go_on)
+    strategies = {one.arm: one.spec.strategy for one in wanted}
+    return {arm: measurer.measure(arm, strategy, work.outcomes(arm)) for arm, strategy in strategies.items()}
+
+
+def requested(request: Path, runs: Path) -> tuple[StudyConfig, StudyFolder]:
+    """The study that a person means by a study file or a study's folder, whether it exists or not.
+
+    Raises:
+        UsageError: The file is missing or has errors, or the folder holds no study.
+    """
+    if request.is_dir() or not request.suffix:
+        folder = StudyFolder(request)
+        return folder.config(), folder
+    config = load_config(request)
+    return config, StudyFolder(runs / config.name)
+
+
+def take_over(folder: StudyFolder, config: StudyConfig, request: Path) -> None:
+    """Let an existing study go on with a new request, if only what may differ does.
+
+    That is a larger `search.trials`, and `compare` and `confirm`, which say nothing of the trials.
+
+    Raises:
+        UsageError: There is no study, or something else differs.
+    """
+    stored = folder.config()
+    search = stored.search.model_copy(update={"trials": config.search.trials})
+    allowed = stored.model_copy(
+        update={"search": search, "compare": config.compare, "confirm": config.confirm}
+    )
+    if allowed != config:
+        changed = [key for key, value in config if value != getattr(allowed, key)]
+        raise UsageError(
+            f"{request}: differs from the study in {shown(folder.path)} in: {', '.join(changed)}",
+            "give the new request another name; only search.trials, compare and confirm may change",
+        )
+    trials = max(config.search.trials, stored.search.trials)
+    widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
+    if widened != stored:
+        folder.write_request(widened)
