@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import box_iou, sigmoid_focal_loss
 from ultralytics import YOLO
 from ultralytics.utils import SETTINGS
 
@@ -32,6 +32,7 @@ from trainables.predictions import load_predictions
 from trainables.run import run_trial
 from trainables.sampling import Draws
 from trainables.trial import (
+    TRAIN_RECALL,
     DataSpec,
     EpochMetrics,
     TrainSpec,
@@ -143,7 +144,10 @@ def check_resume(spec: TrialSpec, root: Path) -> TrialReport:
 def test_killed_and_resumed_is_bit_equal_and_the_receipt_holds(tiles: Path, tmp_path: Path) -> None:
     report = check_resume(spec_of(tiles, EVERYTHING, mosaic=0.5), tmp_path)
     applied = report.applied
-    assert (applied["majority_images"], applied["images_kept"]) == (20, 14)
+    assert [applied[f"{group}_images"] for group in ("majority", "minority")] == [20, 4]
+    assert applied["images_kept"] == 14
+    assert applied["boxes_augmented"] > 24 + 6  # those of the tiles drawn, and of mosaic's partners
+    assert applied["boxes_lost"] == 0  # a symmetry of the square loses none that lies inside
     assert report.steps == 6
     assert report.images_seen == 24
     assert report.unique_images <= 14
@@ -204,7 +208,8 @@ def test_the_test_split_is_measured_once_at_the_threshold_that_val_chose(tiles: 
     stored = load_predictions(tmp_path / "t" / "result" / "predictions.npz")
     assert stored.split == "test"
     assert len(stored.image) == 6
-    assert detection_metrics(stored, threshold=report.metrics["threshold"]) == report.metrics
+    measured = detection_metrics(stored, threshold=report.metrics["threshold"])
+    assert report.metrics == measured | {TRAIN_RECALL: report.metrics[TRAIN_RECALL]}
 
 
 def test_weights_load_in_ultralytics_and_predict_what_was_stored(tiles: Path, tmp_path: Path) -> None:
@@ -309,6 +314,57 @@ def test_mosaic_draws_its_partners_with_the_samplers_weights(tiles: Path, tmp_pa
     random.seed(0)
     drawn = np.bincount(np.concatenate([mosaic.get_indexes() for _ in range(2000)]), minlength=len(dataset))
     np.testing.assert_allclose(drawn / 6000, dataset.weights, atol=0.015)
+
+
+def test_boxes_that_the_augmentation_loses_are_counted(tiles: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(tiles.parent, tmp_path / "outside")
+    for label in (data / "labels" / "train").glob("*.txt"):
+        lines = label.read_text().splitlines()
+        if lines[-1].startswith("1 "):  # a tile of the minority gets a box that lies just outside of it
+            label.write_text("\n".join(["0 1.004 0.5 0.006 0.2", *lines]))
+    strategy = Strategy.from_knobs({"augment_minority": 1.0, "sampler_power": 1.0})
+    report = train(spec_of(data / "data.yaml", strategy), tmp_path / "t")
+    draws = round(report.exposure * report.images_seen)
+    assert draws > 0
+    assert report.applied["boxes_lost"] == draws
+    assert (
+        3 * draws <= report.applied["boxes_augmented"] <= 5 * draws
+    )  # 1 to 3 cells, a cluster, the one outside
+
+
+def test_boxes_are_counted_alike_when_other_processes_prepare_the_batches(
+    tiles: Path, tmp_path: Path
+) -> None:
+    def counted(workers: int) -> list[int]:
+        run = prepared(tiles, tmp_path, EVERYTHING, mosaic=0.5)
+        run.args.workers = workers
+        for batch in run.get_dataloader("train", 4):
+            run.preprocess_batch(batch)
+        return run.boxes.tolist()
+
+    assert counted(0) == counted(2)
+    assert counted(0)[0] > 8
+
+
+def test_recall_on_the_training_images_is_that_of_the_stored_weights(tiles: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(tiles.parent, tmp_path / "half_blank")
+    for i in (0, 6):  # two of the four clusters cannot be seen
+        Image.new("RGB", (64, 64), (120, 120, 120)).save(data / "images" / "train" / f"train_{i}.png")
+    strategy = Strategy.from_knobs({"sampler_power": 1.0, "retention": 0.2, "augment_rest": 1.0})
+    spec = spec_of(data / "data.yaml", strategy, steps=160, eval_every=80, lr=0.01, split="test")
+    report = train(spec, tmp_path / "t")
+    model = YOLO(tmp_path / "t" / "result" / "weights.pt")
+    found = []
+    for image in load_once(data / "data.yaml").splits["train"]:
+        for x, y, width, height in image.boxes[image.classes == 1] * 64:
+            (predicted,) = model.predict(
+                image.path, verbose=False, imgsz=64, conf=report.metrics["threshold"], classes=[1]
+            )
+            truth = torch.tensor([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
+            found.append(bool((box_iou(truth, predicted.boxes.xyxy) >= 0.5).any()))
+    assert sorted(found) == [False, False, True, True]
+    # Between two scores Ultralytics' recall is interpolated.
+    assert report.metrics[TRAIN_RECALL] == pytest.approx(0.5, abs=0.125)
 
 
 def test_draw_order_follows_the_draws_and_numbers_them_through(tiles: Path) -> None:

@@ -11,7 +11,16 @@ import torch
 
 from spaces.strategy import Strategy
 from trainables.run import check_receipt, run_trial
-from trainables.trial import DataSpec, EpochMetrics, Outcome, TrainSpec, TrialFolder, TrialReport, TrialSpec
+from trainables.trial import (
+    TRAIN_RECALL,
+    DataSpec,
+    EpochMetrics,
+    Outcome,
+    TrainSpec,
+    TrialFolder,
+    TrialReport,
+    TrialSpec,
+)
 
 # Every family is on, so that whatever one of them forgets to seed or to restore shows.
 BUSY = Strategy.from_knobs(
@@ -169,6 +178,9 @@ def test_the_receipt_says_what_was_asked(case: Case, tmp_path: Path) -> None:
     assert done.images_seen == case.spec.train.steps * case.spec.train.batch
     assert 0 < done.unique_images <= done.images_seen
     assert 0 < done.exposure < 1
+    kept = done.applied["minority_images"] + done.applied["retention"] * done.applied["majority_images"]
+    assert 0 < done.applied["minority_images"] < done.applied["majority_images"]
+    assert done.unique_images <= round(kept)
 
 
 def test_a_failure_is_a_value(case: Case, tmp_path: Path) -> None:
@@ -180,7 +192,7 @@ def test_a_failure_is_a_value(case: Case, tmp_path: Path) -> None:
 def test_every_epoch_is_measured_once(case: Case, tmp_path: Path) -> None:
     done = report_of(case.spec, tmp_path)
     assert [point.epoch for point in done.curve] == list(range(1, case.spec.train.epochs + 1))
-    assert done.curve[-1].metrics == done.metrics
+    assert done.metrics == done.curve[-1].metrics | {TRAIN_RECALL: done.metrics[TRAIN_RECALL]}
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

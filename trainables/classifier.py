@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
+from trainables.demo.digits import LabelledImages
 from trainables.evaluation.classification import classification_metrics
 from trainables.images import load_images
 from trainables.loss import FocalCrossEntropy, class_alpha
@@ -25,7 +26,15 @@ from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
 from trainables.sampling import Draws, draw_weights, holds_minority, retain
 from trainables.small_cnn import SmallCnn
-from trainables.trial import Diverged, EpochMetrics, OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.trial import (
+    TRAIN_RECALL,
+    Diverged,
+    EpochMetrics,
+    OnEpoch,
+    Trained,
+    TrialFolder,
+    TrialSpec,
+)
 
 STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
 EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
@@ -55,7 +64,7 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         _save(folder.result / WEIGHTS, run.weights())
         drawn = run.drawn.numpy()
         return Trained(
-            metrics=classification_metrics(predictions),
+            metrics=classification_metrics(predictions) | {TRAIN_RECALL: run.train_recall()},
             applied=run.receipt(),
             exposure=float(drawn[run.rare].sum() / drawn.sum()),
             images_seen=int(drawn.sum()),
@@ -139,9 +148,18 @@ class _Run:
             raise Diverged(f"the loss is not finite in epoch {self.epoch + 1}")
         self.epoch += 1
 
+    def train_recall(self) -> float | None:
+        """Minority recall of the averaged weights on the training images, not augmented."""
+        data = self.splits["train"]
+        rare = np.isin(data.labels, self.minority)
+        seen = LabelledImages(data.images[rare], data.labels[rare], data.ids[rare], data.weight[rare])
+        return classification_metrics(self._predict(seen, "train"))["minority_recall"]
+
     def predict(self, split: str) -> ClassificationPredictions:
         """What the averaged weights say about one split."""
-        data = self.splits[split]
+        return self._predict(self.splits[split], split)
+
+    def _predict(self, data: LabelledImages, split: str) -> ClassificationPredictions:
         self.ema.eval()
         with torch.inference_mode(), self._autocast():
             parts = [self.ema(self._to_input(part)).float().cpu() for part in _chunks(data.images, 1024)]
@@ -209,6 +227,7 @@ class _Run:
         return {
             "retention": int((~self.rare).sum()) / max(1, self.majority_images),
             "majority_images": self.majority_images,
+            "minority_images": int(self.rare.sum()),
             "sampler_power": sampling.sampler_power if drawn_as_asked else None,
             "max_repeat": sampling.max_repeat if drawn_as_asked else None,
             "focal_gamma": self.criterion.gamma,

@@ -28,7 +28,16 @@ import numpy as np
 from spaces.errors import UsageError
 from spaces.strategy import Strategy
 from trainables.dataset import DataSummary, SplitSummary
-from trainables.trial import Diverged, EpochMetrics, Metrics, OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.trial import (
+    TRAIN_RECALL,
+    Diverged,
+    EpochMetrics,
+    Metrics,
+    OnEpoch,
+    Trained,
+    TrialFolder,
+    TrialSpec,
+)
 
 CLASS_NAMES = ("common", "rare")
 COUNTS = {"train": (960, 40), "val": (480, 20), "test": (480, 20)}  # images of each class
@@ -39,6 +48,7 @@ SEED_SD = {  # of the final metric over seeds
     "macro_f1": 0.01,
     "accuracy": 0.005,
 }
+TRAIN_GAP = 0.1  # of the recall on the training images over the one measured
 EPOCH_SD = 0.25  # noise of one evaluation, as a share of the seed's
 CURVE_RATE = 3.5  # the curve is 1 - exp(-rate * share of training done), scaled to end at 1
 FAULTS = {
@@ -103,12 +113,15 @@ def train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Traine
         _write_state(folder.checkpoint, state)
         on_epoch(EpochMetrics(epoch=epoch, metrics=measured))
     _write_state(folder.result, state)
+    common, rare = COUNTS["train"]
+    kept = rare + round(common * spec.strategy.sampling.retention)
+    on_train = min(1.0, state["metrics"]["minority_recall"] + TRAIN_GAP)
     return Trained(
-        metrics=state["metrics"],
+        metrics=state["metrics"] | {TRAIN_RECALL: on_train},
         applied=_receipt(spec) | ({"seed": spec.seed + 1} if "receipt" in faults else {}),
         exposure=_exposure(spec.strategy),
         images_seen=spec.train.steps * spec.train.batch,
-        unique_images=min(spec.train.steps * spec.train.batch, sum(COUNTS["train"])),
+        unique_images=min(spec.train.steps * spec.train.batch, kept),
         steps=spec.train.steps,
         device="cpu",
     )
@@ -170,6 +183,7 @@ def _receipt(spec: TrialSpec) -> dict[str, Any]:
         "lr": spec.train.lr,
         "seed": spec.seed,
         "majority_images": COUNTS["train"][0],
+        "minority_images": COUNTS["train"][1],
     }
 
 

@@ -16,6 +16,7 @@ from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 
 PROGRESS = "progress.json"  # in a checkpoint: the curve so far, seconds, restarts
+TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a minority object, as they are
 
 Task = Literal["classification", "detection", "toy"]
 Split = Literal["val", "test"]
@@ -104,7 +105,7 @@ class TrialReport(Frozen):
 
     Attributes:
         key: `TrialSpec.key`.
-        metrics: At the end, on the spec's split.
+        metrics: At the end, on the spec's split; and `TRAIN_RECALL`, which no curve has.
         curve: One entry per epoch.
         applied: The receipt: what the trained objects really used, read back from them.
         exposure: Share of the drawn training images that hold a minority object, in [0, 1].

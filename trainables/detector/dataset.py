@@ -88,6 +88,7 @@ class TrainingTiles(TileDataset):
         weights: (n,) probability per draw, or None for shuffled passes.
         sampling: The recipe that `weights` was computed with.
         index_of: File -> position among the images kept.
+        boxes: Of the sample in the making: how many boxes entered `pipelines`, and how many were lost there.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class TrainingTiles(TileDataset):
         }
         super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
         self.index_of = {file: i for i, file in enumerate(self.im_files)}
+        self.boxes = np.zeros(2, dtype=np.int64)
 
     def build_transforms(self, hyp: Any) -> Any:
         """Ultralytics' transforms; mosaic draws its partners with the sampler's weights, not uniformly."""
@@ -133,13 +135,18 @@ class TrainingTiles(TileDataset):
         return random.choices(range(len(self)), weights, k=3)
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
-        """The sample of one draw: `position in the run * len(self) + image`."""
+        """The sample of one draw: `position in the run * len(self) + image`.
+
+        It carries its own count of boxes, as `augmented_boxes`: what a worker process counts by itself never
+        reaches the trainer, and samples that are prepared ahead of a checkpoint must not be in it.
+        """
         position, image = divmod(draw, len(self))
         for_python, for_numpy = np.random.SeedSequence((self.seed, 4, position)).generate_state(2)
         random.seed(int(for_python))
         np.random.seed(for_numpy)  # noqa: NPY002  (Ultralytics' transforms draw from the global states)
+        self.boxes = np.zeros(2, dtype=np.int64)
         sample: dict[str, Any] = super().__getitem__(image)
-        return sample
+        return sample | {"augmented_boxes": self.boxes}
 
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """One tile, augmented before any mixing; called for the tile drawn and for each mosaic partner."""
@@ -155,6 +162,7 @@ class TrainingTiles(TileDataset):
         instances.denormalize(width, height)
         rgb = np.ascontiguousarray(label["img"][..., ::-1])
         pixels, boxes, left = transform_boxes(pipeline, rgb, instances.bboxes)
+        self.boxes += (len(instances), len(instances) - len(left))
         height, width = pixels.shape[:2]
         moved = Instances(boxes, instances.segments, bbox_format="xyxy", normalized=False)
         moved.convert_bbox("xywh")

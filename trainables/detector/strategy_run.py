@@ -40,6 +40,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
     Attributes:
         drawn: Image kept (its index in the training data set) -> how often it was drawn so far.
+        boxes: (2,) boxes that entered the strategy's own pipelines so far, and boxes lost there.
         predictions: On val, after the last epoch trained here.
     """
 
@@ -47,6 +48,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.spec, self.folder, self.yolo, self.on_epoch = spec, folder, data, on_epoch
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
+        self.boxes = np.zeros(2, dtype=np.int64)
         self.predictions: DetectionPredictions | None = None
         super().__init__(overrides=_arguments(spec, folder, data))
         # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
@@ -66,7 +68,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         }
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> TileDataset:
-        """The data set of a split, by its name."""
+        """The data set of a split, by its name; of `train` to be measured, the images of the minority."""
         common: dict[str, Any] = {
             "imgsz": self.args.imgsz,
             "hyp": self.args,
@@ -77,6 +79,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         }
         images, fingerprint = self.yolo.splits[img_path], self.yolo.fingerprint
         if mode != "train":
+            if img_path == "train":
+                images = tuple(image for image in images if np.isin(image.classes, self.minority).any())
             return TileDataset(images, fingerprint, augment=False, rect=True, **common)
         return TrainingTiles(
             images,
@@ -128,6 +132,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         """To the device, counted."""
         index_of = self.train_loader.dataset.index_of
         self.drawn.update(index_of[file] for file in batch["im_file"])
+        self.boxes += np.sum(batch["augmented_boxes"], axis=0)
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
@@ -141,7 +146,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         return {}, 0.0
 
     def predict_split(self, split: str) -> DetectionPredictions:
-        """The EMA's predictions on a split."""
+        """The EMA's predictions on a split; of `train`, on the images that hold a minority object."""
         loader = (
             self.test_loader
             if split == "val"
@@ -165,6 +170,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "scaler": self.scaler.state_dict(),
             "loss_scales": [loss.scale for loss in class_losses(model.criterion)],
             "drawn": dict(self.drawn),
+            "boxes": self.boxes.tolist(),
         }
         save_atomically(state, self.folder.checkpoint / STATE)
         return True
@@ -191,6 +197,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             model.criterion.updates = state["epochs"] - 1
             model.criterion.update()
         self.drawn = Counter(state["drawn"])
+        self.boxes = np.array(state["boxes"])
         self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
 
     def train(self) -> None:

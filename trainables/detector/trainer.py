@@ -27,14 +27,14 @@ from trainables.evaluation.detection import detection_metrics
 from trainables.loss import class_alpha
 from trainables.predictions import save_predictions
 from trainables.sampling import draw_weights
-from trainables.trial import OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
 
 
 def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
     """Train and measure a detector; the contract is that of `run.run_trial`.
 
-    The threshold of precision and recall is picked on val. A test split gets the one that val chose at the
-    end.
+    The threshold of precision and recall is picked on val. A test split and the training images get the one
+    that val chose at the end.
 
     Raises:
         Diverged: The loss is not finite.
@@ -46,13 +46,15 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         run.train()
         predictions = run.predict_split("val") if run.predictions is None else run.predictions
         metrics = detection_metrics(predictions)
+        threshold = metrics["threshold"]
         if spec.split == "test":
             predictions = run.predict_split("test")
-            metrics = detection_metrics(predictions, threshold=metrics["threshold"])
+            metrics = detection_metrics(predictions, threshold=threshold)
+        on_train = detection_metrics(run.predict_split("train"), threshold=threshold)
         save_predictions(folder.result / "predictions.npz", predictions)
         save_atomically(run.weights(), folder.result / "weights.pt")
         return Trained(
-            metrics=metrics,
+            metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},
             applied=receipt(run),
             exposure=_minority_draws(run) / run.drawn.total(),
             images_seen=run.drawn.total(),
@@ -106,6 +108,7 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
     return {
         "retention": float((~dataset.rare).sum() / max(1, dataset.majority_images)),
         "majority_images": dataset.majority_images,
+        "minority_images": int(dataset.rare.sum()),
         "images_kept": len(dataset),
         "sampler_power": sampling.sampler_power if draws_hold else None,
         "max_repeat": sampling.max_repeat if draws_hold else None,
@@ -118,6 +121,8 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "augment_minority": on_minority,
         "augment_rest": on_rest,
         "augmented_images": minority_drawn * (on_minority > 0) + (drawn - minority_drawn) * (on_rest > 0),
+        "boxes_augmented": int(run.boxes[0]),
+        "boxes_lost": int(run.boxes[1]),
         "steps": run.ema.updates,
         "batch": drawn / run.ema.updates,
         "lr": max(group["initial_lr"] for group in run.optimizer.param_groups),
