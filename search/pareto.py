@@ -1,9 +1,10 @@
 """Which trials are best, and why the others are not. Pure: values in, values out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from search.diagnostics import diagnose
 from search.study import Baseline, StudyTrial
 
 
@@ -61,9 +62,20 @@ def best_feasible(trials: Sequence[StudyTrial], objective: str) -> StudyTrial | 
     return max(feasible, key=lambda trial: _values(_metrics(trial), (objective,)), default=None)
 
 
-def as_json(sorted_trials: Front, baseline: Baseline | None) -> dict[str, Any]:
-    """The front as plain values for `--json`."""
-    groups = {name: [_trial(trial) for trial in group] for name, group in vars(sorted_trials).items()}
+def as_json(
+    sorted_trials: Front, baseline: Baseline | None, *, minority: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The front as plain values for `--json`; each trial with what is wrong with it.
+
+    Args:
+        sorted_trials: From `front`.
+        baseline: Of the study.
+        minority: Names of the minority classes; without them nothing is said of how many objects they have.
+    """
+    groups = {
+        name: [_trial(trial) | {"notes": _notes(trial, baseline, minority)} for trial in group]
+        for name, group in vars(sorted_trials).items()
+    }
     measured = None
     if baseline is not None:
         measured = {"metrics": baseline.metrics, "sd": baseline.sd, "seeds": list(baseline.seeds)}
@@ -100,6 +112,15 @@ def _trial(trial: StudyTrial) -> dict[str, Any]:
     if trial.failure is not None:
         shown["failure"] = {"kind": trial.failure.kind, "reason": trial.failure.reason}
     return shown
+
+
+def _notes(
+    trial: StudyTrial, baseline: Baseline | None, minority: Sequence[str]
+) -> list[dict[str, str | float]]:
+    if trial.report is None:
+        return []
+    usual = () if baseline is None else baseline.reports
+    return [asdict(note) for note in diagnose(trial.strategy, [trial.report], usual, minority=minority)]
 
 
 def _metrics(trial: StudyTrial) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ import pytest
 from search.pareto import as_json, as_rows, best_feasible, front
 from search.study import Baseline, State, StudyTrial
 from spaces.strategy import BASELINE
-from trainables.trial import TrialFailure, TrialReport
+from trainables.trial import EpochMetrics, TrialFailure, TrialReport
 
 OBJECTIVES = ("minority_recall", "map50_95")
 
@@ -13,11 +13,11 @@ OBJECTIVES = ("minority_recall", "map50_95")
 def trial(
     number: int, recall: float, overall: float, state: State = "complete", violation: float = -0.1
 ) -> StudyTrial:
-    metrics = {"minority_recall": recall, "map50_95": overall}
+    metrics = {"minority_recall": recall, "map50_95": overall, "support/rare": 62.0}
     report = TrialReport(
         key=f"{number:016}",
         metrics=metrics,
-        curve=(),
+        curve=(EpochMetrics(epoch=1, metrics=metrics),),
         applied={},
         exposure=0.1,
         images_seen=1,
@@ -91,9 +91,38 @@ def test_json_has_the_documented_shape() -> None:
     assert shown["baseline"]["sd"]["minority_recall"] == pytest.approx(0.0707, abs=1e-4)
     assert set(shown["best"][0]) == {
         *("number", "strategy", "metrics", "guards"),
-        *("exposure", "seconds", "epochs"),
+        *("exposure", "seconds", "epochs", "notes"),
     }
     assert shown["failed"][0]["failure"] == {"kind": "diverged", "reason": "loss is nan"}
+
+
+def test_json_notes_what_is_wrong_with_each_trial() -> None:
+    found = front([trial(0, 0.0, 0.5), trial(1, 0.5, 0.5), trial(2, 0, 0, "failed")], OBJECTIVES, None)
+    without = as_json(found, None)
+    assert without["dominated"][0]["notes"] == [
+        {
+            "name": "minority collapse",
+            "number": 1,
+            "sentence": "1 of 1 trained models never found the minority: recall 0",
+        }
+    ]
+    assert without["best"][0]["notes"] == without["failed"][0]["notes"] == []
+    named = as_json(found, None, minority=("rare",))
+    assert [note["name"] for note in named["best"][0]["notes"]] == ["support too small"]
+    assert len(named["dominated"][0]["notes"]) == 2
+
+
+def test_json_notes_compare_with_the_baseline() -> None:
+    seeds = [trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)]
+    for one in seeds:
+        assert one.report is not None
+        one.report.metrics["minority_ap50"] = 0.2
+    shifted = trial(0, 0.6, 0.5)
+    assert shifted.report is not None
+    shifted.report.metrics["minority_ap50"] = 0.19
+    baseline = Baseline.of(seeds)
+    (shown,) = as_json(front([shifted], OBJECTIVES, baseline), baseline)["best"]
+    assert [note["name"] for note in shown["notes"]] == ["threshold shift only"]
 
 
 def test_csv_rows_are_flat_and_by_number() -> None:
