@@ -1,0 +1,109 @@
+"""The baseline against itself, end to end: how often is nothing taken for a gain?
+
+    python benchmarks/a_a.py examples/digits.yaml --confirmations 40
+
+Every confirmation is a real one: fresh seeds for both arms, both looks, the test split, the study's guards,
+and a gain above 0 asked for. The runs of all confirmations share one queue, so that workers start only once.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from scipy import stats
+
+from search.cluster.launch import connected, run_connected
+from search.cluster.work import Job
+from search.config import ConfirmConfig, load_config
+from search.confirmation import PREFIX, ConfirmPlan, Look, PlannedCandidate, judge, requirements, store
+from search.experiment import ExperimentWork
+from search.folder import StudyFolder
+from search.measured import Measurer
+from search.pipeline import data_of
+from trainables.trial import Outcome
+
+ITSELF = "the baseline again"
+
+
+class Together:
+    """Several experiments as one queue; implements `search.cluster.work.Work`."""
+
+    def __init__(self, works: Sequence[ExperimentWork]) -> None:
+        self._left = deque(works)
+        self._by_key: dict[str, ExperimentWork] = {}
+
+    def take(self) -> Job | None:
+        for work in self._left:
+            job = work.take()
+            if job is not None:
+                self._by_key[job.spec.key] = work
+                return job
+        return None
+
+    def exhausted(self) -> bool:
+        return all(work.exhausted() for work in self._left)
+
+    def started(self, key: str) -> None:
+        self._by_key[key].started(key)
+
+    def epoch(self, key: str, epoch: int) -> None:
+        self._by_key[key].epoch(key, epoch)
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        self._by_key[key].finish(key, outcome)
+
+    def stopped(self, key: str) -> None:
+        self._by_key[key].stopped(key)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--confirmations", type=int, default=40)
+    args = parser.parse_args()
+    settings = ConfirmConfig(finalists=0, min_gain=0.0)
+    config = load_config(args.study).model_copy(update={"confirm": settings})
+    data, summary = data_of(config, args.study.name)
+    plan = ConfirmPlan(
+        settings=settings,
+        candidates=(PlannedCandidate(name=ITSELF, strategy=config.baseline_strategy),),
+    )
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch, connected(None, config.resources):
+        folder = StudyFolder(Path(scratch) / config.name)
+        study = folder.create(config, summary.fingerprint)
+        measurer = Measurer(folder, config.task, [one.metric for one in requirements(config)])
+        names = [f"{PREFIX}{k + 1}" for k in range(args.confirmations)]
+        looks: dict[str, Look] = {}
+        for number in range(1, plan.looks.looks + 1):
+            still_open = [name for name in names if name not in looks or looks[name].open_names]
+            works = {}
+            for name in still_open:
+                record = study.experiment(name)
+                if record.plan is None:
+                    record.set_plan(plan.model_dump_json())
+                wanted = plan.wanted(name, config, data, number, [ITSELF])
+                works[name] = ExperimentWork(name, record, folder, wanted, lambda snapshot: None)
+            run_connected(Together(list(works.values())), folder.path, config.resources)
+            for name, work in works.items():
+                strategies = {arm: config.baseline_strategy for arm in ("baseline", ITSELF)}
+                arms = {arm: measurer.measure(arm, of, work.outcomes(arm)) for arm, of in strategies.items()}
+                looks[name] = judge(config, data.minority, plan, number, arms, looks.get(name))
+                store(study.experiment(name), looks[name])
+            shown = Counter(look.results[0].verdict.outcome for look in looks.values())
+            print(f"after look {number}: {dict(shown)}, {time.perf_counter() - started:.0f} s", flush=True)
+        study.flush()
+    accepted = sum(bool(look.accepted) for look in looks.values())
+    point_rule = sum(look.results[0].verdict.point_rule for look in looks.values())
+    limit = int(stats.binom.ppf(0.99, args.confirmations, settings.alpha))
+    print(
+        f"accepted {accepted} of {args.confirmations}; at most {limit} with probability .99 if alpha is .05"
+    )
+    print(f"the point rule would have accepted {point_rule}")
+
+
+if __name__ == "__main__":
+    main()
