@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_a_rejection_says_which_requirement_and_by_how_much() -> None:
     (recall, map_) = verdict.bounds
     assert recall.short_by < 0 < map_.short_by
     assert verdict.reasons == (
-        f"map50_95: at most {map_.upper:+.3f}, -0.030 is asked for, {map_.short_by:.3f} short",
+        f"map50_95: at most {map_.upper:+.3f}, at least -0.030 is asked for, {map_.short_by:.3f} short",
     )
 
 
@@ -58,6 +59,22 @@ def test_where_lower_is_better_a_fall_is_the_gain() -> None:
     verdict = one(evidence(Requirement("ece", 0.05, lower_is_better=True), -0.12))
     assert verdict.outcome == "accepted"
     assert verdict.bounds[0].gain == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        pytest.param(
+            0.0, r"ece: at least -0\.0\d\d, at most -0\.050 is asked for, 0\.0\d\d short", id="rejected"
+        ),
+        pytest.param(
+            -0.06, r"ece: between -0\.0[7-9]\d and -0\.04\d, at most -0\.050 is asked for", id="inconclusive"
+        ),
+    ],
+)
+def test_where_lower_is_better_the_reason_speaks_of_the_metric_itself(change: float, sentence: str) -> None:
+    (reason,) = one(evidence(Requirement("ece", 0.05, lower_is_better=True), change)).reasons
+    assert re.fullmatch(sentence, reason), reason
 
 
 def test_a_floor_needs_no_baseline() -> None:
