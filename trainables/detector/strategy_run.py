@@ -41,6 +41,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     Attributes:
         drawn: Image kept (its index in the training data set) -> how often it was drawn so far.
         boxes: (2,) boxes that entered the strategy's own pipelines so far, and boxes lost there.
+        tensors_loaded: How many of the model's tensors are those of the weights that it starts from.
         predictions: On val, after the last epoch trained here.
     """
 
@@ -49,6 +50,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
         self.boxes = np.zeros(2, dtype=np.int64)
+        self.tensors_loaded = 0
         self.predictions: DetectionPredictions | None = None
         super().__init__(overrides=_arguments(spec, folder, data))
         # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
@@ -112,9 +114,24 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             pin_memory=self.device.type == "cuda",
         )
 
+    def setup_model(self) -> Any:
+        """Build the model, from weights by a name that Ultralytics never takes for one of its downloads."""
+        named = str(self.args.model)
+        if named.lower().endswith(".pt"):  # it would seek a yolov5s.pt as yolov5su.pt, on the network
+            link = self.folder.root / "warm_start.pt"
+            link.unlink(missing_ok=True)
+            link.symlink_to(named)
+            self.model: Any = str(link)
+        return super().setup_model()
+
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """The model, with its channels last in memory: on a CPU a training step takes a third less time."""
         model = super().get_model(cfg, weights, verbose)
+        if weights is not None:
+            given, taken = weights.state_dict(), model.state_dict()
+            self.tensors_loaded = sum(
+                name in given and torch.equal(given[name], tensor) for name, tensor in taken.items()
+            )
         return model.to(memory_format=torch.channels_last)
 
     def set_class_weights(self) -> None:
@@ -229,13 +246,11 @@ def resolve_model(name: str) -> str:
     """The file or name by which Ultralytics finds a model without asking the network.
 
     Raises:
-        UsageError: There is no such model.
+        UsageError: There is no such model, or it is no detector.
     """
     check_model(name, "detection")
-    ours = OUR_DETECTORS / name
-    if ours.is_file():
-        return str(ours)
-    return str(Path(name).resolve()) if Path(name).is_file() else name
+    file = next((place for place in (OUR_DETECTORS / name, Path(name)) if place.is_file()), None)
+    return name if file is None else str(file.resolve())
 
 
 def save_atomically(value: Any, path: Path) -> None:

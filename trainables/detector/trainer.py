@@ -131,6 +131,8 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "imgsz": run.args.imgsz,
         "mosaic": run.args.mosaic,
         "max_det": max_detections(run.yolo),
+        "tensors_loaded": run.tensors_loaded,
+        "tensors": len(unwrap_model(run.model).state_dict()),
         "parameters": sum(p.numel() for p in unwrap_model(run.model).parameters()),
         "ultralytics": ultralytics_version,
     }
