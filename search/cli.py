@@ -115,6 +115,11 @@ def _check(args: argparse.Namespace) -> int:
         "minority": list(data.minority),
         "images": {split: counted.images for split, counted in summary.splits.items()},
         "objects": {split: counted.objects for split, counted in summary.splits.items()},
+        "sources": {split: counted.sources for split, counted in summary.splits.items()},
+        "one_piece": summary.one_piece,
+        "test_from_val": summary.test_from_val,
+        "shared_sources": summary.shared_sources,
+        "mended": summary.mended,
         "fingerprint": summary.fingerprint,
     }
     if args.json:
@@ -125,6 +130,8 @@ def _check(args: argparse.Namespace) -> int:
     images = ", ".join(f"{split} {count}" for split, count in shown["images"].items())
     print(f"{args.study}: fine. {config.search.trials} trials after {config.baseline.seeds} baseline seeds.")
     print(f"minority: {rare}; images: {images}")
+    for note in summary.notes():
+        print(note)
     return DONE
 
 

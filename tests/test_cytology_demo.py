@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from trainables.demo import cytology
-from trainables.yolo_data import load_yolo
+from trainables.detection_data import load_detection
 
 SMALL = {"train": 3, "val": 2, "test": 2}
 
@@ -37,7 +37,7 @@ def test_boxes_hold_what_is_stained() -> None:
 
 
 def test_tiles_labels_and_sources(small: Path) -> None:
-    data = load_yolo(cytology.materialise())
+    data = load_detection(cytology.materialise())
     assert data.class_names == ("cell", "cluster")
     for split, slides in SMALL.items():
         images = data.splits[split]

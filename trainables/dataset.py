@@ -1,6 +1,7 @@
 """What a data set holds, counted before anything is trained. No pixels, no torch, no Ultralytics."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spaces.errors import UsageError
@@ -34,12 +35,45 @@ class DataSummary:
     Attributes:
         class_names: In class-id order.
         splits: Keys `train`, `val` and, where there is one, `test`.
-        fingerprint: Hash of file names, sizes and labels; another one means other data.
+        fingerprint: Hash of file names, sizes, labels, sources and splits; another one means other data.
+        one_piece: Whether the data set came undivided, so that all its splits were cut by source image.
+        test_from_val: Whether the test split is half of the data's val.
+        shared_sources: Source with images in more than one split -> those splits.
+        mended: What was left out of the annotations or changed in them -> how often.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, SplitSummary]
     fingerprint: str
+    one_piece: bool = False
+    test_from_val: bool = False
+    shared_sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mended: Mapping[str, int] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """What a person should know of how the splits came about and of the annotations, a sentence each."""
+        said = []
+        if self.one_piece:
+            sources = ", ".join(f"{split} {counted.sources}" for split, counted in self.splits.items())
+            said.append(f"the data is in one piece; it is split by source image: {sources} sources")
+        if self.test_from_val:
+            val, test = self.splits["val"], self.splits["test"]
+            said.append(
+                f"the data has no test split; half of val is set aside as test: {test.sources} of "
+                f"{val.sources + test.sources} sources, {test.images} of {val.images + test.images} images"
+            )
+        if self.shared_sources:
+            source, splits = next(iter(self.shared_sources.items()))
+            said.append(
+                f"warning: sources with images in more than one split: {len(self.shared_sources)}, e.g. "
+                f"{source} in {' and '.join(splits)}; what is measured on a source that was trained on, or "
+                "tuned on, flatters"
+            )
+        train, test = self.splits["train"].objects, self.splits["test"].objects if "test" in self.splits else {}
+        absent = [name for name, count in test.items() if train[name] and not count]
+        if absent:
+            said.append(f"test has no object of {', '.join(absent)}")
+        return said + [f"{count} {what}" for what, count in self.mended.items()]
 
 
 def rare_classes(summary: DataSummary) -> tuple[str, ...]:

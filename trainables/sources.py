@@ -4,8 +4,8 @@ from spaces.errors import UsageError
 from trainables import toy
 from trainables.dataset import DataSummary, existing
 from trainables.demo import cytology, digits
+from trainables.detection_data import describe_detection
 from trainables.trial import Task
-from trainables.yolo_data import read_yolo
 
 DEMOS = {
     "demo:digits": ("classification", digits.describe),
@@ -32,6 +32,6 @@ def describe(source: str, task: Task) -> DataSummary:
         raise UsageError(
             f"data: {path}: image folders and CSV files are not yet in this version", "use demo:digits"
         )
-    if path.suffix not in {".yaml", ".yml"}:
-        raise UsageError(f"data: {path} is no YOLO data.yaml", "COCO json is not yet in this version")
-    return read_yolo(path)
+    if path.suffix not in {".yaml", ".yml", ".json"}:
+        raise UsageError(f"data: {path} is neither a YOLO data.yaml nor a COCO json")
+    return describe_detection(path)

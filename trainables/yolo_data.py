@@ -1,17 +1,10 @@
-"""Read a data set in YOLO's layout: `data.yaml`, images, and one text file of boxes per image.
+"""Images with their boxes in YOLO's convention, and YOLO's own files: one text file of boxes per image.
 
-A split is a folder, a list file (`.txt`, one image per line), or a list of those. The labels of
-`…/images/a.jpg` are in `…/labels/a.txt`; an image without that file, or with an empty one, is background.
-Boxes are `class x y w h`, centre and size as fractions of the image; a polygon (`class x1 y1 x2 y2 …`) stands
-for its bounding box.
-
-The source image of a tile comes from `manifest.csv` beside `data.yaml` (columns `image`, `source`; `image` is
-a path relative to it, or a bare file name), else every image is its own source. No torch, no Ultralytics:
-pixels are not read.
+The labels of `…/images/a.jpg` are in `…/labels/a.txt`; an image without that file, or with an empty one, is
+background. Boxes are `class x y w h`, centre and size as fractions of the image; a polygon
+(`class x1 y1 x2 y2 …`) stands for its bounding box. No torch, no Ultralytics: pixels are not read.
 """
 
-import csv
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from PIL import Image
 
 from spaces.errors import UsageError
-from trainables.dataset import DataSummary, SplitSummary
+from trainables.source_names import SourceNames
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-SPLITS = ("train", "val", "test")
 ROUNDING = (
     0.01  # how far a coordinate may lie outside the image before it is an error, as a fraction of its side
 )
@@ -52,11 +43,23 @@ class YoloImage:
 
 @dataclass(frozen=True)
 class YoloData:
-    """A whole data set; `splits` has `train`, `val` and, where there is one, `test`."""
+    """A whole data set, whichever files it came in.
+
+    Attributes:
+        class_names: In class-id order.
+        splits: `train`, `val` and, where there is one, `test`; each in the order of the images' paths.
+        fingerprint: Hash of names, sizes, sources, classes and boxes, split by split.
+        one_piece: Whether the data set came undivided, so that all its splits were cut here.
+        test_from_val: Whether `test` was cut from `val` here.
+        mended: What was left out of the annotations or changed in them -> how often.
+    """
 
     class_names: tuple[str, ...]
     splits: dict[str, tuple[YoloImage, ...]]
     fingerprint: str
+    one_piece: bool
+    test_from_val: bool
+    mended: dict[str, int]
 
     def most_objects(self) -> int:
         """Objects in the fullest image of all splits."""
@@ -65,86 +68,42 @@ class YoloData:
 
 @lru_cache(maxsize=1 << 16)
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels as a decoder shows the image, i.e. after the EXIF rotation."""
-    with Image.open(path) as image:
-        turned = image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED
-        return (image.width, image.height) if turned else (image.height, image.width)
-
-
-def read_yolo(path: Path) -> DataSummary:
-    """Count what the data set of a `data.yaml` holds.
+    """(height, width) in pixels as a decoder shows the image, i.e. after the EXIF rotation.
 
     Raises:
-        UsageError: A key, a folder or a label is missing or wrong.
+        UsageError: It is no image.
     """
-    data = load_yolo(path)
-    return DataSummary(
-        class_names=data.class_names,
-        splits={split: _summary(images, data.class_names) for split, images in data.splits.items()},
-        fingerprint=data.fingerprint,
-    )
-
-
-def load_yolo(path: Path) -> YoloData:
-    """Read all labels of a `data.yaml`, with the source of each image.
-
-    Raises:
-        UsageError: A key, a folder or a label is missing or wrong.
-    """
-    if not path.is_file():
-        raise UsageError(f"data: no such file: {path}")
     try:
-        described = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: no valid yaml: {error}") from error
-    if not isinstance(described, dict):
-        raise UsageError(f"{path}: a mapping with train, val and names, got {type(described).__name__}")
-    names = _class_names(path, described)
-    root = path.parent / str(described.get("path") or "")
-    sources = _read_manifest(path.parent / "manifest.csv")
-    digest = hashlib.sha256(repr(names).encode())
-    splits = {}
-    for split in SPLITS:
-        if described.get(split) is None:
-            if split != "test":
-                raise UsageError(
-                    f"{path}: key '{split}' is missing", f"{split}: a folder of images, or a list file"
-                )
-            continue
-        files = _files(path, split, root, described[split])
-        splits[split] = tuple(_image(file, path.parent, len(names), sources, digest) for file in files)
-    return YoloData(class_names=names, splits=splits, fingerprint=digest.hexdigest())
+        with Image.open(path) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except OSError as error:
+        raise UsageError(f"{path}: no image that can be read: {error}") from error
 
 
-def _summary(images: tuple[YoloImage, ...], names: tuple[str, ...]) -> SplitSummary:
-    counts = np.bincount(np.concatenate([image.classes for image in images]), minlength=len(names))
-    return SplitSummary(
-        images=len(images),
-        objects=dict(zip(names, counts.tolist(), strict=True)),
-        classes_per_image=tuple(frozenset(image.classes.tolist()) for image in images),
-        sources=len({image.source for image in images}),
-    )
+def yolo_images(files: list[Path], n_classes: int, sources: SourceNames) -> list[YoloImage]:
+    """Read the labels of images, given by absolute paths.
+
+    Raises:
+        UsageError: A label or a source is wrong.
+    """
+    return [_image(file, n_classes, sources) for file in files]
 
 
-def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
-    names = described.get("names")
-    if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise UsageError(f"{path}: names: ids must run from 0 without a gap, got {sorted(names)}")
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise UsageError(f"{path}: key 'names' is missing or empty", "names: [cell, cluster]")
-    if len(set(map(str, names))) < len(names):
-        raise UsageError(f"{path}: names: each class needs its own name, got {names}")
-    if described.get("nc") not in (None, len(names)):
-        raise UsageError(f"{path}: nc is {described['nc']}, but names has {len(names)} entries")
-    return tuple(str(name) for name in names)
+def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> list[Path]:
+    """The images of a split.
 
+    Args:
+        path: Of the data.yaml, for messages.
+        split: Its name there.
+        root: What its paths are relative to.
+        entries: Folders, and list files (`.txt`, one image per line).
 
-def _files(path: Path, split: str, root: Path, entries: Any) -> list[Path]:
-    """The image files of one split, sorted."""
+    Raises:
+        UsageError: An entry or an image is not there.
+    """
     files: list[Path] = []
-    for entry in entries if isinstance(entries, list) else [entries]:
+    for entry in entries:
         place = (root / str(entry)).resolve()
         if place.is_dir():
             files += [file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES]
@@ -157,12 +116,13 @@ def _files(path: Path, split: str, root: Path, entries: Any) -> list[Path]:
             )
     if not files:
         raise UsageError(
-            f"{path}: {split}: no image in {entries}", f"image files end in {', '.join(sorted(SUFFIXES))}"
+            f"{path}: {split}: no image in {', '.join(map(str, entries))}",
+            f"image files end in {', '.join(sorted(SUFFIXES))}",
         )
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UsageError(f"{path}: {split}: {len(missing)} listed images do not exist, e.g. {missing[0]}")
-    return sorted(files)
+    return files
 
 
 def _listed(list_file: Path, root: Path) -> list[Path]:
@@ -171,30 +131,11 @@ def _listed(list_file: Path, root: Path) -> list[Path]:
     return [((list_file.parent if line.startswith("./") else root) / line).resolve() for line in lines]
 
 
-def _read_manifest(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as stored:
-        reader = csv.DictReader(stored)
-        if not {"image", "source"} <= set(reader.fieldnames or ()):
-            raise UsageError(f"{path}: columns image and source are needed, got {reader.fieldnames}")
-        return {row["image"]: row["source"] for row in reader}
-
-
-def _image(
-    file: Path, base: Path, n_classes: int, sources: dict[str, str], digest: "hashlib._Hash"
-) -> YoloImage:
-    name = (
-        file.relative_to(base.resolve()).as_posix()
-        if file.is_relative_to(base.resolve())
-        else file.as_posix()
-    )
+def _image(file: Path, n_classes: int, sources: SourceNames) -> YoloImage:
     label_file = _label_file(file)
-    text = label_file.read_text(encoding="utf-8-sig") if label_file.is_file() else ""
-    digest.update(f"{name}\n{file.stat().st_size}\n{text}\n".encode())
+    text = label_file.read_text(encoding="utf-8-sig", errors="replace") if label_file.is_file() else ""
     classes, boxes = _parse(text, label_file, n_classes)
-    source = sources.get(name) or sources.get(file.name) or file.stem
-    return YoloImage(path=file, source=source, classes=classes, boxes=boxes)
+    return YoloImage(path=file, source=sources.source(file), classes=classes, boxes=boxes)
 
 
 def _label_file(file: Path) -> Path:
@@ -220,7 +161,7 @@ def _parse_line(line: str, where: str, n_classes: int) -> tuple[int, tuple[float
         label, *numbers = [float(field) for field in line.split()]
     except ValueError as error:
         raise UsageError(f"{where}: numbers expected, got '{line.strip()}'") from error
-    if label != int(label) or not 0 <= label < n_classes:
+    if label not in range(n_classes):
         raise UsageError(f"{where}: class {label:g} is none of 0..{n_classes - 1}")
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         x, y = numbers[0::2], numbers[1::2]

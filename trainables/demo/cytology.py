@@ -21,7 +21,7 @@ from PIL import Image
 
 from trainables.cache import cache_folder
 from trainables.dataset import DataSummary
-from trainables.yolo_data import read_yolo
+from trainables.detection_data import describe_detection
 
 VERSION = 2  # of the drawing; names the cache folder, so whatever changes the pixels changes it
 SEED = 3  # 22 of the 480 training tiles hold a cluster
@@ -66,7 +66,7 @@ def materialise() -> Path:
 
 def describe() -> DataSummary:
     """Count the demo."""
-    return read_yolo(materialise())
+    return describe_detection(materialise())
 
 
 def _draw_all(folder: Path) -> None:

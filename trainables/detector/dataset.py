@@ -1,6 +1,6 @@
 """Ultralytics' data set under a strategy: which tiles are kept, how each is augmented, in which order.
 
-Labels come from `trainables.yolo_data`, so that Ultralytics' label cache, a file that concurrent workers
+Labels come from `trainables.detection_data`, so that Ultralytics' label cache, a file that concurrent workers
 fight over, is neither read nor written. Every sample's randomness is a function of (seed, position in the
 run), so that a resumed run sees the same pixels.
 """
@@ -21,17 +21,18 @@ from ultralytics.utils.instance import Instances
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
 from trainables.augmentation import box_pipeline, seed_pipeline, transform_boxes
+from trainables.detection_data import load_detection
 from trainables.sampling import Draws, draw_weights, holds_minority, retain
-from trainables.yolo_data import YoloData, YoloImage, image_size, load_yolo
+from trainables.yolo_data import YoloData, YoloImage, image_size
 
 # How Ultralytics loads an image: pixels (BGR), original size, size after resizing to `imgsz`.
 Loaded = tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[int, int]]
 
 
 @lru_cache(maxsize=1)
-def load_once(data_yaml: Path) -> YoloData:
-    """`load_yolo`, read once for all trials of a worker: they share one study's data."""
-    return load_yolo(data_yaml)
+def load_once(data_file: Path) -> YoloData:
+    """`load_detection`, read once for all trials of a worker: they share one study's data."""
+    return load_detection(data_file)
 
 
 @lru_cache(maxsize=1)
