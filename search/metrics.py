@@ -6,6 +6,7 @@ METRICS: dict[str, tuple[str, ...]] = {
         "minority_recall_worst",
         "minority_precision",
         "minority_ap50",
+        "minority_froc",
         "map50",
         "map50_95",
     ),
@@ -23,8 +24,14 @@ METRICS: dict[str, tuple[str, ...]] = {
     "toy": ("minority_recall", "minority_ap50", "map50_95"),
 }
 PER_CLASS: dict[str, tuple[str, ...]] = {
-    "detection": ("precision", "recall", "ap50", "map50_95"),
+    "detection": ("precision", "recall", "recall_best_f1", "ap50", "map50_95", "froc"),
     "classification": ("precision", "recall", "f1"),
+    "toy": (),
+}
+# Measured and shown, but too rough at few objects to decide anything.
+REPORTED: dict[str, tuple[str, ...]] = {
+    "detection": ("minority_recall_at_p50",),
+    "classification": (),
     "toy": (),
 }
 LOWER_IS_BETTER = frozenset({"nll", "ece"})

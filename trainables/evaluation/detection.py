@@ -4,8 +4,13 @@ Average precision, and precision and recall at a shared confidence, are Ultralyt
 the 101-point interpolation of COCO without extrapolation, and the confidence that maximises the mean F1 over
 the classes with an object, on a grid of 1,000. They differ in two places: precision without any prediction is
 None instead of 0, and a class without an object is None instead of the mean of the others.
+
+Free-response figures (FROC) count false positives per true object of the class, where LUNA16 (Setio et al.
+2017) counts them per scan; a second box on an object already found is one. As for AP, predictions of the same
+score are passed one by one, in their order.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +22,7 @@ from trainables.trial import Metrics
 IOUS = np.linspace(0.5, 0.95, 10)
 GRID = np.linspace(0, 1, 1000)  # confidences
 RECALLS = np.linspace(0, 1, 101)
+FALSE_PER_OBJECT = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # where FROC reads the recall
 SMOOTHING = 0.1  # width of the box filter over the mean F1, as a share of the grid
 EPS = 1e-16
 
@@ -115,6 +121,8 @@ class ClassCurves:
         precision: (1000,) over `GRID`, at IoU .5.
         recall: (1000,) likewise.
         ap: (10,) average precision at each IoU of `IOUS`.
+        froc: Mean over `FALSE_PER_OBJECT` of the recall at IoU .5 with no more false positives than that.
+        recall_at_p50: Highest recall at IoU .5 where precision is at least .5; None without predictions.
     """
 
     support: int
@@ -123,6 +131,8 @@ class ClassCurves:
     precision: Floats
     recall: Floats
     ap: Floats
+    froc: float
+    recall_at_p50: float | None
 
     @property
     def f1(self) -> Floats:
@@ -134,6 +144,10 @@ class ClassCurves:
         precision = float(np.interp(threshold, GRID, self.precision))
         nothing = self.predicted == 0 or threshold > self.top_score
         return None if nothing else precision, float(np.interp(threshold, GRID, self.recall))
+
+    def recall_best_f1(self) -> float:
+        """Recall at the confidence that is best for this class alone."""
+        return self.at(best_threshold({0: self}))[1]
 
 
 def best_threshold(curves: dict[int, ClassCurves]) -> float:
@@ -156,9 +170,11 @@ def detection_metrics(predictions: DetectionPredictions, threshold: float | None
 
     Returns:
         `minority_recall` (mean over the minority classes with an object), `minority_recall_worst`,
-        `minority_precision`, `minority_ap50`, `map50`, `map50_95`, `threshold`, and per class
-        `precision/<class>`, `recall/<class>`, `ap50/<class>`, `map50_95/<class>`, `support/<class>`. What the
-        split cannot tell is None.
+        `minority_precision`, `minority_ap50`, `minority_froc`, `minority_recall_at_p50`, `map50`, `map50_95`,
+        `threshold`, and per class `precision/<class>`, `recall/<class>`, `recall_best_f1/<class>`,
+        `ap50/<class>`, `map50_95/<class>`, `froc/<class>`, `support/<class>`. `recall_best_f1` and
+        `recall_at_p50` choose their confidence on this split, whatever the threshold. What the split cannot
+        tell is None.
     """
     return RankedPredictions(predictions).metrics(_all_images(predictions), threshold)
 
@@ -203,6 +219,8 @@ class RankedPredictions:
             "minority_recall_worst": min(recalls, default=None),
             "minority_precision": _mean([p for c in rare if (p := points[c][0]) is not None]),
             "minority_ap50": _mean([float(curves[c].ap[0]) for c in rare]),
+            "minority_froc": _mean([curves[c].froc for c in rare]),
+            "minority_recall_at_p50": _mean([r for c in rare if (r := curves[c].recall_at_p50) is not None]),
             "map50": _mean([float(curve.ap[0]) for curve in curves.values()]),
             "map50_95": _mean([float(curve.ap.mean()) for curve in curves.values()]),
             "threshold": threshold,
@@ -211,8 +229,10 @@ class RankedPredictions:
             curve = curves.get(c)
             metrics[f"precision/{name}"] = points[c][0] if curve else None
             metrics[f"recall/{name}"] = points[c][1] if curve else None
+            metrics[f"recall_best_f1/{name}"] = curve.recall_best_f1() if curve else None
             metrics[f"ap50/{name}"] = float(curve.ap[0]) if curve else None
             metrics[f"map50_95/{name}"] = float(curve.ap.mean()) if curve else None
+            metrics[f"froc/{name}"] = curve.froc if curve else None
             metrics[f"support/{name}"] = float(curve.support) if curve else 0.0
         return metrics
 
@@ -240,18 +260,23 @@ class _RankedClass:
         kept = keep[self._image]  # (p,)
         score = self._score[kept]  # (k,)
         if support == 0 or len(score) == 0:
-            zero = np.zeros(len(GRID))
-            return ClassCurves(support, 0, 0.0, precision=zero, recall=zero, ap=np.zeros(len(IOUS)))
+            zero, no_ap = np.zeros(len(GRID)), np.zeros(len(IOUS))
+            return ClassCurves(support, 0, 0.0, zero, zero, no_ap, froc=0.0, recall_at_p50=None)
         true = self._hit[kept].cumsum()  # (k,)
         precision, recall = true / np.arange(1, len(score) + 1), true / (support + EPS)
         rank = kept.cumsum()  # (p,) among those kept, from 1
+        found = [
+            rank[hits[kept[hits]]] for hits in self._hits
+        ]  # the ranks of the true positives, at each IoU
         return ClassCurves(
             support,
             len(score),
             float(score[0]),
             precision=np.interp(-GRID, -score, precision, left=1),
             recall=np.interp(-GRID, -score, recall, left=0),
-            ap=np.array([_average_precision(rank[hits[kept[hits]]], support) for hits in self._hits]),
+            ap=np.array([_average_precision(ranks, support) for ranks in found]),
+            froc=_froc(found[0], support),
+            recall_at_p50=_recall_at_half_precision(found[0], support),
         )
 
 
@@ -268,6 +293,22 @@ def _average_precision(rank: Ints, support: int) -> float:
     # envelope on the way is that of the next.
     passed = np.searchsorted(true / (support + EPS), RECALLS, side="right")  # (101,)
     return float(np.trapezoid(np.append(envelope, 0.0)[passed], RECALLS))
+
+
+def _froc(rank: Ints, support: int) -> float:
+    """Mean recall over the limits of false positives; arguments as for `_average_precision`."""
+
+    def found(limit: float) -> int:
+        """True positives passed before there are more than `limit` false ones, whose number never falls."""
+        return bisect_right(range(len(rank)), limit, key=lambda i: rank[i] - (i + 1))
+
+    return float(np.mean([found(share * support) for share in FALSE_PER_OBJECT])) / support
+
+
+def _recall_at_half_precision(rank: Ints, support: int) -> float:
+    """Highest recall with at least as many true as false; arguments as for `_average_precision`."""
+    enough = np.flatnonzero(2 * np.arange(1, len(rank) + 1) >= rank)
+    return (int(enough[-1]) + 1) / support if len(enough) else 0.0
 
 
 def _mean(values: list[float]) -> float | None:
