@@ -76,7 +76,13 @@ def named_strategy(name: str, classes: ClassSets, minority: Collection[int]) -> 
         raise UsageError(f"no such strategy '{name}'{did_you_mean(name, (*NAMED, *MATCHED))}")
     sampling = NAMED[MATCHED[name]].sampling
     try:
-        power = matched_power(classes, minority, retention=sampling.retention, max_repeat=sampling.max_repeat)
+        power = matched_power(
+            classes,
+            minority,
+            retention=sampling.retention,
+            repeat_threshold=sampling.repeat_threshold,
+            max_repeat=sampling.max_repeat,
+        )
     except UsageError as error:
         raise UsageError(f"{name}: {error.message}", error.hint) from None
     return Strategy.from_knobs({"sampler_power": power, "max_repeat": sampling.max_repeat})

@@ -8,11 +8,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from search.arms import MATCHED, known_arms
 from search.config_errors import did_you_mean, line
 from search.guards import Guard
-from search.metrics import LOWER_IS_BETTER, metric_names
+from search.metrics import LOWER_IS_BETTER, REPORTED, metric_names
 from search.yaml_file import read_yaml
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
-from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
+from spaces.strategy import FAMILY_OF, NAMED, WORDS, SearchSpace, Strategy
 from trainables.trial import DataSpec, Split, Task, TrainSpec, TrialSpec
 
 PRESETS = Path(__file__).parent.parent / "spaces" / "presets"
@@ -270,6 +270,7 @@ def expand_space(raw: Any) -> Any:
     """`detection`, or `{preset: detection, retention: [0.3, 0.5], …}`, as the fields of a `SearchSpace`.
 
     A knob given here replaces the preset's; so does `first`. Without `preset` only what is given is searched.
+    A word that stands for a knob's value (`alpha_prior: sampled`) becomes its number.
     """
     if isinstance(raw, str):
         raw = {"preset": raw}
@@ -288,7 +289,17 @@ def expand_space(raw: Any) -> Any:
         stored = read_yaml(PRESETS / f"{preset}.yaml")
         dimensions, first = stored["dimensions"], stored["first"]
     first = rest.pop("first", first)
-    return {"dimensions": {**dimensions, **rest}, "first": first}
+    given = {knob: _in_numbers(value, WORDS.get(knob, {})) for knob, value in rest.items()}
+    return {"dimensions": {**dimensions, **given}, "first": first}
+
+
+def _in_numbers(value: Any, words: dict[str, float]) -> Any:
+    """`value`, or each of a list or of `choices`, with its words as numbers; others stay, to be refused."""
+    if isinstance(value, list):
+        return [_in_numbers(each, words) for each in value]
+    if isinstance(value, dict):
+        return {key: _in_numbers(each, words) for key, each in value.items()}
+    return words.get(value, value) if isinstance(value, str) else value
 
 
 def _unknown_names(request: dict[str, Any]) -> list[str]:
@@ -299,7 +310,9 @@ def _unknown_names(request: dict[str, Any]) -> list[str]:
     found = []
     known = metric_names(task, ())
     for where, metric in _requested_metrics(request):
-        if "/" not in metric and metric not in known:
+        if metric in REPORTED[task]:
+            found.append(f"{where}: '{metric}' is only reported: too rough at few objects to decide anything")
+        elif "/" not in metric and metric not in known:
             found.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, known)}")
     space = request.get("space")
     if isinstance(space, dict):

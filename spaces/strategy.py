@@ -10,7 +10,7 @@ from typing import Any
 from spaces.augmentation import Augmentation
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
-from spaces.loss import Loss
+from spaces.loss import ALPHA_PRIORS, Loss
 from spaces.ranges import Dimension, Suggests
 from spaces.sampling import Sampling
 
@@ -54,6 +54,8 @@ def _family_of() -> dict[str, str]:
 
 FAMILY_OF = _family_of()
 BASELINE = Strategy()
+# Knob -> words that a study file may write for its values.
+WORDS: dict[str, dict[str, float]] = {"alpha_prior": ALPHA_PRIORS}
 
 # The arms of the two notes, by the names that `baseline:`, `compare:` and a preset's `first:` use.
 NAMED: dict[str, Strategy] = {
@@ -72,6 +74,7 @@ NAMED: dict[str, Strategy] = {
         "weighted": {"sampler_power": 1.0},
         "weighted_half": {"sampler_power": 0.5},
         "weighted_augmented": {"sampler_power": 1.0, "augment_minority": 0.5},
+        "repeat_factor": {"repeat_threshold": 0.3},
         "focal": {"focal_gamma": 2.0},
         "class_weighted": {"alpha_power": 0.5},
         "focal_alpha": {"focal_gamma": 2.0, "alpha_power": 1.0, "sampler_power": 1.0},

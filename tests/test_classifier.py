@@ -79,7 +79,7 @@ def test_undersampling_thins_the_common_classes_only(tmp_path: Path) -> None:
 
 
 def test_alpha_follows_the_images_that_are_left(tmp_path: Path) -> None:
-    strategy = Strategy.from_knobs({"retention": 0.5, "alpha_power": 1.0})
+    strategy = Strategy.from_knobs({"retention": 0.5, "alpha_power": 1.0, "alpha_prior": 1.0})
     applied = report(spec(strategy), tmp_path).applied
     alpha, images = applied["alpha"], applied["train_images"]
     assert alpha["8"] / alpha["0"] == pytest.approx(images["0"] / images["8"], rel=1e-5)

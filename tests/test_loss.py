@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
-from trainables.loss import FocalCrossEntropy, class_alpha
+from trainables.loss import FocalCrossEntropy, class_alpha, effective_prior, mixed_counts
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,36 @@ def test_a_rarer_class_never_weighs_less(counts: list[int], power: float, cap: f
     alpha = class_alpha(counts, power=power, cap=cap)
     assert (np.diff(alpha[np.argsort(counts, kind="stable")]) <= 1e-12).all()
     assert alpha.max() / alpha.min() <= cap * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("share", "counts"),
+    [
+        pytest.param(0.0, [100, 4, 1], id="0 is the training set"),
+        pytest.param(1.0, [25, 16, 1], id="1 is what is drawn"),
+        pytest.param(0.5, [50, 8, 1], id="one half is the geometric mean"),
+    ],
+)
+def test_mixed_counts_by_hand(share: float, counts: list[float]) -> None:
+    np.testing.assert_allclose(mixed_counts([100, 4, 0], [25, 16, 0.2], share=share), counts)
+
+
+COUNTS = st.lists(st.tuples(st.integers(1, 1000), st.floats(1, 1000)), min_size=2, max_size=6)
+
+
+@given(COUNTS)
+def test_alpha_from_what_is_drawn_makes_the_effective_prior_uniform(pairs: list[tuple[int, float]]) -> None:
+    train, sampled = zip(*pairs, strict=True)
+    alpha = class_alpha(mixed_counts(train, sampled, share=1), power=1, cap=1e6)
+    np.testing.assert_allclose(effective_prior(alpha, sampled), 1 / len(pairs))
+
+
+def test_alpha_from_the_training_set_over_a_balanced_sampler_turns_the_prior_round() -> None:
+    # 90 common and 10 rare images, drawn equally often: the rare class then counts for nine tenths.
+    train, sampled = [90, 10], [50, 50]
+    alpha = class_alpha(mixed_counts(train, sampled, share=0), power=1, cap=30)
+    np.testing.assert_allclose(effective_prior(alpha, sampled), [0.1, 0.9])
+    np.testing.assert_allclose(effective_prior(np.ones(2), sampled), [0.5, 0.5])
 
 
 def batch(n_classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

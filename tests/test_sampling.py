@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -11,7 +11,9 @@ from trainables.sampling import (
     expected_exposure,
     holds_minority,
     matched_power,
+    minority_share,
     retain,
+    sampled_counts,
 )
 
 COMMON, RARE, OTHER = 0, 1, 2
@@ -72,8 +74,54 @@ def test_an_image_weighs_as_its_rarest_class_and_an_empty_one_as_the_commonest()
     np.testing.assert_allclose(weights / weights[0], [1, 3, 1, 1])
 
 
-def test_power_zero_draws_without_replacement() -> None:
+@pytest.mark.parametrize(
+    ("threshold", "repeats"),
+    [
+        pytest.param(0.64, [1, 1, 1, 1, 1.6, 1.6], id="a quarter is below .64, the others above"),
+        pytest.param(1.0, [1.1547, 1.1547, 1.1547, 1, 2, 2], id="below 1 all are, an empty image never"),
+    ],
+)
+def test_repeat_factors_by_hand(threshold: float, repeats: list[float]) -> None:
+    # Of eight images six hold the common class and two the rare one; one is empty.
+    classes = images({COMMON}, {COMMON}, {COMMON}, set(), {RARE}, {COMMON, RARE}, {COMMON}, {COMMON})
+    weights = draw_weights(classes, power=0, repeat_threshold=threshold, max_repeat=30)
+    assert weights is not None
+    np.testing.assert_allclose((weights / weights[3])[:6], repeats, rtol=1e-4)
+
+
+def test_power_and_repeat_factor_multiply_before_the_cap() -> None:
+    classes = images(*[{COMMON}] * 15, {RARE})
+    # The rare class is in 1/16 of the images: power 1/2 gives 4, the repeat factor of threshold 1/4 is 2.
+    weights = draw_weights(classes, power=0.5, repeat_threshold=0.25, max_repeat=30)
+    assert weights is not None
+    assert weights[-1] / weights[0] == pytest.approx(4 * 2 * (15 / 16) ** 0.5)
+    capped = draw_weights(classes, power=0.5, repeat_threshold=0.25, max_repeat=3)
+    assert capped is not None
+    np.testing.assert_allclose(capped, [13 / 16 / 15] * 15 + [3 / 16])
+
+
+@given(ANY)
+def test_with_threshold_one_and_objects_everywhere_it_is_power_one_half(
+    classes: list[frozenset[int]],
+) -> None:
+    classes = [found | {COMMON} for found in classes]
+    repeated, root = (
+        draw_weights(classes, power=power, repeat_threshold=threshold, max_repeat=30)
+        for power, threshold in ((0, 1), (0.5, 0))
+    )
+    assert root is not None
+    np.testing.assert_allclose(np.full(len(root), 1 / len(root)) if repeated is None else repeated, root)
+
+
+def test_off_draws_without_replacement() -> None:
     assert draw_weights(images({COMMON}, {RARE}), power=0, max_repeat=30) is None
+
+
+def test_a_threshold_that_no_class_is_below_is_off() -> None:
+    # Weights that are all alike would see only 63 % of the images in a pass.
+    classes = images({COMMON}, {COMMON}, {RARE}, set())
+    assert draw_weights(classes, power=0, repeat_threshold=0.25, max_repeat=30) is None
+    assert draw_weights(classes, power=0, repeat_threshold=0.26, max_repeat=30) is not None
 
 
 def test_the_cap_is_relative_to_uniform_drawing() -> None:
@@ -84,25 +132,85 @@ def test_the_cap_is_relative_to_uniform_drawing() -> None:
     np.testing.assert_allclose(weights[:-1], 0.9 / 99)
 
 
-@given(ANY, st.floats(0.01, 1), st.floats(1, 50))
+@given(ANY, st.floats(0.01, 1), st.floats(0, 1), st.floats(1, 50))
 def test_weights_are_probabilities_below_the_cap(
-    classes: list[frozenset[int]], power: float, max_repeat: float
+    classes: list[frozenset[int]], power: float, threshold: float, max_repeat: float
 ) -> None:
-    weights = draw_weights(classes, power=power, max_repeat=max_repeat)
+    weights = draw_weights(classes, power=power, repeat_threshold=threshold, max_repeat=max_repeat)
     assert weights is not None
     assert weights.sum() == pytest.approx(1)
     assert weights.min() > 0
     assert weights.max() <= max_repeat / len(classes) * (1 + 1e-9)
 
 
-def test_images_are_drawn_as_often_as_the_formula_says() -> None:
-    classes = images(*[{COMMON}] * 40, *[{OTHER}] * 15, *[{RARE}] * 5)
-    weights = draw_weights(classes, power=0.7, max_repeat=30)
-    assert weights is not None
-    draws = Draws(n=60, per_epoch=2000, weights=weights, seed=3)
-    drawn = np.bincount(np.concatenate([draws.epoch(e) for e in range(10)]), minlength=60)
-    share = np.array([40 / 60] * 40 + [15 / 60] * 15 + [5 / 60] * 5) ** -0.7
-    assert chisquare(drawn, 20_000 * share / share.sum()).pvalue > 0.001
+# 60 images: common ones, with another class, rare ones, empty ones.
+GROUPS = ((40, {COMMON}), (12, {COMMON, OTHER}), (5, {COMMON, RARE}), (3, set()))
+
+
+@pytest.mark.parametrize("capped", [False, True], ids=["no cap in the way", "rare images at the cap"])
+@pytest.mark.parametrize(
+    ("recipe", "weights", "cap"),
+    [
+        pytest.param(
+            {"power": 0.7},
+            [(57 / 60) ** -0.7, (12 / 60) ** -0.7, (5 / 60) ** -0.7, (57 / 60) ** -0.7],
+            2.0,
+            id="a power of the frequency",
+        ),
+        pytest.param(
+            {"power": 0, "repeat_threshold": 0.3},
+            [1, (0.3 * 60 / 12) ** 0.5, (0.3 * 60 / 5) ** 0.5, 1],
+            1.5,
+            id="repeat factors",
+        ),
+        pytest.param(
+            {"power": 0.5, "repeat_threshold": 0.3},
+            [(60 / 57) ** 0.5, 0.3**0.5 * 60 / 12, 0.3**0.5 * 60 / 5, (60 / 57) ** 0.5],
+            2.0,
+            id="their product",
+        ),
+    ],
+)
+def test_over_200_epochs_images_are_drawn_as_often_as_the_formula_says(
+    recipe: dict[str, float], weights: list[float], cap: float, capped: bool
+) -> None:
+    classes = images(*[found for size, found in GROUPS for _ in range(size)])
+    drawn_with = draw_weights(classes, **recipe, max_repeat=cap if capped else 30)
+    draws = Draws(n=60, per_epoch=120, weights=drawn_with, seed=3)
+    drawn = np.bincount(np.concatenate([draws.epoch(e) for e in range(200)]), minlength=60)
+    share = np.repeat(weights, [size for size, _ in GROUPS])  # (60,)
+    share /= share.sum()
+    if capped:
+        rare = holds_minority(classes, {RARE})
+        assert share[rare].min() > cap / 60
+        share = np.where(rare, cap / 60, share * (1 - 5 * cap / 60) / share[~rare].sum())
+        assert share[~rare].max() < cap / 60
+    assert chisquare(drawn, 200 * 120 * share).pvalue > 1e-3
+
+
+def test_after_undersampling_the_formula_counts_what_is_left() -> None:
+    classes = images(*[{COMMON}] * 40, *[{RARE}] * 5)
+    kept = retain(classes, {RARE}, retention=0.5, seed=1)
+    left = [classes[i] for i in kept]
+    assert [left.count(frozenset({c})) for c in (COMMON, RARE)] == [20, 5]
+    weights = draw_weights(left, power=0, repeat_threshold=0.8, max_repeat=30)
+    draws = Draws(n=25, per_epoch=100, weights=weights, seed=4)
+    drawn = np.bincount(np.concatenate([draws.epoch(e) for e in range(200)]), minlength=25)
+    share = np.array([1] * 20 + [2] * 5) / 30  # sqrt(.8 / .2) is 2
+    assert chisquare(drawn, 20_000 * share).pvalue > 1e-3
+
+
+def test_a_pass_of_the_draws_meets_objects_of_each_class_as_counted_by_hand() -> None:
+    labels = [np.array([0, 0, 0]), np.array([0, 1]), np.zeros(0, int), np.array([1, 1])]
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    assert sampled_counts(labels, None, n_classes=3).tolist() == [4, 3, 0]
+    np.testing.assert_allclose(sampled_counts(labels, weights, n_classes=3), [4 * 0.5, 4 * 1.0, 0])
+
+
+def test_the_minoritys_share_of_the_draws_is_the_sum_of_its_weights() -> None:
+    rare = np.array([False, True, False, True])
+    assert minority_share(rare, np.array([0.1, 0.2, 0.3, 0.4])) == pytest.approx(0.6)
+    assert minority_share(rare, None) == 0.5
 
 
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 1000))
@@ -148,6 +256,12 @@ def test_exposure_of_ninety_common_and_ten_rare_images_by_hand(
     assert expected == pytest.approx(exposure)
 
 
+def test_exposure_knows_repeat_factors() -> None:
+    classes = images(*[{COMMON}] * 90, *[{RARE}] * 10)
+    expected = expected_exposure(classes, {RARE}, retention=1, power=0, repeat_threshold=0.4, max_repeat=30)
+    assert expected == pytest.approx(2 * 10 / (90 + 2 * 10))  # sqrt(.4 / .1) is 2
+
+
 def test_the_cap_bounds_the_exposure() -> None:
     classes = images(*[{COMMON}] * 99, {RARE})
     assert expected_exposure(classes, {RARE}, retention=1, power=1, max_repeat=10) == pytest.approx(0.1)
@@ -172,14 +286,22 @@ def test_a_long_stream_of_draws_has_the_expected_exposure_whatever_the_seed(
 def test_the_matched_sampler_exposes_as_undersampling_does(
     classes: list[frozenset[int]], retention: float
 ) -> None:
-    classes = [*classes, frozenset({RARE}), *[frozenset({COMMON})] * 80]  # so that power 1 is enough
+    classes = [*classes, frozenset({RARE}), *[frozenset({COMMON})] * 80]
+
+    def exposure(retention: float, power: float) -> float:
+        return expected_exposure(classes, {RARE}, retention=retention, power=power, max_repeat=30)
+
+    under = exposure(retention, 0)
+    assume(exposure(1, 1) > under)
     power = matched_power(classes, {RARE}, retention=retention, max_repeat=30)
-    under, weighted = (
-        expected_exposure(classes, {RARE}, retention=kept, power=p, max_repeat=30)
-        for kept, p in ((retention, 0.0), (1.0, power))
-    )
     assert 0 <= power <= 1
-    assert weighted == pytest.approx(under, abs=1e-5)
+    assert exposure(1, power) == pytest.approx(under, abs=1e-5)
+
+
+def test_repeat_factors_are_matched_by_a_power() -> None:
+    classes = images(*[{COMMON}] * 90, *[{RARE}] * 10)
+    power = matched_power(classes, {RARE}, retention=1, repeat_threshold=0.4, max_repeat=30)
+    assert 9**power == pytest.approx(2, rel=1e-5)  # both weigh a rare image twice as much as a common one
 
 
 def test_nothing_undersampled_is_matched_by_no_weights() -> None:

@@ -86,3 +86,40 @@ def test_one_line_narrows_retention_to_the_notes_range() -> None:
 
 def test_package_data_is_what_the_tests_read() -> None:
     assert yaml.safe_load((PRESETS / "detection.yaml").read_text())["dimensions"]["retention"] == [0.3, 1.0]
+
+
+def test_a_detectors_class_weights_are_not_searched_beyond_the_root() -> None:
+    # Alpha weights positives only; with 162 cells to a cluster, power 1 would all but silence the cells.
+    power = SearchSpace.model_validate(expand_space("detection")).dimensions["alpha_power"]
+    assert max(power.ends()) == 0.5
+
+
+def test_repeat_factors_have_a_name_and_a_dimension() -> None:
+    space = SearchSpace.model_validate(expand_space("detection"))
+    assert NAMED["repeat_factor"].changed().keys() == {"repeat_threshold"}
+    assert space.point_of(NAMED["repeat_factor"]) is not None
+
+
+def test_the_notes_default_still_corrects_twice() -> None:
+    assert NAMED["focal_alpha"].changed() == {"focal_gamma": 2, "alpha_power": 1, "sampler_power": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        pytest.param("sampled", Choice(choices=(1,)), id="a word"),
+        pytest.param("train", Choice(choices=(0,)), id="the other word"),
+        pytest.param(["train", "sampled"], FloatRange(low=0, high=1), id="a range of words"),
+        pytest.param({"choices": ["train", "sampled"]}, Choice(choices=(0, 1)), id="choices of words"),
+        pytest.param(0.5, Choice(choices=(0.5,)), id="a number between"),
+    ],
+)
+def test_the_prior_of_alpha_may_be_written_as_a_word(written: object, meant: object) -> None:
+    space = SearchSpace.model_validate(expand_space({"preset": "detection", "alpha_prior": written}))
+    assert space.dimensions["alpha_prior"] == meant
+
+
+@pytest.mark.parametrize("given", [{"alpha_prior": "smapled"}, {"alpha_power": "sampled"}])
+def test_a_word_that_means_no_value_of_the_knob_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="a number, a range"):
+        SearchSpace.model_validate(expand_space(given))

@@ -21,10 +21,17 @@ from trainables.augmentation import image_pipeline, image_strength, seed_pipelin
 from trainables.demo.digits import LabelledImages
 from trainables.evaluation.classification import classification_metrics
 from trainables.images import load_images
-from trainables.loss import FocalCrossEntropy, class_alpha
+from trainables.loss import FocalCrossEntropy, class_alpha, effective_prior, mixed_counts
 from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
-from trainables.sampling import Draws, draw_weights, holds_minority, retain
+from trainables.sampling import (
+    Draws,
+    draw_weights,
+    holds_minority,
+    minority_share,
+    retain,
+    sampled_counts,
+)
 from trainables.small_cnn import SmallCnn
 from trainables.trial import (
     TRAIN_RECALL,
@@ -99,16 +106,12 @@ class _Run:
         self.classes = [classes[i] for i in kept]
         self.images, self.labels = everything.images[kept], everything.labels[kept]  # (n, side, side), (n,)
         self.rare = holds_minority(self.classes, self.minority)  # (n,)
-        weights = draw_weights(
-            self.classes, power=strategy.sampling.sampler_power, max_repeat=strategy.sampling.max_repeat
-        )
-        self.draws = Draws(len(kept), train.eval_every * train.batch, weights, spec.seed)
+        self.draws = Draws(len(kept), train.eval_every * train.batch, self._weights(), spec.seed)
         self.pipelines = {
             MAJORITY: image_pipeline(strategy.augmentation.augment_rest),
             MINORITY: image_pipeline(strategy.augmentation.augment_minority),
         }
-        alpha = class_alpha(self._counts(), power=strategy.loss.alpha_power, cap=strategy.loss.alpha_cap)
-        self.criterion = FocalCrossEntropy(alpha, strategy.loss.focal_gamma).to(self.device)
+        self.criterion = FocalCrossEntropy(self._alpha(), strategy.loss.focal_gamma).to(self.device)
         self.model = SmallCnn(1, len(self.names)).to(self.device)
         follow = get_ema_multi_avg_fn(EMA_DECAY)  # type: ignore[no-untyped-call]  # torch leaves it bare
         self.ema = AveragedModel(self.model, multi_avg_fn=follow)
@@ -218,20 +221,22 @@ class _Run:
         """What was used, read from data set, draws, criterion, pipelines and optimizer."""
         asked = self.spec.strategy
         sampling, loss = asked.sampling, asked.loss
-        weights = draw_weights(self.classes, power=sampling.sampler_power, max_repeat=sampling.max_repeat)
-        drawn_as_asked = _same(self.draws.weights, weights)
+        drawn_as_asked = _same(self.draws.weights, self._weights())
         alpha = self.criterion.alpha.cpu().numpy()
-        wanted = class_alpha(self._counts(), power=loss.alpha_power, cap=loss.alpha_cap)
-        weighted_as_asked = np.allclose(alpha, wanted, rtol=1e-5)
+        weighted_as_asked = np.allclose(alpha, self._alpha(), rtol=1e-5)
+        prior = effective_prior(alpha, self._sampled_counts())
         by_class = np.bincount(self.labels, weights=self.drawn.numpy(), minlength=len(self.names))
         return {
             "retention": int((~self.rare).sum()) / max(1, self.majority_images),
             "majority_images": self.majority_images,
             "minority_images": int(self.rare.sum()),
             "sampler_power": sampling.sampler_power if drawn_as_asked else None,
+            "repeat_threshold": sampling.repeat_threshold if drawn_as_asked else None,
             "max_repeat": sampling.max_repeat if drawn_as_asked else None,
+            "minority_share": minority_share(self.rare, self.draws.weights),
             "focal_gamma": self.criterion.gamma,
             "alpha_power": loss.alpha_power if weighted_as_asked else None,
+            "alpha_prior": loss.alpha_prior if weighted_as_asked else None,
             "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
@@ -240,6 +245,7 @@ class _Run:
             "lr": self.peak_lr,
             "seed": self.draws.seed,
             "alpha": dict(zip(self.names, alpha.tolist(), strict=True)),
+            "effective_prior": dict(zip(self.names, prior.tolist(), strict=True)),
             "train_images": dict(zip(self.names, self._counts().tolist(), strict=True)),
             "drawn_images": dict(zip(self.names, by_class.astype(int).tolist(), strict=True)),
             "weight_decay": self.optimizer.param_groups[0]["weight_decay"],
@@ -249,6 +255,28 @@ class _Run:
     def _counts(self) -> npt.NDArray[np.int64]:
         """Training images per class that are drawn from, (n_classes,)."""
         return np.bincount(self.labels, minlength=len(self.names))
+
+    def _weights(self) -> npt.NDArray[np.float64] | None:
+        """What the strategy draws each image with, (n,); None for shuffled passes."""
+        sampling = self.spec.strategy.sampling
+        return draw_weights(
+            self.classes,
+            power=sampling.sampler_power,
+            repeat_threshold=sampling.repeat_threshold,
+            max_repeat=sampling.max_repeat,
+        )
+
+    def _sampled_counts(self) -> npt.NDArray[np.float64]:
+        """Images of each class that a pass of the draws meets on average, (n_classes,)."""
+        each = list(self.labels[:, None])  # an image has one label
+        return sampled_counts(each, self.draws.weights, n_classes=len(self.names))
+
+    def _alpha(self) -> npt.NDArray[np.float64]:
+        """The strategy's weight of each class, (n_classes,)."""
+        loss = self.spec.strategy.loss
+        everything = np.bincount(self.splits["train"].labels, minlength=len(self.names))
+        counts = mixed_counts(everything, self._sampled_counts(), share=loss.alpha_prior)
+        return class_alpha(counts, power=loss.alpha_power, cap=loss.alpha_cap)
 
     def _augmented(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """A batch, each image freshly transformed by the pipeline of its group; (batch, side, side)."""

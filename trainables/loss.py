@@ -8,13 +8,41 @@ from torch import Tensor, nn
 Floats = npt.NDArray[np.float64]
 
 
+def mixed_counts(train: npt.ArrayLike, sampled: npt.ArrayLike, *, share: float) -> Floats:
+    """The counts that `class_alpha` starts from: train ^ (1 - share) * sampled ^ share.
+
+    Args:
+        train: Objects per class in the training set, (n_classes,).
+        sampled: Those that a pass over what is really drawn meets, (n_classes,); only their ratios matter.
+        share: In [0, 1].
+
+    Returns:
+        (n_classes,); a class with less than one object counts as one.
+    """
+    own, drawn = (np.maximum(np.asarray(counts, dtype=np.float64), 1.0) for counts in (train, sampled))
+    mixed: Floats = own ** (1 - share) * drawn**share
+    return mixed
+
+
+def effective_prior(alpha: npt.ArrayLike, sampled: npt.ArrayLike) -> Floats:
+    """What the loss sees of each class: its weight times its share of what is drawn, (n_classes,), sum 1.
+
+    Args:
+        alpha: Weight of each class, (n_classes,).
+        sampled: Objects that a pass over what is really drawn meets, (n_classes,).
+    """
+    weighed = np.asarray(alpha, dtype=np.float64) * np.asarray(sampled, dtype=np.float64)
+    prior: Floats = weighed / weighed.sum()
+    return prior
+
+
 def class_alpha(counts: npt.ArrayLike, *, power: float, cap: float) -> Floats:
-    """Per-class weights from training counts.
+    """Per-class weights from counts.
 
     alpha_c is proportional to prior_c ^ -power; no two differ by more than the factor `cap`; their mean is 1.
 
     Args:
-        counts: Training objects per class, (n_classes,). A class without objects gets the largest weight.
+        counts: Objects per class, (n_classes,). A class without objects gets the largest weight.
         power: In [0, 1]; 0 gives all ones.
         cap: Largest ratio, >= 1.
 

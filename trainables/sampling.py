@@ -59,25 +59,68 @@ def retain(classes: ClassSets, minority: Collection[int], *, retention: float, s
     return np.sort(np.concatenate([np.flatnonzero(rare), kept])).astype(np.int64)
 
 
-def draw_weights(classes: ClassSets, *, power: float, max_repeat: float) -> Floats | None:
+def draw_weights(
+    classes: ClassSets, *, power: float, repeat_threshold: float = 0.0, max_repeat: float
+) -> Floats | None:
     """Probability of each image per draw, with replacement.
 
-    w_i = max over the classes c in image i of (share of images with c) ^ -power; an image without objects
-    weighs as the most frequent class does. Then capped, so that none is drawn more than `max_repeat` times as
-    often as uniformly.
+    With f_c the share of images that hold class c, image i weighs the largest, over the classes c in it, of
+
+        f_c ^ -power * max(1, sqrt(repeat_threshold / f_c))
+
+    where the second factor is the repeat factor of LVIS v2, App. B.2. An image without objects has the first
+    of the most frequent class, and the second 1. Then no image is drawn more than `max_repeat` times as often
+    as uniformly; what that takes away goes to the others in proportion.
+
+    Args:
+        classes: Class ids in each image.
+        power: In [0, 1].
+        repeat_threshold: In [0, 1].
+        max_repeat: >= 1.
 
     Returns:
-        (n_images,), sum 1; or None for power 0, which is drawing without replacement.
+        (n_images,), sum 1; or None, which is drawing without replacement: the power is 0, and each class at
+        least as frequent as the threshold.
     """
-    if power == 0:
-        return None
     present, counts = np.unique([c for found in classes for c in set(found)], return_counts=True)
-    weight_of = dict(zip(present.tolist(), (counts / len(classes)) ** -power, strict=True))
-    lowest = min(weight_of.values(), default=1.0)
+    share = counts / len(classes)  # (n_present,)
+    repeat = np.maximum(1.0, np.sqrt(repeat_threshold / share))
+    if power == 0 and (repeat == 1).all():
+        return None
+    weight_of = dict(zip(present.tolist(), share**-power * repeat, strict=True))
+    empty = share.max(initial=1 / len(classes)) ** -power  # a class is in at least one image
     weights = np.array(
-        [max((weight_of[c] for c in found), default=lowest) for found in classes], dtype=np.float64
+        [max((weight_of[c] for c in found), default=empty) for found in classes], dtype=np.float64
     )
     return _capped(weights / weights.sum(), max_repeat / len(classes))
+
+
+def sampled_counts(labels: Sequence[Ints], weights: Floats | None, *, n_classes: int) -> Floats:
+    """Objects of each class that as many draws as there are images meet on average.
+
+    Args:
+        labels: For each image the class id of each object in it.
+        weights: (n_images,) of `draw_weights`.
+        n_classes: Class ids are below it.
+
+    Returns:
+        (n_classes,); without weights they are just counted.
+    """
+    n = len(labels)
+    each = np.ones(n) if weights is None else n * weights  # (n_images,), draws of it to expect
+    per_object = np.repeat(each, [len(found) for found in labels])
+    counts = np.bincount(np.concatenate(labels), weights=per_object, minlength=n_classes)
+    return counts.astype(np.float64)
+
+
+def minority_share(rare: npt.NDArray[np.bool_], weights: Floats | None) -> float:
+    """The exposure to expect: probability that a draw holds a minority object, in [0, 1].
+
+    Args:
+        rare: (n_images,) of `holds_minority`.
+        weights: (n_images,) of `draw_weights`.
+    """
+    return float(np.average(rare, weights=weights))
 
 
 def _capped(p: Floats, cap: float) -> Floats:
@@ -91,7 +134,13 @@ def _capped(p: Floats, cap: float) -> Floats:
 
 
 def expected_exposure(
-    classes: ClassSets, minority: Collection[int], *, retention: float, power: float, max_repeat: float
+    classes: ClassSets,
+    minority: Collection[int],
+    *,
+    retention: float,
+    power: float,
+    repeat_threshold: float = 0.0,
+    max_repeat: float,
 ) -> float:
     """Share of the drawn images that hold a minority object, in [0, 1], as it is expected.
 
@@ -103,23 +152,37 @@ def expected_exposure(
         minority: Class ids of the minority.
         retention: As in `retain`; it must leave an image.
         power: As in `draw_weights`.
+        repeat_threshold: Likewise.
         max_repeat: Likewise.
     """
-    kept = retain(classes, minority, retention=retention, seed=0)
-    return _exposure([classes[image] for image in kept], minority, power=power, max_repeat=max_repeat)
+    kept = [classes[image] for image in retain(classes, minority, retention=retention, seed=0)]
+    return _exposure(kept, minority, power=power, repeat_threshold=repeat_threshold, max_repeat=max_repeat)
 
 
 def matched_power(
-    classes: ClassSets, minority: Collection[int], *, retention: float, max_repeat: float
+    classes: ClassSets,
+    minority: Collection[int],
+    *,
+    retention: float,
+    repeat_threshold: float = 0.0,
+    max_repeat: float,
 ) -> float:
-    """The sampler power that exposes the minority, on all images, as undersampling to `retention` does.
+    """The sampler power that alone, on all images, exposes the minority as another sampling does.
 
-    By bisection, and rounded to 6 digits: it becomes part of a run's key, which must not hang on last bits.
+    That one undersamples to `retention`, and repeats by `repeat_threshold`. By bisection, and rounded to 6
+    digits: the power becomes part of a run's key, which must not hang on last bits.
 
     Raises:
         UsageError: Not even power 1 reaches that exposure.
     """
-    target = expected_exposure(classes, minority, retention=retention, power=0.0, max_repeat=max_repeat)
+    target = expected_exposure(
+        classes,
+        minority,
+        retention=retention,
+        power=0.0,
+        repeat_threshold=repeat_threshold,
+        max_repeat=max_repeat,
+    )
     most = _exposure(classes, minority, power=1.0, max_repeat=max_repeat)
     if most < target - ROUNDING:
         raise UsageError(
@@ -135,9 +198,8 @@ def matched_power(
     return round(high, 6)
 
 
-def _exposure(classes: ClassSets, minority: Collection[int], *, power: float, max_repeat: float) -> float:
-    weights = draw_weights(classes, power=power, max_repeat=max_repeat)
-    return float(np.average(holds_minority(classes, minority), weights=weights))
+def _exposure(classes: ClassSets, minority: Collection[int], **recipe: float) -> float:
+    return minority_share(holds_minority(classes, minority), draw_weights(classes, **recipe))
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,10 @@ def true_metrics(strategy: Strategy) -> dict[str, float]:
         0.35
     """
     knobs = strategy.knobs()
-    # How hard the strategy pushes towards the rare class, from 0 for the baseline to 2.35.
-    push = knobs["sampler_power"] + 0.6 * knobs["alpha_power"] + 0.75 * (1 - knobs["retention"])
+    # How hard the strategy pushes towards the rare class, from 0 for the baseline to 2.85.
+    drawn = knobs["sampler_power"] + 0.5 * knobs["repeat_threshold"]
+    left = 1 - knobs["alpha_prior"] * min(1.0, drawn)  # for alpha to correct, once the draws have
+    push = drawn + 0.6 * knobs["alpha_power"] * left + 0.75 * (1 - knobs["retention"])
     augmented = knobs["augment_minority"] * (1.4 - knobs["augment_minority"]) / 0.49  # best at 0.7
     focal = knobs["focal_gamma"] * (2 - knobs["focal_gamma"])  # best at 1, harmful beyond 2
     starved = max(0.0, 0.3 - knobs["retention"])
@@ -184,6 +186,7 @@ def _receipt(spec: TrialSpec) -> dict[str, Any]:
         "seed": spec.seed,
         "majority_images": COUNTS["train"][0],
         "minority_images": COUNTS["train"][1],
+        "minority_share": _exposure(spec.strategy),
     }
 
 
@@ -193,8 +196,10 @@ def _exposure(strategy: Strategy) -> float:
     kept = common * strategy.sampling.retention
     if kept == 0:
         return 1.0
-    shrink: float = (rare / kept) ** strategy.sampling.sampler_power
-    return rare / (rare + kept * shrink)
+    share = np.array([kept, rare]) / (kept + rare)
+    repeat = np.maximum(1.0, np.sqrt(strategy.sampling.repeat_threshold / share))
+    drawn = share * share**-strategy.sampling.sampler_power * repeat  # (2,)
+    return float(drawn[1] / drawn.sum())
 
 
 def _first_state(spec: TrialSpec) -> dict[str, Any]:

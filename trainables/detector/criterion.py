@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import nn
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
 from spaces.loss import Loss
-from trainables.loss import class_alpha
+from trainables.loss import class_alpha, mixed_counts
 
 
 class ImbalanceBCE(nn.Module):
@@ -24,7 +25,7 @@ class ImbalanceBCE(nn.Module):
     def __init__(self, loss: Loss, alpha: torch.Tensor) -> None:
         super().__init__()
         self.gamma = loss.focal_gamma
-        self.power, self.cap = loss.alpha_power, loss.alpha_cap
+        self.power, self.prior, self.cap = loss.alpha_power, loss.alpha_prior, loss.alpha_cap
         self.alpha = alpha  # (n_classes,)
         self.scale: float | None = None  # set by the first batch
 
@@ -37,7 +38,9 @@ class ImbalanceBCE(nn.Module):
         """
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         if self.gamma:
-            focal = loss * (targets - logits.sigmoid()).abs().pow(self.gamma)
+            # At t = p the slope of |t - p|^gamma is infinite for gamma < 1, and 0 times that would be NaN.
+            miss = (targets - logits.sigmoid()).abs().clamp_min(1e-7)
+            focal = loss * miss.pow(self.gamma)
             if self.scale is None:
                 self.scale = float(loss.detach().sum() / focal.detach().sum())
             loss = focal * self.scale
@@ -49,20 +52,22 @@ class ImbalanceBCE(nn.Module):
 class ImbalanceLoss(v8DetectionLoss):  # type: ignore[misc]
     """Ultralytics' detection loss with `ImbalanceBCE` for the classes."""
 
-    def __init__(self, model: Any, *args: Any, loss: Loss, counts: Any, **kwargs: Any) -> None:
+    def __init__(self, model: Any, *args: Any, loss: Loss, counts: npt.ArrayLike, **kwargs: Any) -> None:
         super().__init__(model, *args, **kwargs)
         alpha = class_alpha(counts, power=loss.alpha_power, cap=loss.alpha_cap)
         self.bce = ImbalanceBCE(loss, torch.tensor(alpha, dtype=torch.float32, device=self.device))
 
 
-def build_criterion(model: Any, loss: Loss, counts: Any) -> Any:
+def build_criterion(model: Any, loss: Loss, train: npt.ArrayLike, sampled: npt.ArrayLike) -> Any:
     """The criterion of `model`; end-to-end heads get it on both of their branches.
 
     Args:
         model: A detection model with `args`.
         loss: The strategy's.
-        counts: (n_classes,) training objects.
+        train: (n_classes,) objects in the training set.
+        sampled: (n_classes,) objects that a pass over what is really drawn meets.
     """
+    counts = mixed_counts(train, sampled, share=loss.alpha_prior)
     branch = partial(ImbalanceLoss, loss=loss, counts=counts)
     return E2ELoss(model, branch) if _end_to_end(model) else branch(model)
 

@@ -22,7 +22,7 @@ from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
 from trainables.augmentation import box_pipeline, seed_pipeline, transform_boxes
 from trainables.detection_data import load_detection
-from trainables.sampling import Draws, draw_weights, holds_minority, retain
+from trainables.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
 from trainables.yolo_data import YoloData, YoloImage, image_size
 
 # How Ultralytics loads an image: pixels (BGR), original size, size after resizing to `imgsz`.
@@ -86,6 +86,7 @@ class TrainingTiles(TileDataset):
         rare: (n,) which images kept hold a minority object.
         majority_images: Images without a minority object before undersampling.
         class_counts: (n_classes,) objects before undersampling.
+        sampled_counts: (n_classes,) objects that a pass of draws from the images kept meets on average.
         weights: (n,) probability per draw, or None for shuffled passes.
         sampling: The recipe that `weights` was computed with.
         index_of: File -> position among the images kept.
@@ -113,7 +114,13 @@ class TrainingTiles(TileDataset):
         )
         self.sampling, self.seed = sampling, seed
         self.weights = draw_weights(
-            self.classes, power=sampling.sampler_power, max_repeat=sampling.max_repeat
+            self.classes,
+            power=sampling.sampler_power,
+            repeat_threshold=sampling.repeat_threshold,
+            max_repeat=sampling.max_repeat,
+        )
+        self.sampled_counts = sampled_counts(
+            [images[i].classes for i in kept], self.weights, n_classes=len(self.class_counts)
         )
         self.pipelines = {
             True: box_pipeline(augmentation.augment_minority),
@@ -182,17 +189,27 @@ class DrawOrder(Sampler[int]):
 
     It counts its epochs itself: Ultralytics' endless loader asks for the next epoch before the trainer says
     that one has begun.
+
+    Args:
+        draws: Of the whole run.
+        start: The first epoch, from 0.
+        rank: Which of `world` processes this is. Each takes every `world`-th draw, so that their batches of a
+            step are together the batch of a single process.
+        world: Number of processes that train together; a divisor of `draws.per_epoch`.
     """
 
-    def __init__(self, draws: Draws, start: int = 0) -> None:
+    def __init__(self, draws: Draws, start: int = 0, *, rank: int = 0, world: int = 1) -> None:
+        assert 0 <= rank < world
+        assert draws.per_epoch % world == 0, "with unequal shares one process would wait for ever"
         self.draws = draws
         self.epoch = start
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        return self.draws.per_epoch
+        return self.draws.per_epoch // self.world
 
     def __iter__(self) -> Iterator[int]:
         images = self.draws.epoch(self.epoch)  # (per_epoch,)
         position = self.epoch * self.draws.per_epoch + np.arange(len(images))
         self.epoch += 1
-        yield from (position * self.draws.n + images).tolist()
+        yield from (position * self.draws.n + images)[self.rank :: self.world].tolist()

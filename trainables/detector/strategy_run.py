@@ -136,9 +136,9 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
     def set_class_weights(self) -> None:
         """Put the strategy's criterion in place; called before the model is copied for the EMA."""
-        model = unwrap_model(self.model)
+        model, data = unwrap_model(self.model), self.train_loader.dataset
         model.criterion = build_criterion(
-            model, self.spec.strategy.loss, self.train_loader.dataset.class_counts
+            model, self.spec.strategy.loss, data.class_counts, data.sampled_counts
         )
 
     def seed_epoch(self) -> None:

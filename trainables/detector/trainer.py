@@ -24,9 +24,9 @@ from trainables.detector.dataset import TrainingTiles, load_once
 from trainables.detector.evaluator import max_detections
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
-from trainables.loss import class_alpha
+from trainables.loss import class_alpha, effective_prior, mixed_counts
 from trainables.predictions import save_predictions
-from trainables.sampling import draw_weights
+from trainables.sampling import draw_weights, minority_share
 from trainables.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
 
 
@@ -98,11 +98,19 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
     sampling, asked = run.spec.strategy.sampling, run.spec.strategy.loss
     dataset: TrainingTiles = run.train_loader.dataset
     weights = run.train_loader.sampler.draws.weights
-    loss = class_losses(unwrap_model(run.model).criterion)[0]
-    wanted = draw_weights(dataset.classes, power=sampling.sampler_power, max_repeat=sampling.max_repeat)
+    losses = class_losses(unwrap_model(run.model).criterion)  # of each branch of the head
+    loss = losses[0]
+    wanted = draw_weights(
+        dataset.classes,
+        power=sampling.sampler_power,
+        repeat_threshold=sampling.repeat_threshold,
+        max_repeat=sampling.max_repeat,
+    )
     draws_hold = weights is wanted if weights is None or wanted is None else np.array_equal(weights, wanted)
-    alpha = class_alpha(dataset.class_counts, power=asked.alpha_power, cap=asked.alpha_cap)
-    alpha_holds = np.allclose(loss.alpha.cpu().numpy(), alpha, rtol=1e-5)
+    counts = mixed_counts(dataset.class_counts, dataset.sampled_counts, share=asked.alpha_prior)
+    alpha = class_alpha(counts, power=asked.alpha_power, cap=asked.alpha_cap)
+    alpha_holds = all(np.allclose(each.alpha.cpu().numpy(), alpha, rtol=1e-5) for each in losses)
+    prior = effective_prior(loss.alpha.cpu().numpy(), dataset.sampled_counts)
     on_minority, on_rest = (box_strength(dataset.pipelines[rare]) for rare in (True, False))
     drawn, minority_drawn = run.drawn.total(), _minority_draws(run)
     return {
@@ -111,13 +119,17 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "minority_images": int(dataset.rare.sum()),
         "images_kept": len(dataset),
         "sampler_power": sampling.sampler_power if draws_hold else None,
+        "repeat_threshold": sampling.repeat_threshold if draws_hold else None,
         "max_repeat": sampling.max_repeat if draws_hold else None,
+        "minority_share": minority_share(dataset.rare, weights),
         "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
-        "focal_gamma": loss.gamma,
+        "focal_gamma": loss.gamma if len({each.gamma for each in losses}) == 1 else None,
         "focal_scale": 1.0 if loss.scale is None else loss.scale,
         "alpha_power": loss.power if alpha_holds else None,
+        "alpha_prior": loss.prior if alpha_holds else None,
         "alpha_cap": loss.cap if alpha_holds else None,
         "alpha": loss.alpha.tolist(),
+        "effective_prior": dict(zip(run.yolo.class_names, prior.tolist(), strict=True)),
         "augment_minority": on_minority,
         "augment_rest": on_rest,
         "augmented_images": minority_drawn * (on_minority > 0) + (drawn - minority_drawn) * (on_rest > 0),
