@@ -157,6 +157,80 @@ def coco_ap(p: DetectionPredictions, label: int) -> np.ndarray:
     return run.eval["precision"][:, :, 0, 0, 0].mean(axis=1)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_recall_at_a_classs_own_best_f1_is_ultralytics_for_that_class_alone(seed: int) -> None:
+    p = drawn(seed)
+    metrics = detection_metrics(p, threshold=0.9)  # the shared threshold has no say
+    for c, name in enumerate(p.class_names.tolist()):
+        mine = p.pred_class == c
+        _, _, _, recall, *_ = ap_per_class(
+            p.pred_match[mine], p.pred_score[mine], p.pred_class[mine], p.true_class[p.true_class == c]
+        )
+        assert metrics[f"recall_best_f1/{name}"] == pytest.approx(recall[0], abs=1e-6)
+
+
+def scored(hits: list[int], objects: int) -> DetectionPredictions:
+    """One class, predictions by falling score, of which those with a 1 find an object each."""
+    apart = [[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(objects)]
+    free = iter(apart)
+    boxes = [next(free) if hit else [0, 500, 10, 510] for hit in hits]
+    n, one = len(hits), np.ones(len(hits), int)
+    score = np.linspace(0.9, 0.1, n)
+    return with_matches(
+        0 * one, one, score, np.reshape(boxes, (-1, 4)), [0] * objects, [1] * objects, apart, 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("hits", "objects", "froc", "at_p50"),
+    [
+        # With 8 objects the limits are 1, 2, 4, 8, 16, 32 and 64 false positives.
+        pytest.param(
+            [1, 0, 1, 0, 0, 1, 0, 1], 8, (2 + 2 + 4 * 5) / 8 / 7, 4 / 8, id="four found among four false"
+        ),
+        pytest.param([0, 0, 1], 8, (0 + 1 * 6) / 8 / 7, 0.0, id="two false ones come first"),
+        pytest.param([1, 1], 2, 1.0, 1.0, id="all found, none false"),
+        pytest.param([0, 0], 2, 0.0, 0.0, id="none found"),
+        pytest.param([], 2, 0.0, None, id="nothing predicted"),
+        # With 1 object the first limits are below one: no false positive at all.
+        pytest.param([0, 1], 1, 4 / 7, 1.0, id="one object behind one false positive"),
+        # Precision falls to 3/7 and comes back to 4/8.
+        pytest.param(
+            [1, 1, 0, 0, 0, 0, 1, 1], 4, (2 / 4 * 3 + 4 / 4 * 4) / 7, 1.0, id="precision one half comes back"
+        ),
+    ],
+)
+def test_froc_and_recall_at_half_precision_by_hand(
+    hits: list[int], objects: int, froc: float, at_p50: float | None
+) -> None:
+    metrics = detection_metrics(scored(hits, objects))
+    assert metrics["froc/cluster"] == metrics["minority_froc"] == pytest.approx(froc)
+    assert metrics["minority_recall_at_p50"] == (None if at_p50 is None else pytest.approx(at_p50))
+    assert metrics["froc/cell"] is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_froc_and_recall_at_half_precision_are_those_of_a_direct_count(seed: int) -> None:
+    p = drawn(seed, n_images=20)
+    metrics = detection_metrics(p)
+    for c, name in enumerate(p.class_names.tolist()):
+        objects = int((p.true_class == c).sum())
+        recalls = []
+        precise = 0.0
+        for limit in (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8):
+            found = false = best = 0
+            for hit in p.pred_match[p.pred_class == c, 0]:
+                found, false = found + hit, false + (not hit)
+                if false <= limit * objects:
+                    best = found
+                if found >= false:
+                    precise = max(precise, found / objects)
+            recalls.append(best / objects)
+        assert metrics[f"froc/{name}"] == pytest.approx(np.mean(recalls), abs=1e-12)
+    assert metrics["minority_recall_at_p50"] == pytest.approx(precise, abs=1e-12)
+
+
 def test_each_object_is_taken_once_and_by_the_surest_prediction() -> None:
     truth = [[0, 0, 10, 10]]
     boxes = [[0, 0, 10, 10], [0, 0, 10, 8]]
@@ -176,7 +250,10 @@ def test_a_prediction_of_another_class_or_image_matches_nothing() -> None:
 def test_a_class_without_objects_is_none_and_not_zero() -> None:
     box = [0.0, 0, 10, 10]
     metrics = detection_metrics(with_matches([0, 0], [0, 1], [0.9, 0.8], [box, box], [0], [0], [box], 1))
-    for name in ("minority_recall", "minority_recall_worst", "minority_ap50", "recall/cluster"):
+    for name in (
+        *("minority_recall", "minority_recall_worst", "minority_ap50", "minority_froc"),
+        *("minority_recall_at_p50", "recall/cluster", "recall_best_f1/cluster", "froc/cluster"),
+    ):
         assert metrics[name] is None
     assert metrics["support/cluster"] == 0
     assert metrics["map50"] == metrics["ap50/cell"] == pytest.approx(1, abs=0.01)
@@ -218,13 +295,15 @@ def test_a_frozen_threshold_is_used_as_it_is() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), power=st.floats(0.2, 5))
-def test_rescaling_the_majoritys_scores_leaves_the_minoritys_ap_alone(seed: int, power: float) -> None:
+def test_rescaling_the_majoritys_scores_leaves_what_ranks_the_minority_alone(seed: int, power: float) -> None:
     p = drawn(seed, n_images=20)
     score = np.where(p.pred_class == 0, p.pred_score**power, p.pred_score)
     moved = with_matches(
         p.pred_image, p.pred_class, score, p.pred_box, p.true_image, p.true_class, p.true_box, 20
     )
-    assert detection_metrics(moved)["minority_ap50"] == detection_metrics(p)["minority_ap50"]
+    before, after = detection_metrics(p), detection_metrics(moved)
+    for name in ("minority_ap50", "minority_froc", "minority_recall_at_p50", "recall_best_f1/cluster"):
+        assert after[name] == before[name]
 
 
 def test_rescaling_the_majoritys_scores_moves_the_minoritys_recall() -> None:
@@ -233,4 +312,6 @@ def test_rescaling_the_majoritys_scores_moves_the_minoritys_recall() -> None:
     moved = with_matches(
         p.pred_image, p.pred_class, score, p.pred_box, p.true_image, p.true_class, p.true_box, 60
     )
-    assert detection_metrics(moved)["minority_recall"] > detection_metrics(p)["minority_recall"] + 0.02
+    before, after = detection_metrics(p), detection_metrics(moved)
+    assert after["minority_recall"] > before["minority_recall"] + 0.02
+    assert after["minority_froc"] == before["minority_froc"]
