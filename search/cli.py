@@ -136,8 +136,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
-    folder = _pipeline().search(
-        args.study, args.runs, address=args.address, resume=args.resume, console=Console(stderr=args.json)
+    pipeline = _pipeline()
+    folder = pipeline.search(
+        args.study,
+        args.runs,
+        cluster=pipeline.RayCluster(args.address),
+        resume=args.resume,
+        console=Console(stderr=args.json),
     )
     study = folder.open()
     _show_front(study, args, everything=False)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from search.comparison_tables import as_json, as_rows, as_table
-from search.confirmation import latest, ledger
+from search.confirmation import Asked, latest, ledger
 from search.folder import StudyFolder
 from search.tables import wide_console
 from search.verdict_tables import confirmation_json, ledger_sentence, sentences, verdict_table
@@ -23,15 +23,16 @@ def confirm(args: argparse.Namespace) -> int:
     folder = StudyFolder(args.study)
     study = folder.open()
     confirmation = latest(study)
-    asked = {
-        "trials": tuple(args.trial),
-        "strategies": tuple(args.strategy),
-        "seeds": args.seeds,
-        "baseline_seeds": args.baseline_seeds,
-        "one_look": args.one_look,
-    }
-    unusual = any(value not in ((), None, False) for value in asked.values())
-    if confirmation is not None and unusual and not args.fresh:
+    asked = Asked(
+        trials=tuple(args.trial),
+        strategies=tuple(args.strategy),
+        seeds=args.seeds,
+        baseline_seeds=args.baseline_seeds,
+        one_look=args.one_look,
+    )
+    if args.fresh and args.resume:
+        raise UsageError("--fresh and --resume: one of them")
+    if confirmation is not None and asked != Asked() and not args.fresh:
         raise UsageError(
             f"{args.study} has been planned for {confirmation.experiment} already",
             "add --fresh for another confirmation, on seeds of its own; without options you see this one",
@@ -40,8 +41,8 @@ def confirm(args: argparse.Namespace) -> int:
         pipeline = _pipeline()
         confirmation = pipeline.confirm(
             args.study,
-            pipeline.Asked(**asked),
-            address=args.address,
+            asked,
+            cluster=pipeline.RayCluster(args.address),
             resume=args.resume,
             fresh=args.fresh,
             console=Console(stderr=args.json),
@@ -66,7 +67,7 @@ def compare(args: argparse.Namespace) -> int:
     folder, comparison = pipeline.compare_strategies(
         args.study,
         args.runs,
-        address=args.address,
+        cluster=pipeline.RayCluster(args.address),
         resume=args.resume,
         console=Console(stderr=args.json or args.csv),
     )
@@ -81,7 +82,7 @@ def compare(args: argparse.Namespace) -> int:
         console = wide_console()
         console.print(as_table(comparison.of(pipeline.shown_metrics(folder.config()))))
         names = "compare.csv (every metric) and compare.svg"
-        console.print(f"also in {args.runs / folder.path.name}: {names}", highlight=False)
+        console.print(f"also in {pipeline.shown(folder.path)}: {names}", highlight=False)
     return DONE
 
 

@@ -207,11 +207,15 @@ class StudyConfig(Frozen):
             raise ValueError(f"train.mosaic: only for detection, got {self.train.mosaic:g}")
         if self.task == "detection" and self.train.lr > 1:
             raise ValueError(f"train.lr: at most 1 for Ultralytics, got {self.train.lr:g}")
-        named = {"confirm": self.confirm.strategies, "compare": self.compare.strategies}
-        for section, names in named.items():
+        named = {
+            "confirm.strategies": self.confirm.strategies,
+            "compare.strategies": self.compare.strategies,
+            "compare.reference": (self.compare.reference,),
+        }
+        for key, names in named.items():
             for name in names:
                 if name not in known_arms(self.task):
-                    raise ValueError(f"{section}.strategies: '{name}' is not for {self.task}")
+                    raise ValueError(f"{key}: '{name}' is not for {self.task}")
         return self
 
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int, split: Split = "val") -> TrialSpec:

@@ -5,11 +5,13 @@ Values in, values out, but for `load`, `store` and `ledger`, which read the stud
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 
 from search.config import ConfirmConfig, StudyConfig
+from search.config_errors import line
 from search.diagnostics import Diagnosis, diagnose
 from search.experiment import Wanted, seed_of
 from search.experiment_record import ExperimentRecord, now
@@ -22,6 +24,7 @@ from search.statistics.levels import Plan, Seeds
 from search.statistics.planning import Advice, advise
 from search.statistics.sources import SplitNoise, split_noise
 from search.study import Study
+from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 from trainables.trial import DataSpec, Metrics, Task, TrialReport
@@ -29,6 +32,45 @@ from trainables.trial import DataSpec, Metrics, Task, TrialReport
 BASELINE = "baseline"  # name of the arm that every candidate is measured against
 PREFIX = "confirm/"  # of the experiments' names
 RANKING = "minority_ap50"  # may not fall: rescaling scores alone lifts recall, but not this
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wants confirmed, beyond what the study file says.
+
+    Attributes:
+        trials: Numbers of trials; with these or `strategies`, nothing else is confirmed.
+        strategies: Named strategies.
+        seeds: Overrides `confirm.seeds`, if not None.
+        baseline_seeds: Overrides `confirm.baseline_seeds`, if not None.
+        one_look: No second look.
+    """
+
+    trials: tuple[int, ...] = ()
+    strategies: tuple[str, ...] = ()
+    seeds: int | None = None
+    baseline_seeds: int | None = None
+    one_look: bool = False
+
+    def settings(self, config: StudyConfig) -> ConfirmConfig:
+        """The study's settings with the overrides.
+
+        Raises:
+            UsageError: A value is not possible, or a strategy is not known or not for this task.
+        """
+        changed: dict[str, Any] = {
+            "seeds": self.seeds,
+            "baseline_seeds": self.baseline_seeds,
+            "more_seeds": 0 if self.one_look else None,
+        }
+        if self.trials or self.strategies:
+            changed |= {"finalists": 0, "strategies": self.strategies}
+        given = {key: value for key, value in changed.items() if value is not None}
+        request = config.model_dump(mode="json")
+        try:
+            return StudyConfig.model_validate(request | {"confirm": request["confirm"] | given}).confirm
+        except ValidationError as error:
+            raise UsageError("\n".join(line(item, StudyConfig) for item in error.errors())) from None
 
 
 class PlannedCandidate(Frozen):
@@ -92,6 +134,9 @@ class Result(Frozen):
         notes: Diagnoses.
     """
 
+    # A bound's degrees of freedom may be infinite.
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
     candidate: PlannedCandidate
     verdict: Verdict
     seeds: Seeds
@@ -109,8 +154,6 @@ class Look(Frozen):
         finished: When; ISO 8601, UTC.
         results: In the order of the plan.
     """
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")  # degrees of freedom may be infinite
 
     number: int
     finished: str
@@ -159,7 +202,8 @@ def requirements(config: StudyConfig) -> tuple[Requirement, ...]:
         lower = guard.metric in LOWER_IS_BETTER
         match guard:
             case MaxDrop():
-                asked.append(Requirement(guard.metric, -guard.max_drop, lower))
+                # Not `-guard.max_drop`: the -0.0 of a drop of 0 would be shown as -0.000.
+                asked.append(Requirement(guard.metric, 0.0 - guard.max_drop, lower))
             case Floor():
                 asked.append(Requirement(guard.metric, -guard.floor if lower else guard.floor, lower, False))
     if config.task == "detection" and all(guard.metric != RANKING for guard in config.guards):
@@ -246,6 +290,8 @@ def _split(arm: MeasuredArm, baseline: MeasuredArm, requirement: Requirement) ->
 def _notes(
     gain: Requirement, minority: Sequence[str], arm: MeasuredArm, baseline: MeasuredArm
 ) -> tuple[Diagnosis, ...]:
+    if not arm.reports:
+        return ()
     own = arm.replicates.get(gain.metric)
     return diagnose(
         arm.strategy,

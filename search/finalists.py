@@ -12,9 +12,10 @@ def choose_finalists(
 ) -> tuple[StudyTrial, ...]:
     """The feasible trials with the highest first objective, not all of one family.
 
-    Only trials whose guards hold by at least one sd of the baseline's seeds: a guard that holds by less is as
-    likely to break as not on fresh seeds. If all would be of one family, the last place goes to the best of
-    another, so that a search that liked one kind of strategy does not decide alone.
+    Only trials of another strategy than the baseline's, whose guards hold by at least one sd of its seeds: a
+    guard that holds by less is as likely to break as not on fresh seeds. If all would be of one family, the
+    last place goes to the best of another, so that a search that liked one kind of strategy does not decide
+    alone.
 
     Args:
         trials: Of the search.
@@ -23,7 +24,11 @@ def choose_finalists(
         count: How many at most.
     """
     objective = config.objectives[0]
-    held = [trial for trial in trials if trial.feasible and _holds(trial, baseline)]
+    held = [
+        trial
+        for trial in trials
+        if trial.feasible and trial.strategy != config.baseline_strategy and _holds(trial, baseline)
+    ]
     distinct: dict[Strategy, StudyTrial] = {}
     for trial in sorted(held, key=lambda trial: _value(trial, objective), reverse=True):
         distinct.setdefault(trial.strategy, trial)

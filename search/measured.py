@@ -7,6 +7,7 @@ from search.comparison import Arm
 from search.evidence import identical_runs, limited_images, run_replicates
 from search.folder import StudyFolder
 from search.statistics.sources import Replicates, TooFewSources, UnmeasurableWithout
+from spaces.errors import RunError
 from spaces.strategy import Strategy
 from trainables.predictions import DetectionPredictions, Predictions, load_predictions
 from trainables.trial import Outcome, Task, TrialFailure, TrialReport
@@ -36,7 +37,7 @@ class Measurer:
         """One arm's runs.
 
         Raises:
-            FileNotFoundError: A finished run's predictions are gone.
+            RunError: A finished run's predictions are gone.
         """
         reports = tuple(outcome for outcome in outcomes if isinstance(outcome, TrialReport))
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, TrialFailure))
@@ -61,7 +62,8 @@ class Measurer:
     def _predictions(self, report: TrialReport) -> Predictions:
         found = self._folder.result(report.key)
         if found is None:
-            raise FileNotFoundError(f"{self._folder.trials / report.key}: the run's predictions are gone")
+            place = self._folder.trials / report.key
+            raise RunError(f"the predictions of a finished run are gone from {place}")
         return load_predictions(found / "predictions.npz")
 
     def _run(

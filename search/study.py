@@ -147,6 +147,12 @@ class Study:
         own = [name.removeprefix(f"{self.config.name}/") for name in names]
         return [name for name in own if name not in {"search", "baseline"}]
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever wanted of it: no trial, no baseline seed, no run of an experiment."""
+        ran = any(self.experiment(name).runs() for name in self.experiments())
+        return not (ran or self.baseline_trials() or self.trials())
+
     def experiment(self, name: str) -> ExperimentRecord:
         """The record of an experiment; made if it does not exist."""
         record = self._record(name, create=name not in self.experiments())

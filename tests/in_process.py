@@ -1,14 +1,26 @@
-"""A search without Ray, for tests: its queue driven by hand, trials of the toy run in this process."""
+"""A study without Ray, for tests: its queues worked off in this process, one run of the toy at a time."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.config import StudyConfig
+from search.cluster.work import Launch, Work
+from search.config import Resources, StudyConfig
 from search.folder import StudyFolder
 from search.worklist import SearchWork, Snapshot
 from trainables.run import run_trial
-from trainables.trial import DataSpec, Outcome, TrialFolder, TrialSpec
+from trainables.toy import describe
+from trainables.trial import (
+    DataSpec,
+    EpochMetrics,
+    Outcome,
+    TrialFailure,
+    TrialFolder,
+    TrialReport,
+    TrialSpec,
+)
 
 DATA = DataSpec(source="demo:toy", minority=("rare",))
 
@@ -26,12 +38,61 @@ def config(**changes: Any) -> StudyConfig:
     return StudyConfig.model_validate(request | changes)
 
 
+def train_here(spec: TrialSpec, study: Path, on_epoch: Callable[[EpochMetrics], None]) -> Outcome:
+    """Run a trial and leave what it leaves where a cluster would."""
+    scratch = study / "scratch"
+    scratch.mkdir()
+    outcome = run_trial(spec, TrialFolder(scratch), on_epoch)
+    kept = study / "trials" / spec.key / "checkpoint_000000"
+    if isinstance(outcome, TrialReport) and not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        (scratch / "result").rename(kept)
+    shutil.rmtree(scratch)
+    return outcome
+
+
+class Here:
+    """A `cluster.work.Cluster` that is this process.
+
+    Args:
+        at_most: So many runs, and then it ends as after Ctrl-C.
+        instead: What comes back of a run without training it, or None to train it.
+    """
+
+    def __init__(
+        self, *, at_most: int = 1000, instead: Callable[[TrialSpec], Outcome | None] = lambda spec: None
+    ) -> None:
+        self.at_most, self.instead = at_most, instead
+        self.ran: list[TrialSpec] = []
+        self.connections = 0
+
+    @contextmanager
+    def connected(self, resources: Resources) -> Iterator[Launch]:
+        self.connections += 1
+        yield self.launch
+
+    def launch(self, work: Work, folder: Path) -> None:
+        while len(self.ran) < self.at_most and (job := work.take()) is not None:
+            self.ran.append(spec := job.spec)
+            work.started(spec.key)
+
+            def on_epoch(measured: EpochMetrics, key: str = spec.key) -> None:
+                work.epoch(key, measured.epoch)
+
+            outcome = self.instead(spec)
+            work.finish(spec.key, train_here(spec, folder, on_epoch) if outcome is None else outcome)
+
+
+def failure(spec: TrialSpec, kind: Any = "error") -> TrialFailure:
+    return TrialFailure(key=spec.key, kind=kind, reason=f"told to end as {kind}")
+
+
 class Bench:
-    """A study in a folder, and a stand-in for the cluster: one run at a time, in this process."""
+    """A study in a folder, and the queue of its search."""
 
     def __init__(self, folder: Path, request: StudyConfig) -> None:
         self.folder = StudyFolder(folder / "study")
-        self.study = self.folder.create(request, "fingerprint")
+        self.study = self.folder.create(request, describe().fingerprint)
         self.snapshots: list[Snapshot] = []
         self.ran: list[TrialSpec] = []
         self.work = self.fresh_work()
@@ -47,15 +108,8 @@ class Bench:
 
     def train(self, spec: TrialSpec) -> Outcome:
         self.ran.append(spec)
-        root = self.folder.path / "scratch" / f"{len(self.ran)}"
-        root.mkdir(parents=True)
-        return run_trial(spec, TrialFolder(root), lambda measured: self.work.epoch(spec.key, measured.epoch))
+        return train_here(spec, self.folder.path, lambda measured: self.work.epoch(spec.key, measured.epoch))
 
     def run(self, train: Callable[[TrialSpec], Outcome] | None = None, *, at_most: int = 1000) -> None:
-        for _ in range(at_most):
-            job = self.work.take()
-            if job is None:
-                break
-            self.work.started(job.spec.key)
-            self.work.finish(job.spec.key, (train or self.train)(job.spec))
+        Here(at_most=at_most, instead=train or self.train).launch(self.work, self.folder.path)
         self.study.flush()

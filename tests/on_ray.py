@@ -13,6 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 from search.cluster.launch import run_connected
 from search.cluster.work import Job
 from search.config import StudyConfig
+from search.experiment import ExperimentWork
 from search.folder import StudyFolder
 from search.study import Study
 from search.worklist import SearchWork
@@ -23,7 +24,7 @@ from trainables.trial import Outcome, TrialFailure, TrialReport, TrialSpec
 class Sabotaged:
     """A queue of work whose n-th run trains `faults[n]` instead of the plain toy; counts what is run."""
 
-    work: SearchWork
+    work: SearchWork | ExperimentWork
     faults: Mapping[int, str]
     ran: list[TrialSpec] = field(default_factory=list)
     epochs: list[tuple[str, int]] = field(default_factory=list)

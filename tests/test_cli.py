@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from in_process import Bench, config
+from in_process import Bench, Here, config
+from rich.console import Console
 
 from search.cli import main
+from search.confirmation import Asked
 from search.folder import StudyFolder
+from search.pipeline import confirm
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         result.mkdir(parents=True)
         (result / "weights.pt").write_bytes(b"weights")
     return bench.folder.path
+
+
+@pytest.fixture(scope="module")
+def confirmed(study: Path) -> Path:
+    """The same study, with a confirmation that has finished."""
+    asked = Asked(strategies=("undersampled_40_augmented",), one_look=True)
+    confirm(study, asked, cluster=Here(), resume=False, fresh=False, console=Console(file=io.StringIO()))
+    return study
 
 
 def test_pareto_shows_the_baseline_and_the_front(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,15 +133,28 @@ def test_a_changed_request_does_not_continue_an_old_study(
     assert "differs from the study" in capsys.readouterr().err
 
 
-def test_reading_a_study_loads_neither_torch_nor_ray(study: Path) -> None:
+TRAINS = {"torch", "ray", "ultralytics", "sklearn"}
+SLOW_TO_LOAD = TRAINS | {"scipy", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("command", "unwanted"),
+    [
+        pytest.param(["pareto", "STUDY"], SLOW_TO_LOAD, id="pareto"),
+        pytest.param(["status", "STUDY"], SLOW_TO_LOAD, id="status"),
+        pytest.param(["export", "STUDY"], SLOW_TO_LOAD, id="export"),
+        pytest.param(["confirm", "STUDY"], TRAINS, id="confirm, finished"),
+    ],
+)
+def test_reading_a_study_loads_nothing_that_trains(
+    confirmed: Path, command: list[str], unwanted: set[str]
+) -> None:
     code = "import sys; from search.cli import main; code = main(sys.argv[1:])"
-    code += "; loaded = {'torch', 'ray', 'ultralytics', 'sklearn'} & set(sys.modules)"
+    code += f"; loaded = {unwanted} & set(sys.modules)"
     code += "; sys.exit(code or ','.join(loaded) or 0)"
-    for command in ("pareto", "status"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, command, str(study)], capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr.decode()
+    typed = [str(confirmed) if word == "STUDY" else word for word in command]
+    done = subprocess.run([sys.executable, "-c", code, *typed], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_the_installed_command_answers(study: Path) -> None:

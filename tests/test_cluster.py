@@ -10,7 +10,7 @@ import pytest
 from in_process import DATA, config
 from ray.cluster_utils import Cluster
 
-from search.cluster.launch import run_work
+from search.cluster.launch import RayCluster
 from search.cluster.searcher import WorkSearcher
 from search.cluster.work import Job
 from search.folder import StudyFolder
@@ -95,7 +95,8 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
         plain(self, trial_id, result)
 
     monkeypatch.setattr(WorkSearcher, "on_trial_result", watched)
-    run_work(work, folder.path, request.resources, address=cluster.address)
+    with RayCluster(cluster.address).connected(request.resources) as launch:
+        launch(work, folder.path)
 
     assert work.lost is not None, "no run was ever seen on the second node"
     assert not raylet.is_running()

@@ -68,7 +68,8 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         baseline={"strategy": "plian"},
         space={"preset": "classification", "retentoin": [0.3, 0.5], "focal_gamma": [0, 9]},
         search={"trials": 0, "sampler": "auot"},
-        compare={"strategies": ["plain"]},
+        compare={"strategies": ["plian"], "seeds": 1},
+        confirm={"more_seeds": 1, "min_gain": 2},
     )
     for expected in (
         "study.yaml: trian: unknown key\nhint: did you mean 'train'?",
@@ -81,7 +82,10 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         "focal_gamma: should be less than or equal to 5, got 9",
         "study.yaml: search.trials: should be greater than or equal to 1, got 0",
         "study.yaml: search.sampler: should be 'auto', 'gp', 'tpe', 'nsga2' or 'random', got 'auot'",
-        "study.yaml: compare: not yet in this version",
+        "study.yaml: compare.strategies: no such strategy 'plian'\nhint: did you mean 'plain'?",
+        "study.yaml: compare.seeds: should be greater than or equal to 2, got 1",
+        "study.yaml: confirm.more_seeds: 0 for a single look, or at least 2, got 1",
+        "study.yaml: confirm.min_gain: should be less than 1, got 2",
     ):
         assert expected in said, said
 
@@ -106,7 +110,26 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         pytest.param(
             {"task": "detection", "train": TOY["train"] | {"lr": 2}}, "train.lr: at most 1", id="a huge rate"
         ),
-        pytest.param({"confirm": {"finalists": 3}}, "confirm: not yet in this version", id="a later key"),
+        pytest.param({"halving": {"eta": 3}}, "halving: not yet in this version", id="a later key"),
+        pytest.param(
+            {"confirm": {"strategies": ["focal", "focal"]}}, "named twice in focal, focal", id="an arm twice"
+        ),
+        pytest.param({"compare": {"split": "train"}}, "compare.split: should be", id="compared on train"),
+        pytest.param(
+            {"task": "classification", "compare": {"strategies": ["filtered"]}},
+            "compare.strategies: 'filtered' is not for classification",
+            id="an arm that a classifier cannot train",
+        ),
+        pytest.param(
+            {"task": "classification", "compare": {"reference": "filtered"}},
+            "compare.reference: 'filtered' is not for classification",
+            id="a reference that a classifier cannot train",
+        ),
+        pytest.param(
+            {"task": "classification", "confirm": {"strategies": ["filtered"]}},
+            "confirm.strategies: 'filtered' is not for classification",
+            id="a candidate that a classifier cannot train",
+        ),
     ],
 )
 def test_a_bad_request_is_refused(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:

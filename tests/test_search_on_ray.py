@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 import ray
 import yaml
+from in_process import DATA, config
 from on_ray import Searched, search_on_ray
 
+from search.cluster.launch import run_connected
 from search.cluster.searcher import WorkSearcher
+from search.experiment import ExperimentWork, Wanted
 from search.folder import StudyFolder
 from search.study import StudyTrial
+from spaces.strategy import NAMED
 from trainables.run import run_trial
-from trainables.trial import TrialFolder, TrialReport
+from trainables.trial import Outcome, TrialFailure, TrialFolder, TrialReport
 from trainables.tune_adapter import hide_other_gpus
 
 POWER = {"sampler_power": [0.0, 1.0]}
@@ -145,6 +149,33 @@ def test_the_same_study_seed_and_one_worker_give_the_same_suggestions(
     assert len(first) == 13  # beyond the ten that TPE draws at random
     assert first == again
     assert first != other
+
+
+class FirstCrashes(ExperimentWork):
+    """An experiment whose first outcome is taken for a crash."""
+
+    crashed = False
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        lost = TrialFailure(key=key, kind="error", reason="told to")
+        super().finish(key, outcome if self.crashed else lost)
+        self.crashed = True
+
+
+def test_a_run_that_is_made_again_leaves_its_results_in_its_own_folder(
+    local_ray: None, tmp_path: Path
+) -> None:
+    request = config()
+    folder = StudyFolder(tmp_path / "study")
+    study = folder.create(request, "fingerprint")
+    run = Wanted("plain", request.spec(NAMED["plain"], DATA, seed=0, split="test"))
+    work = FirstCrashes("toy", study.experiment("compare"), folder, [run], lambda snapshot: None)
+    run_connected(work, folder.path, request.resources)
+    study.flush()
+    assert work.complete()
+    assert [entry.key for entry in study.experiment("compare").runs()] == [run.spec.key] * 2
+    assert [path.name for path in folder.trials.iterdir() if path.is_dir()] == [run.spec.key]
+    assert folder.result(run.spec.key) is not None
 
 
 # The command in a process of its own: Ctrl-C, --resume, a raised budget

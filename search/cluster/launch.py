@@ -2,9 +2,12 @@
 
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from search.cluster.searcher import WorkSearcher
-from search.cluster.work import Work
+from search.cluster.work import Launch, Work
 from search.config import Resources
 from spaces.errors import RunError, UsageError
 from trainables.tune_adapter import train_on_ray
@@ -31,21 +34,17 @@ CONNECT_TIMEOUT_S = 5.0
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
 
 
-def run_work(work: Work, folder: Path, resources: Resources, *, address: str | None) -> None:
-    """Run everything that `work` gives, until it is exhausted or the person interrupts.
+@dataclass(frozen=True)
+class RayCluster:
+    """A `work.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while it is needed."""
 
-    Args:
-        work: Called from this thread only.
-        folder: The study's folder; each run's files go to `trials/<key>/` in it. Every node must see it.
-        resources: What one run occupies.
-        address: A Ray cluster, e.g. `auto`; None starts a local one and stops it at the end.
+    address: str | None = None
 
-    Raises:
-        UsageError: No node can ever hold a run.
-        RunError: The cluster cannot be reached.
-    """
-    with connected(address, resources):
-        run_connected(work, folder, resources)
+    @contextmanager
+    def connected(self, resources: Resources) -> Iterator[Launch]:
+        """See `work.Cluster`."""
+        with connected(self.address, resources):
+            yield partial(run_connected, resources=resources)
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def connected(
     """This process as a driver of the cluster at `address`, or of a local Ray that ends with the context.
 
     Args:
-        address: As of `run_work`.
+        address: As of `RayCluster`.
         resources: What one run will occupy; checked, if given.
         cpus: Of a local Ray; None counts the machine's.
 
@@ -111,7 +110,14 @@ def _check_room(resources: Resources, *, local: bool) -> None:
 def run_connected(
     work: Work, folder: Path, resources: Resources, *, scheduler: TrialScheduler | None = None
 ) -> None:
-    """`run_work` of a process that is already `connected`; `scheduler` may end runs early."""
+    """A `work.Launch` of a process that is `connected`.
+
+    Args:
+        work: Called from this thread only.
+        folder: The study's.
+        resources: What one run occupies.
+        scheduler: May end runs early.
+    """
     searcher = WorkSearcher(work)
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, {"CPU": resources.cpu, "GPU": resources.gpu}),
@@ -126,7 +132,7 @@ def run_connected(
             name="trials",
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[_KeepNewest(), _Started(searcher)],
+            callbacks=[_KeepNewest(), _FreesName(), _Started(searcher)],
             verbose=0,
         ),
     )
@@ -168,3 +174,19 @@ class _KeepNewest(tune.Callback):  # type: ignore[misc]
         self._newest[trial.trial_id] = checkpoint
         if older is not None and older.path != checkpoint.path:
             older.filesystem.delete_dir(older.path)
+
+
+class _FreesName(tune.Callback):  # type: ignore[misc]
+    """Lets a run that has crashed be run again into the same folder.
+
+    Ray names a trial's folder `<key>_1a2b`, where nobody looks for it, while its staging folder of an earlier
+    trial of that name exists. With Ray's loggers off it is empty.
+    """
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has ended with an outcome."""
+        shutil.rmtree(trial.local_path)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial was lost for good."""
+        shutil.rmtree(trial.local_path)

@@ -1,7 +1,11 @@
-"""What the Ray edge needs to know of what it runs: a queue of trials that learns how each ended."""
+"""What the Ray edge and what it runs know of each other: a queue of trials, and where it is worked off."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
+from search.config import Resources
 from trainables.trial import Outcome, TrialSpec
 
 
@@ -37,3 +41,20 @@ class Work(Protocol):
 
     def stopped(self, key: str) -> None:
         """A scheduler has ended a run early."""
+
+
+# Runs everything that a queue gives, until it is exhausted or the person interrupts. The folder is the
+# study's: each run's files go to `trials/<key>/` in it, so every node must see it.
+Launch = Callable[[Work, Path], None]
+
+
+class Cluster(Protocol):
+    """Where work runs. `launch.RayCluster`, and in tests this process."""
+
+    def connected(self, resources: Resources) -> AbstractContextManager[Launch]:
+        """Within the context, runs that each occupy `resources` can be launched.
+
+        Raises:
+            UsageError: No node can ever hold a run.
+            RunError: The cluster cannot be reached.
+        """

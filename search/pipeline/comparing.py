@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from search.arms import DEFAULT_ARMS, matched_pairs, named_strategy
-from search.cluster.launch import connected
+from search.cluster.work import Cluster
 from search.comparison import Comparison, compare
 from search.comparison_tables import as_rows
 from search.config import CompareConfig, StudyConfig
@@ -59,7 +59,7 @@ class Conclusion(Frozen):
 
 
 def compare_strategies(
-    request: Path, runs: Path, *, address: str | None, resume: bool, console: Console
+    request: Path, runs: Path, *, cluster: Cluster, resume: bool, console: Console
 ) -> tuple[StudyFolder, Comparison]:
     """Train every arm of a study file's `compare:` with its seeds, and set them side by side.
 
@@ -69,7 +69,7 @@ def compare_strategies(
     Args:
         request: A study file or a study's folder.
         runs: Folder of all studies.
-        address: A running Ray cluster, or None for a local one.
+        cluster: Where the runs are made.
         resume: Go on with a comparison that was interrupted.
         console: For the live screen.
 
@@ -82,17 +82,19 @@ def compare_strategies(
     data, summary = data_of(config, request.name)
     plan = _plan(config, data, summary)
     if folder.study_yaml.exists():
-        take_over(folder, config, request)
+        take_over(folder, config, summary, request)
     else:
         folder.create(config, summary.fingerprint).flush()
     with folder.claimed():
         study = folder.open()
         try:
             return folder, _compared(
-                study, folder, data, summary, plan, address=address, resume=resume, console=console
+                study, folder, data, summary, plan, cluster, resume=resume, console=console
             )
         finally:
             study.flush()
+            if study.empty:
+                folder.discard()  # it could not start, and will be asked for differently
 
 
 def _plan(config: StudyConfig, data: DataSpec, summary: DataSummary) -> ComparePlan:
@@ -119,8 +121,8 @@ def _compared(
     data: DataSpec,
     summary: DataSummary,
     plan: ComparePlan,
+    cluster: Cluster,
     *,
-    address: str | None,
     resume: bool,
     console: Console,
 ) -> Comparison:
@@ -136,15 +138,16 @@ def _compared(
             f"{EXPERIMENT} in {shown(folder.path)} is not finished",
             f"go on with it: rarecall compare {shown(folder.path)} --resume",
         )
-    record.set_plan(planned)
     metrics = metric_names(config.task, summary.class_names)
-    with connected(address, config.resources):
+    with cluster.connected(config.resources) as launch:
+        record.set_plan(planned)
         arms = run_experiment(
             f"{config.name}, {EXPERIMENT}",
             record,
             folder,
             plan.wanted(config, data),
             Measurer(folder, config.task, metrics),
+            launch,
             go_on=f"rarecall compare {shown(folder.path)} --resume",
             console=console,
         )

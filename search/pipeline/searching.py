@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.cluster.launch import run_work
+from search.cluster.work import Cluster
 from search.config import StudyConfig
 from search.folder import StudyFolder
 from search.pipeline.shared import data_of, requested, shown, take_over
@@ -14,13 +14,13 @@ from search.worklist import SearchWork
 from spaces.errors import Interrupted, RarecallError, UsageError
 
 
-def search(request: Path, runs: Path, *, address: str | None, resume: bool, console: Console) -> StudyFolder:
+def search(request: Path, runs: Path, *, cluster: Cluster, resume: bool, console: Console) -> StudyFolder:
     """Make or continue a study and run it to the end of its budget.
 
     Args:
         request: A study file, or with `resume` also a study's folder.
         runs: Folder of all studies.
-        address: A running Ray cluster, or None for a local one.
+        cluster: Where it runs.
         resume: Go on with an existing study.
         console: For the live screen.
 
@@ -32,23 +32,24 @@ def search(request: Path, runs: Path, *, address: str | None, resume: bool, cons
     config, folder = requested(request, runs)
     data, summary = data_of(config, request.name)
     if resume:
-        take_over(folder, config, request)
+        take_over(folder, config, summary, request)
     else:
         _make(folder, config, summary.fingerprint)
     with folder.claimed(), search_screen(config, console) as show:
         study = folder.open()
         work = SearchWork(study, folder, data, show)
         if not work.complete():
-            _run(work, study, folder, address=address)
+            _run(work, study, folder, cluster)
     work.check_baseline()
     if not work.complete():
         raise Interrupted("interrupted", f"rarecall search {shown(folder.path)} --resume")
     return folder
 
 
-def _run(work: SearchWork, study: Study, folder: StudyFolder, *, address: str | None) -> None:
+def _run(work: SearchWork, study: Study, folder: StudyFolder, cluster: Cluster) -> None:
     try:
-        run_work(work, folder.path, study.config.resources, address=address)
+        with cluster.connected(study.config.resources) as launch:
+            launch(work, folder.path)
     except RarecallError:
         study.flush()
         if not study.trials() and study.baseline() is None and not study.experiments():

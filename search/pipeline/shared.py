@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.cluster.launch import run_connected
+from search.cluster.work import Launch
 from search.config import StudyConfig, load_config
 from search.data_check import check_data
 from search.experiment import ExperimentWork, Wanted
@@ -55,11 +55,12 @@ def run_experiment(
     folder: StudyFolder,
     wanted: Sequence[Wanted],
     measurer: Measurer,
+    launch: Launch,
     *,
     go_on: str,
     console: Console,
 ) -> dict[str, MeasuredArm]:
-    """Run what is wanted, unless the record has it, and measure each arm, by name; must be `connected`.
+    """Run what is wanted, unless the record has it, and measure each arm, by name.
 
     Args:
         title: For the screen.
@@ -67,6 +68,7 @@ def run_experiment(
         folder: Of the study.
         wanted: The runs, each arm's in the order of its seeds.
         measurer: Of the study's runs.
+        launch: Of the cluster that they run on.
         go_on: The command that goes on after an interruption.
         console: For the live screen.
 
@@ -77,7 +79,7 @@ def run_experiment(
     with experiment_screen(console) as show:
         work = ExperimentWork(title, record, folder, wanted, show)
         if not work.complete():
-            run_connected(work, folder.path, folder.config().resources)
+            launch(work, folder.path)
     if not work.complete():
         raise Interrupted("interrupted", go_on)
     strategies = {one.arm: one.spec.strategy for one in wanted}
@@ -97,14 +99,29 @@ def requested(request: Path, runs: Path) -> tuple[StudyConfig, StudyFolder]:
     return config, StudyFolder(runs / config.name)
 
 
-def take_over(folder: StudyFolder, config: StudyConfig, request: Path) -> None:
+def check_same_data(folder: StudyFolder, config: StudyConfig, summary: DataSummary) -> None:
+    """A study's runs compare only on the data that it was made with.
+
+    Raises:
+        UsageError: There is no study, or the data has changed.
+    """
+    stored = folder.config()
+    if stored.data == config.data and folder.data_fingerprint() != summary.fingerprint:
+        raise UsageError(
+            f"data: {config.data} has changed since {shown(folder.path)} was made: its fingerprint differs",
+            "give the new data a study of its own",
+        )
+
+
+def take_over(folder: StudyFolder, config: StudyConfig, summary: DataSummary, request: Path) -> None:
     """Let an existing study go on with a new request, if only what may differ does.
 
     That is a larger `search.trials`, and `compare` and `confirm`, which say nothing of the trials.
 
     Raises:
-        UsageError: There is no study, or something else differs.
+        UsageError: There is no study, its data has changed, or something else differs.
     """
+    check_same_data(folder, config, summary)
     stored = folder.config()
     search = stored.search.model_copy(update={"trials": config.search.trials})
     allowed = stored.model_copy(
