@@ -123,6 +123,12 @@ def test_a_lone_class_is_halved_to_within_its_fullest_source(counts: list[int]) 
     assert abs(got["val"] - got["test"]) <= max(counts)
 
 
+@given(st.integers(4, 200))
+def test_three_parts_hold_their_shares_to_within_a_source(n: int) -> None:
+    got = Counter(part_of_sources({f"s{i}": [[0]] for i in range(n)}, SHARES).values())
+    assert all(abs(got[part] - share * n / 100) < 1 for part, share in SHARES.items())
+
+
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
 def test_an_image_folder_is_halved_class_by_class(labels: list[int]) -> None:
     """A classifier's images: each its own source, of one class."""

@@ -9,6 +9,7 @@ an image of another size than the file says.
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ CROWD, EMPTY, REPEATED, CLIPPED = (
     "repeated annotations left out",
     "boxes clipped to their image",
 )
-
 
 Corner = tuple[float, float, float, float]  # x, y, width, height; pixels
 Size = tuple[int, int]  # height, width; pixels
@@ -114,7 +114,10 @@ def coco_images(
     Raises:
         UsageError: An image is not there or has another size; an annotation or a source is wrong.
     """
-    paths = {image_id: (folder / entry["file_name"]).resolve() for image_id, entry in file.images.items()}
+    paths = {
+        image_id: Path(os.path.abspath(folder / entry["file_name"]))
+        for image_id, entry in file.images.items()
+    }
     missing = [path for path in paths.values() if not path.is_file()]
     if missing:
         raise UsageError(

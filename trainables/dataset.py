@@ -69,10 +69,10 @@ class DataSummary:
                 f"{source} in {' and '.join(splits)}; what is measured on a source that was trained on, or "
                 "tuned on, flatters"
             )
-        train, test = self.splits["train"].objects, self.splits["test"].objects if "test" in self.splits else {}
-        absent = [name for name, count in test.items() if train[name] and not count]
-        if absent:
-            said.append(f"test has no object of {', '.join(absent)}")
+        if "test" in self.splits:
+            trained, tested = self.splits["train"].objects, self.splits["test"].objects
+            absent = [name for name in self.class_names if trained[name] and not tested[name]]
+            said += [f"test has no object of {', '.join(absent)}"] if absent else []
         return said + [f"{count} {what}" for what, count in self.mended.items()]
 
 

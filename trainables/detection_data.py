@@ -10,6 +10,7 @@ itself as the data, is a set in one piece: 70, 15 and 15 % of its sources become
 """
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,13 @@ def load_detection(path: Path) -> YoloData:
         mended = Counter()
     _check_listed_once(path, splits)
     splits = {split: sorted(images, key=lambda image: image.path) for split, images in splits.items()}
-    cut = _cut(path, splits)
+    cut, one_piece = _cut(path, splits), ALL in splits
     return YoloData(
         class_names=names,
         splits={split: tuple(images) for split, images in cut.items()},
         fingerprint=_fingerprint(names, cut, sources),
-        one_piece=ALL in splits,
-        test_from_val="test" in cut and "val" in splits and "test" not in splits,
+        one_piece=one_piece,
+        test_from_val="test" in cut and "test" not in splits and not one_piece,
         mended=dict(mended),
     )
 
@@ -103,7 +104,7 @@ def _entries(path: Path, described: dict[str, Any]) -> dict[str, list[Any]]:
         if split not in wanted and wanted != [ALL]:
             raise UsageError(
                 f"{path}: key '{split}' is missing",
-                f"{split}: a folder of images, a list file or a COCO json",
+                f"{split}: a folder of images, a list file or a COCO json; `{ALL}:` is split by source image",
             )
     return {
         split: described[split] if isinstance(described[split], list) else [described[split]]
@@ -201,7 +202,7 @@ def _check_listed_once(path: Path, splits: Splits) -> None:
     places = defaultdict(list)
     for split, images in splits.items():
         for image in images:
-            places[image.path.resolve()].append(split)
+            places[os.path.realpath(image.path)].append(split)
     twice = [(file, listed) for file, listed in places.items() if len(listed) > 1]
     if twice:
         file, listed = twice[0]

@@ -51,7 +51,7 @@ class SourceNames:
 
     def name(self, file: Path) -> str:
         """An image's name in the manifest and in messages; `file` is absolute."""
-        return (file.relative_to(self.base) if file.is_relative_to(self.base) else file).as_posix()
+        return str(file).removeprefix(f"{self.base}/")
 
     def source(self, file: Path, stated: str = "") -> str:
         """The source of an image.

@@ -14,9 +14,7 @@ import numpy.typing as npt
 
 SHARES = {"train": 70, "val": 15, "test": 15}  # of a data set that comes in one piece
 HALVES = {"val": 1, "test": 1}
-IMAGES = (
-    -1
-)  # stands among the class ids for the images themselves, so that parts hold their share of those too
+IMAGES = -1  # stands among the class ids for the images, of which each part gets its share too
 
 
 def cut_by_source(
