@@ -41,6 +41,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     Attributes:
         drawn: Image kept (its index in the training data set) -> how often it was drawn so far.
         boxes: (2,) boxes that entered the strategy's own pipelines so far, and boxes lost there.
+        largest_batch: Images in the largest batch so far.
         tensors_loaded: How many of the model's tensors are those of the weights that it starts from.
         predictions: On val, after the last epoch trained here.
     """
@@ -50,6 +51,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
         self.boxes = np.zeros(2, dtype=np.int64)
+        self.largest_batch = 0
         self.tensors_loaded = 0
         self.predictions: DetectionPredictions | None = None
         super().__init__(overrides=_arguments(spec, folder, data))
@@ -149,6 +151,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         """To the device, counted."""
         index_of = self.train_loader.dataset.index_of
         self.drawn.update(index_of[file] for file in batch["im_file"])
+        self.largest_batch = max(self.largest_batch, len(batch["im_file"]))
         self.boxes += np.sum(batch["augmented_boxes"], axis=0)
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
@@ -185,7 +188,11 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "ema_updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "loss_scales": [loss.scale for loss in class_losses(model.criterion)],
+            "losses": [
+                {"gamma": loss.gamma, "alpha": loss.alpha, "scale": loss.scale}
+                for loss in class_losses(model.criterion)
+            ],
+            "largest_batch": self.largest_batch,
             "drawn": dict(self.drawn),
             "boxes": self.boxes.tolist(),
         }
@@ -208,14 +215,24 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.ema.updates = state["ema_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        for loss, scale in zip(class_losses(model.criterion), state["loss_scales"], strict=True):
-            loss.scale = scale
+        for loss, stored in zip(class_losses(model.criterion), state["losses"], strict=True):
+            if stored["gamma"] != loss.gamma or not torch.equal(stored["alpha"], loss.alpha):
+                raise ValueError(f"{self.folder.resume} was trained with another class loss: {stored}")
+            loss.scale = stored["scale"]
+        self.largest_batch = state["largest_batch"]
         if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
             model.criterion.updates = state["epochs"] - 1
             model.criterion.update()
         self.drawn = Counter(state["drawn"])
         self.boxes = np.array(state["boxes"])
         self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
+
+    def stored_losses(self) -> list[dict[str, Any]]:
+        """Gamma, alpha and scale of each class loss, read anew from the newest checkpoint."""
+        folders = (self.folder.checkpoint, self.folder.resume)  # a finished run that is resumed writes none
+        file = next(folder / STATE for folder in folders if folder is not None and (folder / STATE).exists())
+        stored: list[dict[str, Any]] = torch.load(file, map_location="cpu", weights_only=True)["losses"]
+        return stored
 
     def train(self) -> None:
         """Train the epochs that are left; none are if the checkpoint is the last one."""

@@ -6,6 +6,7 @@ draws, not the data set, says how long it is.
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,15 @@ def _minority_draws(run: StrategyRun) -> int:
     return sum(run.drawn[int(image)] for image in np.flatnonzero(run.train_loader.dataset.rare))
 
 
+def exposure_by_class(run: StrategyRun) -> dict[str, float]:
+    """`exposure/<class>` -> share of the drawn images that hold the class, in [0, 1], before any mixing."""
+    held: Counter[int] = Counter()
+    for image, times in run.drawn.items():
+        held.update(dict.fromkeys(run.train_loader.dataset.classes[image], times))
+    total = run.drawn.total()
+    return {f"exposure/{name}": held[c] / total for c, name in enumerate(run.yolo.class_names)}
+
+
 def receipt(run: StrategyRun) -> dict[str, Any]:
     """What was applied, read from the objects that the training used.
 
@@ -99,7 +109,8 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
     dataset: TrainingTiles = run.train_loader.dataset
     weights = run.train_loader.sampler.draws.weights
     losses = class_losses(unwrap_model(run.model).criterion)  # of each branch of the head
-    loss = losses[0]
+    loss, stored = losses[0], run.stored_losses()
+    gammas = {each.gamma for each in losses} | {each["gamma"] for each in stored}
     wanted = draw_weights(
         dataset.classes,
         power=sampling.sampler_power,
@@ -123,12 +134,13 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "max_repeat": sampling.max_repeat if draws_hold else None,
         "minority_share": minority_share(dataset.rare, weights),
         "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
-        "focal_gamma": loss.gamma if len({each.gamma for each in losses}) == 1 else None,
+        "focal_gamma": loss.gamma if len(gammas) == 1 else None,
         "focal_scale": 1.0 if loss.scale is None else loss.scale,
         "alpha_power": loss.power if alpha_holds else None,
         "alpha_prior": loss.prior if alpha_holds else None,
         "alpha_cap": loss.cap if alpha_holds else None,
         "alpha": loss.alpha.tolist(),
+        "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
         "effective_prior": dict(zip(run.yolo.class_names, prior.tolist(), strict=True)),
         "augment_minority": on_minority,
         "augment_rest": on_rest,
@@ -137,6 +149,8 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "boxes_lost": int(run.boxes[1]),
         "steps": run.ema.updates,
         "batch": drawn / run.ema.updates,
+        "largest_batch": run.largest_batch,
+        **exposure_by_class(run),
         "lr": max(group["initial_lr"] for group in run.optimizer.param_groups),
         "optimizer": type(run.optimizer).__name__,
         "seed": dataset.seed,
