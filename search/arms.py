@@ -10,12 +10,12 @@ from search.config_errors import did_you_mean
 from spaces.errors import UsageError
 from spaces.strategy import NAMED, Strategy
 from trainables.sampling import ClassSets, matched_power
-from trainables.trial import Task
+from trainables.trial import LACKS, Task
 
 # A weighted sampler -> the undersampling whose exposure it has: what differs is diversity, not exposure.
 MATCHED = {f"weighted_as_{name}": name for name in ("undersampled_30", "undersampled_40", "undersampled_50")}
 
-# Arm -> the task that cannot use it: a classifier has to see the majority's classes.
+# Arm -> the task that cannot use it, though it has the knobs: a classifier has to see the majority's classes.
 UNFIT: dict[str, Task] = {
     "filtered": "classification",
     "filtered_weighted": "classification",
@@ -55,8 +55,9 @@ DEFAULT_ARMS: dict[Task, tuple[str, ...]] = {
 
 
 def known_arms(task: Task) -> tuple[str, ...]:
-    """Every arm that a study of this task may name."""
-    return tuple(name for name in (*NAMED, *MATCHED) if UNFIT.get(name) != task)
+    """Every arm that a study of this task may name: it has the knobs and can use them."""
+    lacking = {name for name in NAMED if not NAMED[name].changed().keys().isdisjoint(LACKS[task])}
+    return tuple(name for name in (*NAMED, *MATCHED) if UNFIT.get(name) != task and name not in lacking)
 
 
 def named_strategy(name: str, classes: ClassSets, minority: Collection[int]) -> Strategy:

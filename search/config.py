@@ -13,7 +13,7 @@ from search.yaml_file import read_yaml
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import FAMILY_OF, NAMED, WORDS, SearchSpace, Strategy
-from trainables.trial import DataSpec, Split, Task, TrainSpec, TrialSpec
+from trainables.trial import LACKS, DataSpec, Split, Task, TrainSpec, TrialSpec
 
 PRESETS = Path(__file__).parent.parent / "spaces" / "presets"
 LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
@@ -202,12 +202,17 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def _used(self) -> Self:
-        """A training argument that the task's trainable would ignore or refuse."""
-        if self.task != "detection" and self.train.mosaic:
-            raise ValueError(f"train.mosaic: only for detection, got {self.train.mosaic:g}")
+        """Refuse a knob, a strategy or a training argument that the task's trainable does not have."""
+        for knob in self.space.dimensions:
+            if knob in LACKS[self.task]:
+                raise ValueError(f"space.{knob}: not for {self.task}")
+        closes = self.train.close_mosaic
+        if self.task != "detection" and closes != TrainSpec.model_fields["close_mosaic"].default:
+            raise ValueError(f"train.close_mosaic: only for detection, got {closes:g}")
         if self.task == "detection" and self.train.lr > 1:
             raise ValueError(f"train.lr: at most 1 for Ultralytics, got {self.train.lr:g}")
         named = {
+            "baseline.strategy": (self.baseline.strategy,),
             "confirm.strategies": self.confirm.strategies,
             "compare.strategies": self.compare.strategies,
             "compare.reference": (self.compare.reference,),

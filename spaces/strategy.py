@@ -79,6 +79,9 @@ NAMED: dict[str, Strategy] = {
         "class_weighted": {"alpha_power": 0.5},
         "focal_alpha": {"focal_gamma": 2.0, "alpha_power": 1.0, "sampler_power": 1.0},
         "minority_augmented": {"augment_minority": 0.5},
+        "copy_paste": {"copy_paste": 0.5},
+        "weighted_copy_paste": {"sampler_power": 0.5, "copy_paste": 0.5},
+        "mosaic": {"mosaic": 0.5},
     }.items()
 }
 

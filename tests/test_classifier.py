@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from search.arms import known_arms
 from spaces.errors import UsageError
 from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import classifier
@@ -46,11 +47,18 @@ def test_it_learns_and_a_weighted_sampler_lifts_the_rare_classes(tmp_path: Path)
     assert (weighted["minority_recall"] or 0) > (plain["minority_recall"] or 0) + 0.1
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if name != "filtered"])
+@pytest.mark.parametrize("name", [name for name in known_arms("classification") if name in NAMED])
 def test_every_named_strategy_is_applied_as_asked(name: str, tmp_path: Path) -> None:
     done = report(spec(NAMED[name], steps=10, eval_every=5), tmp_path)
     changed = NAMED[name].changed()
     assert {knob: done.applied[knob] for knob in changed} == pytest.approx(changed, abs=1e-3)
+
+
+def test_a_knob_that_needs_boxes_fails_by_its_receipt(tmp_path: Path) -> None:
+    asked = spec(Strategy.from_knobs({"mosaic": 0.5}), steps=1, eval_every=1)
+    outcome = run_trial(asked, TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert (outcome.kind, outcome.reason) == ("receipt", "mosaic: asked 0.5, applied 0.0")
 
 
 def test_without_a_sampler_the_exposure_is_the_share_of_rare_images(tmp_path: Path) -> None:

@@ -449,10 +449,13 @@ def test_default_arms_are_known_different_and_begin_with_the_reference(task: Tas
     assert len({strategy.model_dump_json() for strategy in strategies}) == len(arms)
 
 
-def test_a_classifier_has_no_arm_without_the_majority() -> None:
+def test_a_classifier_has_no_arm_without_the_majority_and_none_that_needs_boxes() -> None:
     assert set(known_arms("detection")) - set(known_arms("classification")) == {
         "filtered",
         "filtered_weighted",
+        "copy_paste",
+        "weighted_copy_paste",
+        "mosaic",
     }
     assert set(UNFIT) <= set(NAMED)
 

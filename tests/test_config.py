@@ -105,7 +105,24 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         pytest.param({"objectives": ["map50_95", "map50_95"]}, "twice", id="one objective twice"),
         pytest.param({"name": "../up"}, "name:", id="a name that leaves the folder"),
         pytest.param(
-            {"train": TOY["train"] | {"mosaic": 1}}, "mosaic: only for detection", id="mosaic elsewhere"
+            {"train": TOY["train"] | {"close_mosaic": 0.5}},
+            "train.close_mosaic: only for detection, got 0.5",
+            id="an argument of mosaic elsewhere",
+        ),
+        pytest.param(
+            {"task": "classification", "space": {"preset": "classification", "mosaic": [0, 1]}},
+            "space.mosaic: not for classification",
+            id="a classifier's search of mosaic",
+        ),
+        pytest.param(
+            {"task": "classification", "baseline": {"strategy": "copy_paste"}},
+            "baseline.strategy: 'copy_paste' is not for classification",
+            id="a classifier's baseline that pastes boxes",
+        ),
+        pytest.param(
+            {"task": "classification", "compare": {"strategies": ["plain", "mosaic"]}},
+            "compare.strategies: 'mosaic' is not for classification",
+            id="a classifier's arm that mixes images",
         ),
         pytest.param(
             {"task": "detection", "train": TOY["train"] | {"lr": 2}}, "train.lr: at most 1", id="a huge rate"

@@ -22,10 +22,9 @@ from spaces.errors import UsageError
 from spaces.loss import Loss
 from spaces.sampling import Sampling
 from spaces.strategy import BASELINE, Strategy
-from trainables.augmentation import box_pipeline, box_strength, seed_pipeline, transform_boxes
 from trainables.cache import cache_folder
 from trainables.detector.criterion import ImbalanceBCE
-from trainables.detector.dataset import DrawOrder, load_once
+from trainables.detector.dataset import DrawOrder, TrainingTiles, load_once
 from trainables.detector.strategy_run import StrategyRun, resolve_model
 from trainables.evaluation.detection import detection_metrics
 from trainables.predictions import load_predictions
@@ -52,6 +51,9 @@ EVERYTHING = Strategy.from_knobs(
         "alpha_cap": 9,
         "augment_minority": 0.5,
         "augment_rest": 0.2,
+        "copy_paste": 0.5,
+        "mosaic": 0.5,
+        "mixup": 0.3,
     }
 )
 
@@ -142,12 +144,14 @@ def check_resume(spec: TrialSpec, root: Path) -> TrialReport:
 
 
 def test_killed_and_resumed_is_bit_equal_and_the_receipt_holds(tiles: Path, tmp_path: Path) -> None:
-    report = check_resume(spec_of(tiles, EVERYTHING, mosaic=0.5), tmp_path)
+    report = check_resume(spec_of(tiles, EVERYTHING, close_mosaic=0.5), tmp_path)
     applied = report.applied
     assert [applied[f"{group}_images"] for group in ("majority", "minority")] == [20, 4]
     assert applied["images_kept"] == 14
-    assert applied["boxes_augmented"] > 24 + 6  # those of the tiles drawn, and of mosaic's partners
-    assert applied["boxes_lost"] == 0  # a symmetry of the square loses none that lies inside
+    assert applied["augmented_images"] > 24  # the tiles drawn, and mosaic's partners
+    assert applied["boxes_augmented"] > 24 + 6
+    assert applied["objects_pasted"] > 0
+    assert applied["mixed_steps"] == 3
     assert report.steps == 6
     assert report.images_seen == 24
     assert report.unique_images <= 14
@@ -307,13 +311,16 @@ def test_only_the_images_asked_for_are_augmented(tiles: Path, tmp_path: Path) ->
         assert same_pixels != rare
 
 
-def test_mosaic_draws_its_partners_with_the_samplers_weights(tiles: Path, tmp_path: Path) -> None:
-    strategy = Strategy(sampling=Sampling(sampler_power=1.0))
-    dataset = prepared(tiles, tmp_path, strategy, mosaic=1.0).train_loader.dataset
-    mosaic = dataset.transforms.transforms[0].transforms[0]
+def test_mosaic_and_mixup_draw_their_partners_with_the_samplers_weights(tiles: Path, tmp_path: Path) -> None:
+    strategy = Strategy.from_knobs({"sampler_power": 1.0, "mosaic": 1.0, "mixup": 1.0})
+    dataset = prepared(tiles, tmp_path, strategy).train_loader.dataset
+    pre_transform, mixup = dataset.mixed.transforms[:2]
     random.seed(0)
-    drawn = np.bincount(np.concatenate([mosaic.get_indexes() for _ in range(2000)]), minlength=len(dataset))
-    np.testing.assert_allclose(drawn / 6000, dataset.weights, atol=0.015)
+    for mixing, partners in ((pre_transform.transforms[0], 3), (mixup, 1)):
+        drawn = np.array([mixing.get_indexes() for _ in range(6000 // partners)])  # (n, partners)
+        assert drawn.shape[1] == partners
+        share = np.bincount(drawn.ravel(), minlength=len(dataset)) / 6000
+        np.testing.assert_allclose(share, dataset.weights, atol=0.015)
 
 
 def test_boxes_that_the_augmentation_loses_are_counted(tiles: Path, tmp_path: Path) -> None:
@@ -324,8 +331,8 @@ def test_boxes_that_the_augmentation_loses_are_counted(tiles: Path, tmp_path: Pa
             label.write_text("\n".join(["0 1.004 0.5 0.006 0.2", *lines]))
     strategy = Strategy.from_knobs({"augment_minority": 1.0, "sampler_power": 1.0})
     report = train(spec_of(data / "data.yaml", strategy), tmp_path / "t")
-    draws = round(report.exposure * report.images_seen)
-    assert draws > 0
+    draws = report.applied["minority_draws"]
+    assert draws == report.applied["augmented_images"] > 0
     assert report.applied["boxes_lost"] == draws
     assert (
         3 * draws <= report.applied["boxes_augmented"] <= 5 * draws
@@ -335,15 +342,15 @@ def test_boxes_that_the_augmentation_loses_are_counted(tiles: Path, tmp_path: Pa
 def test_boxes_are_counted_alike_when_other_processes_prepare_the_batches(
     tiles: Path, tmp_path: Path
 ) -> None:
-    def counted(workers: int) -> list[int]:
-        run = prepared(tiles, tmp_path, EVERYTHING, mosaic=0.5)
+    def counted(workers: int) -> dict[str, int]:
+        run = prepared(tiles, tmp_path, EVERYTHING)
         run.args.workers = workers
         for batch in run.get_dataloader("train", 4):
             run.preprocess_batch(batch)
-        return run.boxes.tolist()
+        return dict(run.counts)
 
     assert counted(0) == counted(2)
-    assert counted(0)[0] > 8
+    assert counted(0)["boxes_augmented"] > 8
 
 
 def test_recall_on_the_training_images_is_that_of_the_stored_weights(tiles: Path, tmp_path: Path) -> None:
@@ -411,27 +418,6 @@ def test_alpha_weights_the_positives_alone(logits: torch.Tensor) -> None:
     torch.testing.assert_close(weighted, expected)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_boxes_stay_tight_on_what_they_hold(seed: int) -> None:
-    image = np.full((40, 40, 3), 90, dtype=np.uint8)
-    image[4:12, 20:36] = (250, 200, 220)
-    boxes = np.array([[20, 4, 36, 12]], dtype=np.float32)
-    pipeline = box_pipeline(1.0)
-    assert pipeline is not None
-    seed_pipeline(pipeline, seed)
-    moved, left, row = transform_boxes(pipeline, image, boxes)
-    rows, columns = np.nonzero(moved[..., 0].astype(int) - moved[20, 20, 0] > 40)
-    assert row.tolist() == [0]
-    np.testing.assert_allclose(
-        left, [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], atol=1e-4
-    )
-
-
-def test_strength_is_read_from_the_pipeline() -> None:
-    assert box_strength(box_pipeline(0.3)) == 0.3
-    assert box_strength(box_pipeline(0.0)) == 0.0
-
-
 def test_integrations_are_off_in_the_settings_of_this_node() -> None:
     assert Path(SETTINGS.file).is_relative_to(cache_folder())
     assert json.loads(Path(SETTINGS.file).read_text()) == dict(SETTINGS)
@@ -446,3 +432,94 @@ def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
     for name in ("yolo11n.pt", "yolo11n", "nothing.yaml"):
         with pytest.raises(UsageError, match=r"train\.model"):
             resolve_model(name)
+
+
+MIXING = Strategy.from_knobs({"mosaic": 1.0, "mixup": 1.0})
+
+
+def sample_bytes(sample: dict[str, object]) -> list[bytes]:
+    return [np.asarray(sample[key]).tobytes() for key in ("img", "cls", "bboxes")]
+
+
+def test_mosaic_and_mixup_close_at_a_step_and_are_nothing_where_a_strategy_has_neither(
+    tiles: Path, tmp_path: Path
+) -> None:
+    def samples(strategy: Strategy, close_mosaic: float) -> list[list[bytes]]:
+        dataset = prepared(tiles, tmp_path, strategy, close_mosaic=close_mosaic).train_loader.dataset
+        return [sample_bytes(dataset[position * len(dataset) + 3]) for position in range(24)]
+
+    plain, half, never = samples(BASELINE, 0.5), samples(MIXING, 0.5), samples(MIXING, 0.0)
+    assert samples(BASELINE, 0.0) == plain
+    assert half[:12] == never[:12]  # 3 of 6 steps, 4 images each
+    assert half[12:] == plain[12:]
+    assert all(one != other for one, other in zip(never, plain, strict=True))
+
+
+def test_other_processes_prepare_the_same_batches(tiles: Path, tmp_path: Path) -> None:
+    def batches(workers: int) -> list[list[bytes]]:
+        run = prepared(tiles, tmp_path, EVERYTHING)
+        run.args.workers = workers
+        return [sample_bytes(batch) for batch in run.get_dataloader("train", 4)]
+
+    assert batches(0) == batches(2)
+
+
+def test_no_strategy_touches_what_is_measured(tiles: Path, tmp_path: Path) -> None:
+    for split in ("val", "test", "train"):  # of train, to be measured, the images of the minority
+        plain, changed = (
+            prepared(tiles, tmp_path, strategy).get_dataloader(split, 4, mode="val")
+            for strategy in (BASELINE, EVERYTHING)
+        )
+        assert [sample_bytes(batch) for batch in plain] == [sample_bytes(batch) for batch in changed]
+
+
+def test_copy_paste_adds_objects_of_other_images_and_counts_them(tiles: Path, tmp_path: Path) -> None:
+    strategy = Strategy.from_knobs({"copy_paste": 1.0})
+    dataset = prepared(tiles, tmp_path, strategy).train_loader.dataset
+    (objects,) = dataset.donors
+    assert set(objects[:, 0]) == set(np.flatnonzero(dataset.rare))
+    assert {int(dataset.images[image].classes[row]) for image, row in objects} == {1}
+    random.seed(0)
+    added = 0
+    for index, image in enumerate(dataset.images):
+        label = dataset.get_image_and_label(index)
+        added += int((label["cls"] == 1).sum()) - int((image.classes == 1).sum())
+        donors = [tile for tile, _ in dataset._draw_donors(index, np.random.default_rng(index))]
+        assert not any(np.array_equal(tile.image, dataset.tile(index).image) for tile in donors)
+    assert added == dataset.counts["objects_pasted"] > 0
+    assert dataset.counts["augmented_images"] == 0  # pasting is no augmentation
+
+
+def test_a_tile_that_is_pasted_into_is_augmented_as_one_of_the_minority(tiles: Path, tmp_path: Path) -> None:
+    strategy = Strategy.from_knobs({"copy_paste": 1.0, "augment_minority": 0.5})
+    dataset = prepared(tiles, tmp_path, strategy).train_loader.dataset
+    random.seed(0)
+    for index in np.flatnonzero(~dataset.rare).tolist():
+        dataset.counts.clear()
+        dataset.get_image_and_label(index)
+        assert dataset.counts["augmented_images"] == (dataset.counts["objects_pasted"] > 0)
+
+
+def test_exposure_is_the_share_of_draws_with_a_minority_object_after_pasting(
+    tiles: Path, tmp_path: Path
+) -> None:
+    reports = {
+        name: train(spec_of(tiles, Strategy.from_knobs(knobs), eval_every=6, close_mosaic=0), tmp_path / name)
+        for name, knobs in {"plain": {}, "pasted": {"copy_paste": 1.0}, "mixed": {"mosaic": 1.0}}.items()
+    }
+    assert reports["plain"].exposure == reports["mixed"].exposure == 4 / 24  # each image is drawn once
+    assert 0.6 < reports["pasted"].exposure <= 1
+    shown = {name: report.applied["minority_samples"] for name, report in reports.items()}
+    assert 3 <= shown["plain"] <= 4  # a shift may hide one
+    assert shown["mixed"] > shown["plain"]
+    assert shown["pasted"] > shown["plain"]
+
+
+def test_copy_paste_without_an_object_to_paste_fails_by_its_receipt(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingTiles, "_objects_of", lambda self, class_id: np.zeros((0, 2), dtype=int))
+    strategy = Strategy.from_knobs({"copy_paste": 0.5})
+    outcome = run_trial(spec_of(tiles, strategy, steps=2), TrialFolder(root=tmp_path), lambda measured: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.reason == "copy_paste: asked 0.5, applied 0.0"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from spaces.strategy import BASELINE
 from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
 from trainables.demo.digits import LabelledImages
 from trainables.evaluation.classification import classification_metrics
@@ -34,6 +35,7 @@ from trainables.sampling import (
 )
 from trainables.small_cnn import SmallCnn
 from trainables.trial import (
+    LACKS,
     TRAIN_RECALL,
     Diverged,
     EpochMetrics,
@@ -240,6 +242,7 @@ class _Run:
             "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
+            **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
             "steps": self.steps_made(),
             "batch": self.largest_batch,
             "lr": self.peak_lr,

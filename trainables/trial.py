@@ -20,6 +20,13 @@ TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a min
 
 Task = Literal["classification", "detection", "toy"]
 Split = Literal["val", "test"]
+
+# Knobs that a task's trainable does not have: refused before anything trains, and off in the receipt.
+LACKS: dict[Task, tuple[str, ...]] = {
+    "classification": ("copy_paste", "mosaic", "mixup"),
+    "detection": (),
+    "toy": (),
+}
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
 
 
@@ -47,7 +54,8 @@ class TrainSpec(Frozen):
         lr: Peak learning rate of AdamW.
         lr_final: Learning rate at the end as a fraction of `lr`.
         weight_decay: AdamW's decoupled weight decay.
-        mosaic: Probability of mosaic augmentation; detection only.
+        close_mosaic: Share of the steps, at the end, that are made without mosaic and mixup, whatever the
+            strategy says, in [0, 1]; detection only.
         amp: Mixed precision on a GPU: bfloat16, or off.
     """
 
@@ -59,7 +67,7 @@ class TrainSpec(Frozen):
     lr: float = Field(0.004, gt=0)
     lr_final: float = Field(0.05, gt=0, le=1)
     weight_decay: float = Field(0.0005, ge=0)
-    mosaic: float = Field(0.0, ge=0, le=1)
+    close_mosaic: float = Field(0.1, ge=0, le=1)
     amp: Literal["off", "bf16"] = "off"
 
     @model_validator(mode="after")
@@ -74,6 +82,11 @@ class TrainSpec(Frozen):
     def epochs(self) -> int:
         """Number of epochs, i.e. of evaluations."""
         return self.steps // self.eval_every
+
+    @property
+    def mixed_steps(self) -> int:
+        """Number of steps, from the first, at which a strategy may mix images."""
+        return round((1 - self.close_mosaic) * self.steps)
 
 
 class TrialSpec(Frozen):

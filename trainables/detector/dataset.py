@@ -6,24 +6,37 @@ run), so that a resumed run sees the same pixels.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from copy import copy
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
-from ultralytics.data.augment import Mosaic
+from ultralytics.data.augment import MixUp, Mosaic
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils.instance import Instances
 
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
-from trainables.augmentation import box_pipeline, seed_pipeline, transform_boxes
+from trainables.augmentation import augment_tile
+from trainables.copy_paste import MOST_PASTED, Tile, paste_objects
 from trainables.detection_data import load_detection
 from trainables.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
 from trainables.yolo_data import YoloData, YoloImage, image_size
+
+# What a sample counts of itself.
+COUNTS = (
+    "augmented_images",
+    "boxes_augmented",
+    "boxes_lost",
+    "objects_pasted",
+    "minority_draws",
+    "minority_samples",
+)
 
 # How Ultralytics loads an image: pixels (BGR), original size, size after resizing to `imgsz`.
 Loaded = tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[int, int]]
@@ -90,7 +103,12 @@ class TrainingTiles(TileDataset):
         weights: (n,) probability per draw, or None for shuffled passes.
         sampling: The recipe that `weights` was computed with.
         index_of: File -> position among the images kept.
-        boxes: Of the sample in the making: how many boxes entered `pipelines`, and how many were lost there.
+        strengths: Of the augmentation of tiles that hold a minority object, and of all others.
+        copy_paste: Probability that minority objects are pasted into a tile; 0 if there are none to paste.
+        donors: For each minority class the objects that are pasted, (n, 2): image kept, and row in it.
+        counts: Of the sample in the making, by COUNTS: tiles augmented, boxes that entered there and were
+            lost there, minority objects pasted, 1 if the tile drawn holds a minority object after pasting, and
+            1 if the sample does so in the end, with all that is mixed in, shifted and scaled.
     """
 
     def __init__(
@@ -101,6 +119,7 @@ class TrainingTiles(TileDataset):
         minority: tuple[int, ...],
         sampling: Sampling,
         augmentation: Augmentation,
+        mixed_draws: int,
         seed: int,
         **kwargs: Any,
     ) -> None:
@@ -113,6 +132,7 @@ class TrainingTiles(TileDataset):
             np.concatenate([image.classes for image in images]), minlength=len(kwargs["data"]["names"])
         )
         self.sampling, self.seed = sampling, seed
+        self.minority, self.mixed_draws = minority, mixed_draws
         self.weights = draw_weights(
             self.classes,
             power=sampling.sampler_power,
@@ -122,66 +142,127 @@ class TrainingTiles(TileDataset):
         self.sampled_counts = sampled_counts(
             [images[i].classes for i in kept], self.weights, n_classes=len(self.class_counts)
         )
-        self.pipelines = {
-            True: box_pipeline(augmentation.augment_minority),
-            False: box_pipeline(augmentation.augment_rest),
-        }
+        self.strengths = {True: augmentation.augment_minority, False: augmentation.augment_rest}
         super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
         self.index_of = {file: i for i, file in enumerate(self.im_files)}
-        self.boxes = np.zeros(2, dtype=np.int64)
+        self.counts: Counter[str] = Counter()
+        self.donors = [found for c in minority if len(found := self._objects_of(c))]
+        self.copy_paste = augmentation.copy_paste if self.donors else 0.0
+        closed = copy(kwargs["hyp"])
+        closed.mosaic = closed.mixup = 0.0
+        self.mixed, self.unmixed = self.build_transforms(kwargs["hyp"]), self.build_transforms(closed)
 
     def build_transforms(self, hyp: Any) -> Any:
-        """Ultralytics' transforms; mosaic draws its partners with the sampler's weights, not uniformly."""
+        """Ultralytics' transforms; mosaic and mixup draw partners with the sampler's weights."""
         transforms = super().build_transforms(hyp)
-        for step in transforms.transforms[0].transforms:
-            if isinstance(step, Mosaic):
-                step.get_indexes = self._partners
+        for step in _mixing_steps(transforms):
+            step.get_indexes = partial(self._partners, 3 if isinstance(step, Mosaic) else 1)
         return transforms
 
-    def _partners(self) -> list[int]:
+    def mixing(self) -> dict[str, float]:
+        """Probability of `mosaic` and of `mixup`, as the transforms have it."""
+        return {type(step).__name__.lower(): step.p for step in _mixing_steps(self.mixed)}
+
+    def _partners(self, k: int) -> list[int]:
         weights = None if self.weights is None else self.weights.tolist()
-        return random.choices(range(len(self)), weights, k=3)
+        return random.choices(range(len(self)), weights, k=k)
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
         """The sample of one draw: `position in the run * len(self) + image`.
 
-        It carries its own count of boxes, as `augmented_boxes`: what a worker process counts by itself never
-        reaches the trainer, and samples that are prepared ahead of a checkpoint must not be in it.
+        It carries its own `counts`: what a worker process counts by itself never reaches the trainer, and
+        samples that are prepared ahead of a checkpoint must not be in it.
         """
         position, image = divmod(draw, len(self))
         for_python, for_numpy = np.random.SeedSequence((self.seed, 4, position)).generate_state(2)
         random.seed(int(for_python))
         np.random.seed(for_numpy)  # noqa: NPY002  (Ultralytics' transforms draw from the global states)
-        self.boxes = np.zeros(2, dtype=np.int64)
+        self.counts = Counter()
+        self.transforms = self.mixed if position < self.mixed_draws else self.unmixed
         sample: dict[str, Any] = super().__getitem__(image)
-        return sample | {"augmented_boxes": self.boxes}
+        self.counts["minority_samples"] = int(np.isin(sample["cls"], self.minority).any())
+        return sample | {"counts": self.counts}
 
     def get_image_and_label(self, index: int) -> dict[str, Any]:
-        """One tile, augmented before any mixing; called for the tile drawn and for each mosaic partner."""
+        """One tile, before any mixing; called for the tile drawn and for each partner."""
         label: dict[str, Any] = super().get_image_and_label(index)
         label["img"] = label["img"].copy()  # some transforms write in place, and the pixels are shared
-        pipeline = self.pipelines[bool(self.rare[index])]
-        if pipeline is None:
+        tile = self._altered(index)
+        if "minority_draws" not in self.counts:  # the tile drawn comes first, then mosaic's and mixup's
+            classes = self.images[index].classes if tile is None else tile.classes
+            self.counts["minority_draws"] = int(np.isin(classes, self.minority).any())
+        if tile is None:
             return label
-        seed_pipeline(pipeline, random.getrandbits(32))
-        height, width = label["img"].shape[:2]
-        instances = label["instances"]
-        instances.convert_bbox("xyxy")
-        instances.denormalize(width, height)
-        rgb = np.ascontiguousarray(label["img"][..., ::-1])
-        pixels, boxes, left = transform_boxes(pipeline, rgb, instances.bboxes)
-        self.boxes += (len(instances), len(instances) - len(left))
-        height, width = pixels.shape[:2]
-        moved = Instances(boxes, instances.segments, bbox_format="xyxy", normalized=False)
-        moved.convert_bbox("xywh")
-        moved.normalize(width, height)
+        height, width = tile.image.shape[:2]
+        segments = label["instances"].segments  # none, in the form that is wanted
+        instances = Instances(tile.boxes.astype(np.float32), segments, bbox_format="xyxy", normalized=False)
+        instances.convert_bbox("xywh")
+        instances.normalize(width, height)
         label.update(
-            img=np.ascontiguousarray(pixels[..., ::-1]),
-            cls=label["cls"][left],
-            instances=moved,
+            img=np.ascontiguousarray(tile.image[..., ::-1]),
+            cls=tile.classes[:, None].astype(np.float32),
+            instances=instances,
             resized_shape=(height, width),  # mosaic reads this, not the pixels' shape
         )
         return label
+
+    def tile(self, index: int) -> Tile:
+        """An image kept, in RGB, as it is."""
+        rgb = np.ascontiguousarray(self.ims[index][..., ::-1])
+        return Tile(rgb, self._pixel_boxes(index), self.images[index].classes)
+
+    def _pixel_boxes(self, index: int) -> npt.NDArray[np.floating]:
+        """Boxes of an image kept, (n, 4) xyxy in pixels of the size that it is trained in."""
+        height, width = self.ims[index].shape[:2]
+        centre, half = np.split(self.images[index].boxes * [1, 1, 0.5, 0.5], 2, axis=1)
+        return np.asarray(np.hstack([centre - half, centre + half]) * [width, height, width, height])
+
+    def _altered(self, index: int) -> Tile | None:
+        """The tile after the strategy's copy-paste and augmentation; None if neither befalls it."""
+        pasting = self.copy_paste > 0 and random.random() < self.copy_paste
+        if not pasting and self.strengths[bool(self.rare[index])] == 0:
+            return None
+        rng = np.random.default_rng(random.getrandbits(64))
+        tile = self.tile(index)
+        if pasting:
+            tile, pasted = paste_objects(tile, self._draw_donors(index, rng), rng)
+            self.counts["objects_pasted"] += pasted
+        rare = np.isin(tile.classes, self.minority)
+        strength = self.strengths[bool(rare.any())]
+        if strength == 0:
+            return tile
+        done = augment_tile(tile.image, tile.boxes, strength=strength, rng=rng, rare=rare)
+        self.counts.update(augmented_images=1, boxes_augmented=len(rare), boxes_lost=done.lost)
+        return Tile(done.image, done.boxes, tile.classes[done.row])
+
+    def _draw_donors(self, index: int, rng: np.random.Generator) -> list[tuple[Tile, int]]:
+        """Up to MOST_PASTED objects of other images, each of a minority class that is drawn first."""
+        drawn = []
+        for _ in range(int(rng.integers(1, MOST_PASTED + 1))):
+            objects = self.donors[int(rng.integers(len(self.donors)))]
+            others = objects[objects[:, 0] != index]
+            if len(others):
+                image, row = others[int(rng.integers(len(others)))].tolist()
+                drawn.append((self.tile(image), row))
+        return drawn
+
+    def _objects_of(self, class_id: int) -> npt.NDArray[np.int64]:
+        """Objects of a class, (n, 2): image kept, row. Those that no border cuts off, if there are such."""
+        found, whole = [], []
+        for image in np.flatnonzero(self.rare).tolist():
+            boxes, (height, width) = self._pixel_boxes(image), self.ims[image].shape[:2]
+            for row in np.flatnonzero(self.images[image].classes == class_id).tolist():
+                x1, y1, x2, y2 = boxes[row]
+                found.append((image, row))
+                whole.append(min(x1, y1, width - x2, height - y2) >= 1)
+        objects = np.array(found, dtype=np.int64).reshape(-1, 2)
+        return objects[whole] if any(whole) else objects
+
+
+def _mixing_steps(transforms: Any) -> list[Any]:
+    """Mosaic and mixup among Ultralytics' transforms of a training image."""
+    steps = (*transforms.transforms[0].transforms, *transforms.transforms[1:])
+    return [step for step in steps if isinstance(step, Mosaic | MixUp)]
 
 
 class DrawOrder(Sampler[int]):

@@ -40,7 +40,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
     Attributes:
         drawn: Image kept (its index in the training data set) -> how often it was drawn so far.
-        boxes: (2,) boxes that entered the strategy's own pipelines so far, and boxes lost there.
+        counts: The sum of the `counts` that the samples so far carry.
         largest_batch: Images in the largest batch so far.
         tensors_loaded: How many of the model's tensors are those of the weights that it starts from.
         predictions: On val, after the last epoch trained here.
@@ -50,7 +50,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.spec, self.folder, self.yolo, self.on_epoch = spec, folder, data, on_epoch
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
-        self.boxes = np.zeros(2, dtype=np.int64)
+        self.counts: Counter[str] = Counter()
         self.largest_batch = 0
         self.tensors_loaded = 0
         self.predictions: DetectionPredictions | None = None
@@ -92,6 +92,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             minority=self.minority,
             sampling=self.spec.strategy.sampling,
             augmentation=self.spec.strategy.augmentation,
+            mixed_draws=self.spec.train.mixed_steps * self.spec.train.batch,
             seed=self.spec.seed,
             **common,
         )
@@ -152,7 +153,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         index_of = self.train_loader.dataset.index_of
         self.drawn.update(index_of[file] for file in batch["im_file"])
         self.largest_batch = max(self.largest_batch, len(batch["im_file"]))
-        self.boxes += np.sum(batch["augmented_boxes"], axis=0)
+        for counts in batch["counts"]:
+            self.counts.update(counts)
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
@@ -194,7 +196,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             ],
             "largest_batch": self.largest_batch,
             "drawn": dict(self.drawn),
-            "boxes": self.boxes.tolist(),
+            "counts": dict(self.counts),
         }
         save_atomically(state, self.folder.checkpoint / STATE)
         return True
@@ -224,7 +226,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             model.criterion.updates = state["epochs"] - 1
             model.criterion.update()
         self.drawn = Counter(state["drawn"])
-        self.boxes = np.array(state["boxes"])
+        self.counts = Counter(state["counts"])
         self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
 
     def stored_losses(self) -> list[dict[str, Any]]:
@@ -287,8 +289,8 @@ def _for_inference(model: Any) -> Any:
 def _arguments(spec: TrialSpec, folder: TrialFolder, data: YoloData) -> dict[str, Any]:
     """Ultralytics' arguments.
 
-    Its augmentations keep their defaults, but mosaic is the spec's, and `augmentations` (blur, grey, CLAHE,
-    applied silently) is off.
+    Its augmentations keep their defaults, but mosaic and mixup are the strategy's, and `augmentations` (blur,
+    grey, CLAHE, applied silently) is off.
     """
     train, on_gpu = spec.train, torch.cuda.is_available()
     return {
@@ -306,8 +308,9 @@ def _arguments(spec: TrialSpec, folder: TrialFolder, data: YoloData) -> dict[str
         "weight_decay": train.weight_decay,
         "warmup_epochs": 1.0,
         "warmup_bias_lr": 0.0,
-        "mosaic": train.mosaic,
-        "close_mosaic": 0,
+        "mosaic": spec.strategy.augmentation.mosaic,
+        "mixup": spec.strategy.augmentation.mixup,
+        "close_mosaic": 0,  # in epochs; the data set closes it at a step
         "augmentations": [],
         "amp": "bf16" if on_gpu and train.amp == "bf16" else False,
         "device": "0" if on_gpu else "cpu",

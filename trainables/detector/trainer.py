@@ -18,10 +18,9 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
-from trainables.augmentation import box_strength
 from trainables.demo import cytology
 from trainables.detector.criterion import class_losses
-from trainables.detector.dataset import TrainingTiles, load_once
+from trainables.detector.dataset import COUNTS, TrainingTiles, load_once
 from trainables.detector.evaluator import max_detections
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
@@ -57,7 +56,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         return Trained(
             metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},
             applied=receipt(run),
-            exposure=_minority_draws(run) / run.drawn.total(),
+            exposure=run.counts["minority_draws"] / run.drawn.total(),
             images_seen=run.drawn.total(),
             unique_images=len(run.drawn),
             steps=run.ema.updates,
@@ -66,7 +65,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
 
 
 def data_yaml_of(source: str) -> Path:
-    """The `data.yaml` of a study's data source; the demo is drawn if this node has not got it yet."""
+    """The data.yaml or COCO json of a study's data; the demo is drawn if this node has not got it yet."""
     return cytology.materialise() if source == "demo:cytology" else Path(source)
 
 
@@ -85,10 +84,6 @@ def _isolated() -> Iterator[None]:
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
         torch.set_num_threads(threads)
-
-
-def _minority_draws(run: StrategyRun) -> int:
-    return sum(run.drawn[int(image)] for image in np.flatnonzero(run.train_loader.dataset.rare))
 
 
 def exposure_by_class(run: StrategyRun) -> dict[str, float]:
@@ -122,8 +117,7 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
     alpha = class_alpha(counts, power=asked.alpha_power, cap=asked.alpha_cap)
     alpha_holds = all(np.allclose(each.alpha.cpu().numpy(), alpha, rtol=1e-5) for each in losses)
     prior = effective_prior(loss.alpha.cpu().numpy(), dataset.sampled_counts)
-    on_minority, on_rest = (box_strength(dataset.pipelines[rare]) for rare in (True, False))
-    drawn, minority_drawn = run.drawn.total(), _minority_draws(run)
+    drawn = run.drawn.total()
     return {
         "retention": float((~dataset.rare).sum() / max(1, dataset.majority_images)),
         "majority_images": dataset.majority_images,
@@ -142,11 +136,12 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "alpha": loss.alpha.tolist(),
         "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
         "effective_prior": dict(zip(run.yolo.class_names, prior.tolist(), strict=True)),
-        "augment_minority": on_minority,
-        "augment_rest": on_rest,
-        "augmented_images": minority_drawn * (on_minority > 0) + (drawn - minority_drawn) * (on_rest > 0),
-        "boxes_augmented": int(run.boxes[0]),
-        "boxes_lost": int(run.boxes[1]),
+        "augment_minority": dataset.strengths[True],
+        "augment_rest": dataset.strengths[False],
+        "copy_paste": dataset.copy_paste,
+        **dataset.mixing(),
+        "mixed_steps": dataset.mixed_draws // run.spec.train.batch,
+        **{count: run.counts[count] for count in COUNTS},
         "steps": run.ema.updates,
         "batch": drawn / run.ema.updates,
         "largest_batch": run.largest_batch,
@@ -155,7 +150,6 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "optimizer": type(run.optimizer).__name__,
         "seed": dataset.seed,
         "imgsz": run.args.imgsz,
-        "mosaic": run.args.mosaic,
         "max_det": max_detections(run.yolo),
         "tensors_loaded": run.tensors_loaded,
         "tensors": len(unwrap_model(run.model).state_dict()),
