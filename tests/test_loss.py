@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +9,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
+from spaces.strategy import Strategy
+from trainables import classifier
 from trainables.loss import FocalCrossEntropy, class_alpha, effective_prior, mixed_counts
+from trainables.run import run_trial
+from trainables.trial import DataSpec, Outcome, TrainSpec, TrialFailure, TrialFolder, TrialReport, TrialSpec
 
 
 @pytest.mark.parametrize(
@@ -97,3 +104,77 @@ def test_gradient_stays_finite_when_an_image_is_certain(gamma: float) -> None:
     FocalCrossEntropy(np.ones(2), gamma)(logits, torch.tensor([0, 0])).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+
+
+RARE = ("1", "8", "9")
+
+
+def digits_run(folder: Path, knobs: dict[str, float]) -> Outcome:
+    spec = TrialSpec(
+        task="classification",
+        strategy=Strategy.from_knobs(knobs),
+        data=DataSpec(source="demo:digits", minority=RARE),
+        train=TrainSpec(model="small_cnn", imgsz=8, steps=4, eval_every=4),
+        seed=0,
+    )
+    folder.mkdir()
+    return run_trial(spec, TrialFolder(folder), lambda _: None)
+
+
+def applied(folder: Path, knobs: dict[str, float]) -> dict[str, Any]:
+    report = digits_run(folder, knobs)
+    assert isinstance(report, TrialReport), report
+    return report.applied
+
+
+def test_a_classifier_that_is_corrected_twice_says_so(tmp_path: Path) -> None:
+    knobs = {"sampler_power": 1.0, "alpha_power": 1.0}
+    plain, twice, once = (
+        applied(tmp_path / name, changed)
+        for name, changed in {"plain": {}, "twice": knobs, "once": knobs | {"alpha_prior": 1.0}}.items()
+    )
+    images = plain["train_images"]
+    total = sum(images.values())
+    assert plain["effective_prior"] == pytest.approx({name: n / total for name, n in images.items()})
+    assert plain["minority_share"] == pytest.approx(24 / total)
+    # Power 1 draws all ten digits equally often.
+    assert twice["minority_share"] == once["minority_share"] == pytest.approx(0.3)
+    assert once["effective_prior"] == pytest.approx(dict.fromkeys(images, 0.1), rel=1e-5)
+    inverse = {name: 1 / n for name, n in images.items()}
+    turned = {name: value / sum(inverse.values()) for name, value in inverse.items()}
+    assert twice["effective_prior"] == pytest.approx(turned, rel=1e-5)
+    assert sum(turned[name] for name in RARE) > 0.8
+
+
+def test_what_undersampling_left_is_no_part_of_the_training_sets_prior(tmp_path: Path) -> None:
+    whole, less = (
+        applied(tmp_path / str(retention), {"retention": retention, "alpha_power": 0.5})
+        for retention in (1.0, 0.5)
+    )
+    assert less["alpha"] == whole["alpha"]
+    assert less["effective_prior"]["8"] > 1.5 * whole["effective_prior"]["8"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "broken"),
+    [
+        pytest.param({"repeat_threshold": 0.5}, "repeat_threshold: asked 0.5", id="repeat factors"),
+        pytest.param(
+            {"sampler_power": 1.0, "alpha_power": 1.0, "alpha_prior": 1.0}, "alpha_prior: asked 1", id="prior"
+        ),
+    ],
+)
+def test_a_classifier_that_ignored_the_knob_fails_by_its_receipt(
+    knobs: dict[str, float], broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = classifier._Run.__init__
+
+    def spoiled(run: classifier._Run, asked: TrialSpec) -> None:
+        built(run, asked)
+        object.__setattr__(run.draws, "weights", None)
+
+    monkeypatch.setattr(classifier._Run, "__init__", spoiled)
+    outcome = digits_run(tmp_path / "run", knobs)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "receipt"
+    assert broken in outcome.reason
