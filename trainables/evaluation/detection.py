@@ -250,30 +250,30 @@ class _RankedClass:
         matched = predictions.pred_match[mine]  # (p, 10)
         self._true_image = predictions.true_image[objects]  # (t,)
         self._image = predictions.pred_image[mine]  # (p,)
-        self._score = predictions.pred_score[mine].astype(np.float64)  # (p,)
-        self._hit = matched[:, 0].copy()  # (p,) at IoU .5
+        self._minus_score = -predictions.pred_score[mine].astype(np.float64)  # (p,), ascending
         self._hits = [np.flatnonzero(column) for column in matched.T]  # at each IoU, positions in (p,)
 
     def curves(self, keep: Bools) -> ClassCurves:
         """Of the images to keep; `keep` is (N,)."""
         support = int(keep[self._true_image].sum())
         kept = keep[self._image]  # (p,)
-        score = self._score[kept]  # (k,)
-        if support == 0 or len(score) == 0:
+        minus_score = self._minus_score[kept]  # (k,)
+        if support == 0 or len(minus_score) == 0:
             zero, no_ap = np.zeros(len(GRID)), np.zeros(len(IOUS))
             return ClassCurves(support, 0, 0.0, zero, zero, no_ap, froc=0.0, recall_at_p50=None)
-        true = self._hit[kept].cumsum()  # (k,)
-        precision, recall = true / np.arange(1, len(score) + 1), true / (support + EPS)
         rank = kept.cumsum()  # (p,) among those kept, from 1
-        found = [
-            rank[hits[kept[hits]]] for hits in self._hits
-        ]  # the ranks of the true positives, at each IoU
+        found = [rank[hits[kept[hits]]] for hits in self._hits]  # ranks of the true positives, at each IoU
+        # The curves are interpolated on a grid: only the predictions on either side of its points matter.
+        below = np.searchsorted(minus_score, -GRID, side="right")  # (1000,)
+        near = np.unique(np.concatenate([below - 1, below]).clip(0, len(minus_score) - 1))  # (m,)
+        true = np.searchsorted(found[0], near + 1, side="right")  # (m,) true positives up to there
+        around = minus_score[near]  # (m,)
         return ClassCurves(
             support,
-            len(score),
-            float(score[0]),
-            precision=np.interp(-GRID, -score, precision, left=1),
-            recall=np.interp(-GRID, -score, recall, left=0),
+            len(minus_score),
+            -float(minus_score[0]),
+            precision=np.interp(-GRID, around, true / (near + 1), left=1),
+            recall=np.interp(-GRID, around, true / (support + EPS), left=0),
             ap=np.array([_average_precision(ranks, support) for ranks in found]),
             froc=_froc(found[0], support),
             recall_at_p50=_recall_at_half_precision(found[0], support),
