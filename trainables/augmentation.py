@@ -144,15 +144,15 @@ def turn(image: Pixels, boxes: Boxes, symmetry: int) -> tuple[Pixels, Boxes]:
         boxes: (n, 4) xyxy in pixels.
         symmetry: 0..7: quarter turns anticlockwise, and from 4 on mirrored left to right before them.
     """
-    width = image.shape[1]
     if symmetry >= 4:
-        image = image[:, ::-1]
+        width = image.shape[1]
+        image = cv2.flip(image, 1)
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
     for _ in range(symmetry % 4):
         width = image.shape[1]
-        image = np.rot90(image)
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
         boxes = np.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], axis=1)
-    return np.ascontiguousarray(image), boxes
+    return np.asarray(image), boxes
 
 
 def clip_boxes(boxes: Boxes, image: Pixels) -> Boxes:
@@ -228,6 +228,6 @@ def _relight(image: Pixels, *, strength: float, rng: np.random.Generator) -> Pix
     """Brightness, and contrast about the mean."""
     contrast = 1 + CONTRAST_TILE * strength * rng.uniform(-1, 1)
     brightness = 255 * BRIGHTNESS_TILE * strength * rng.uniform(-1, 1)
-    mean = image.mean()
+    mean = np.mean(cv2.mean(image)[:3])
     table = np.rint(np.clip((np.arange(256) - mean) * contrast + mean + brightness, 0, 255))
     return np.asarray(cv2.LUT(image, table.astype(np.uint8)))

@@ -107,8 +107,8 @@ class TrainingTiles(TileDataset):
         copy_paste: Probability that minority objects are pasted into a tile; 0 if there are none to paste.
         donors: For each minority class the objects that are pasted, (n, 2): image kept, and row in it.
         counts: Of the sample in the making, by COUNTS: tiles augmented, boxes that entered there and were
-            lost there, minority objects pasted, 1 if the tile drawn holds a minority object after pasting, and
-            1 if the sample does so in the end, with all that is mixed in, shifted and scaled.
+            lost there, minority objects pasted; 1 if the tile drawn holds a minority object after pasting; 1
+            if the sample does so in the end, with all that is mixed in, shifted and scaled.
     """
 
     def __init__(
