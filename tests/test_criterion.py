@@ -106,15 +106,15 @@ def set_up(tiles: Path, root: Path, resume: Path | None, model: str) -> Strategy
 def test_every_branch_holds_our_loss_after_a_resume(model: str, tiles: Path, tmp_path: Path) -> None:
     report_of(tiny_spec(tiles, FOCAL_ALPHA, model=model, steps=2), tmp_path / "before")
     checkpoint = tmp_path / "before" / "checkpoint"
-    stored = torch.load(checkpoint / strategy_run.STATE, weights_only=True)["loss_scales"]
+    stored = torch.load(checkpoint / strategy_run.STATE, weights_only=True)["losses"]
     run = set_up(tiles, tmp_path / "after", checkpoint, model)
     fresh = set_up(tiles, tmp_path / "fresh", None, model)
     losses = class_losses(run.model.criterion)
     assert len(losses) == (2 if model == "yolo26n.yaml" else 1)
-    for loss, scale, new in zip(losses, stored, class_losses(fresh.model.criterion), strict=True):
+    for loss, before, new in zip(losses, stored, class_losses(fresh.model.criterion), strict=True):
         assert isinstance(loss, ImbalanceBCE)
         assert loss.gamma == 1.5
-        assert loss.scale == scale > 1
+        assert loss.scale == before["scale"] > 1
         assert new.scale is None
         assert torch.equal(loss.alpha, new.alpha)
         assert loss.alpha[1] > loss.alpha[0]

@@ -3,6 +3,7 @@ import trainables.detector  # noqa: F401  (settles the environment before Ultral
 # isort: split
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from pycocotools.cocoeval import COCOeval
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
+from search.config import load_config
+from search.metrics import REPORTED, metric_names
+from spaces.errors import UsageError
 from trainables.evaluation.detection import IOUS, detection_metrics, match
 from trainables.predictions import DetectionPredictions
 
@@ -167,6 +171,22 @@ def test_recall_at_a_classs_own_best_f1_is_ultralytics_for_that_class_alone(seed
             p.pred_match[mine], p.pred_score[mine], p.pred_class[mine], p.true_class[p.true_class == c]
         )
         assert metrics[f"recall_best_f1/{name}"] == pytest.approx(recall[0], abs=1e-6)
+
+
+def test_every_name_that_a_study_file_may_use_is_measured() -> None:
+    p = drawn(0)
+    named = {*metric_names("detection", tuple(p.class_names.tolist())), *REPORTED["detection"]}
+    assert named <= detection_metrics(p).keys()
+
+
+def test_recall_at_half_precision_is_no_guard(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    guard = "guards: [{metric: minority_recall_at_p50, max_drop: 0}]"
+    study.write_text(
+        f"name: s\ntask: detection\ndata: demo:cytology\ntrain: {{steps: 2, eval_every: 1}}\n{guard}\n"
+    )
+    with pytest.raises(UsageError, match=r"guards\.0\.metric: 'minority_recall_at_p50' is only reported"):
+        load_config(study)
 
 
 def scored(hits: list[int], objects: int) -> DetectionPredictions:
