@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trainables.augmentation import VISIBLE, Boxes, Pixels, box_areas, turn
 
-MOST_PASTED = 3  # objects in one tile
+MOST_PASTED = 2  # objects in one tile
 PLACES = 30  # that are tried for each object
 OVERLAP = 0.1  # share of an object's box that a paste may cover
 FADE = 0.2  # width of the soft edge, as a share of half the object's side

@@ -146,7 +146,8 @@ class TrainingTiles(TileDataset):
         super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
         self.index_of = {file: i for i, file in enumerate(self.im_files)}
         self.counts: Counter[str] = Counter()
-        self.donors = [found for c in minority if len(found := self._objects_of(c))]
+        pasted = minority if augmentation.copy_paste else ()
+        self.donors = [found for c in pasted if len(found := self._objects_of(c))]
         self.copy_paste = augmentation.copy_paste if self.donors else 0.0
         closed = copy(kwargs["hyp"])
         closed.mosaic = closed.mixup = 0.0
@@ -208,14 +209,10 @@ class TrainingTiles(TileDataset):
 
     def tile(self, index: int) -> Tile:
         """An image kept, in RGB, as it is."""
-        rgb = np.ascontiguousarray(self.ims[index][..., ::-1])
-        return Tile(rgb, self._pixel_boxes(index), self.images[index].classes)
-
-    def _pixel_boxes(self, index: int) -> npt.NDArray[np.floating]:
-        """Boxes of an image kept, (n, 4) xyxy in pixels of the size that it is trained in."""
-        height, width = self.ims[index].shape[:2]
+        bgr, _, (height, width) = self.load_image(index)
         centre, half = np.split(self.images[index].boxes * [1, 1, 0.5, 0.5], 2, axis=1)
-        return np.asarray(np.hstack([centre - half, centre + half]) * [width, height, width, height])
+        boxes = np.hstack([centre - half, centre + half]) * [width, height, width, height]
+        return Tile(np.ascontiguousarray(bgr[..., ::-1]), boxes, self.images[index].classes)
 
     def _altered(self, index: int) -> Tile | None:
         """The tile after the strategy's copy-paste and augmentation; None if neither befalls it."""
@@ -250,11 +247,13 @@ class TrainingTiles(TileDataset):
         """Objects of a class, (n, 2): image kept, row. Those that no border cuts off, if there are such."""
         found, whole = [], []
         for image in np.flatnonzero(self.rare).tolist():
-            boxes, (height, width) = self._pixel_boxes(image), self.ims[image].shape[:2]
-            for row in np.flatnonzero(self.images[image].classes == class_id).tolist():
-                x1, y1, x2, y2 = boxes[row]
-                found.append((image, row))
-                whole.append(min(x1, y1, width - x2, height - y2) >= 1)
+            tile = self.tile(image)
+            height, width = tile.image.shape[:2]
+            for row in np.flatnonzero(tile.classes == class_id).tolist():
+                x1, y1, x2, y2 = tile.boxes[row]
+                if min(x2 - x1, y2 - y1) >= 1:
+                    found.append((image, row))
+                    whole.append(min(x1, y1, width - x2, height - y2) >= 1)
         objects = np.array(found, dtype=np.int64).reshape(-1, 2)
         return objects[whole] if any(whole) else objects
 

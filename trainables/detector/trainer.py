@@ -87,7 +87,7 @@ def _isolated() -> Iterator[None]:
 
 
 def exposure_by_class(run: StrategyRun) -> dict[str, float]:
-    """`exposure/<class>` -> share of the drawn images that hold the class, in [0, 1], before any mixing."""
+    """`exposure/<class>` -> share of the drawn images that hold the class, in [0, 1], as they are stored."""
     held: Counter[int] = Counter()
     for image, times in run.drawn.items():
         held.update(dict.fromkeys(run.train_loader.dataset.classes[image], times))
