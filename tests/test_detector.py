@@ -490,6 +490,23 @@ def test_copy_paste_adds_objects_of_other_images_and_counts_them(tiles: Path, tm
     assert dataset.counts["augmented_images"] == 0  # pasting is no augmentation
 
 
+def test_an_object_that_the_border_cuts_off_is_not_pasted(tiles: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(tiles.parent, tmp_path / "cut")
+    strategy = Strategy.from_knobs({"copy_paste": 1.0})
+    labels = sorted((data / "labels" / "train").glob("*.txt"))
+    rare = [label for label in labels if label.read_text().splitlines()[-1].startswith("1 ")]
+    rare[0].write_text("1 0.2 0.5 0.4 0.4")
+    dataset = prepared(data / "data.yaml", tmp_path / "some", strategy).train_loader.dataset
+    (objects,) = dataset.donors
+    pasted = {Path(dataset.im_files[image]).stem for image in objects[:, 0]}
+    assert pasted == {label.stem for label in rare[1:]}
+    for label in rare:
+        label.write_text("1 0.2 0.5 0.4 0.4")
+    load_once.cache_clear()
+    dataset = prepared(data / "data.yaml", tmp_path / "all", strategy).train_loader.dataset
+    assert len(dataset.donors[0]) == len(rare)  # better than none
+
+
 def test_a_tile_that_is_pasted_into_is_augmented_as_one_of_the_minority(tiles: Path, tmp_path: Path) -> None:
     strategy = Strategy.from_knobs({"copy_paste": 1.0, "augment_minority": 0.5})
     dataset = prepared(tiles, tmp_path, strategy).train_loader.dataset
