@@ -1,7 +1,7 @@
 """What is transformed, how strongly: whole images by Albumentations, tiles with boxes here.
 
-Albumentations 2.0.8 takes 3 to 4 ms to turn a 128 px tile with tight boxes, and as much to change its stain,
-which changes it even where there is nothing to change. No global random state is read or written.
+Albumentations 2.0.8 has no turn that spares the minority's objects and makes up no pixels, and its change of
+stain takes 3 ms for a 128 px tile and changes it even at scale 1. No global random state is read or written.
 """
 
 import os
