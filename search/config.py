@@ -16,6 +16,13 @@ from spaces.strategy import FAMILY_OF, NAMED, WORDS, SearchSpace, Strategy
 from trainables.trial import LACKS, DataSpec, Split, Task, TrainSpec, TrialSpec
 
 PRESETS = Path(__file__).parent.parent / "spaces" / "presets"
+# Training arguments that other tasks' trainables do not have.
+ONLY_FOR = {
+    "close_mosaic": "detection",
+    "tune": "classification",
+    "tune_min_precision": "classification",
+    "weights": "classification",
+}
 LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
 MAX_SEEDS = 200
 ARMS = (*NAMED, *MATCHED)
@@ -206,9 +213,10 @@ class StudyConfig(Frozen):
         for knob in self.space.dimensions:
             if knob in LACKS[self.task]:
                 raise ValueError(f"space.{knob}: not for {self.task}")
-        closes = self.train.close_mosaic
-        if self.task != "detection" and closes != TrainSpec.model_fields["close_mosaic"].default:
-            raise ValueError(f"train.close_mosaic: only for detection, got {closes:g}")
+        for argument, task in ONLY_FOR.items():
+            value = getattr(self.train, argument)
+            if self.task != task and value != TrainSpec.model_fields[argument].default:
+                raise ValueError(f"train.{argument}: only for {task}, got {value}")
         if self.task == "detection" and self.train.lr > 1:
             raise ValueError(f"train.lr: at most 1 for Ultralytics, got {self.train.lr:g}")
         named = {
@@ -268,9 +276,7 @@ def load_config(path: Path) -> StudyConfig:
     return config.model_copy(
         update={
             "data": _absolute(config.data, path.parent),
-            "train": config.train.model_copy(
-                update={"model": _absolute_model(config.train.model, path.parent)}
-            ),
+            "train": _absolute_train(config.train, path.parent),
         }
     )
 
@@ -344,6 +350,11 @@ def _requested_metrics(request: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _absolute(source: str, folder: Path) -> str:
     return source if source.startswith("demo:") else str((folder / source).resolve())
+
+
+def _absolute_train(train: TrainSpec, folder: Path) -> TrainSpec:
+    weights = None if train.weights is None else str((folder / train.weights).resolve())
+    return train.model_copy(update={"model": _absolute_model(train.model, folder), "weights": weights})
 
 
 def _absolute_model(model: str, folder: Path) -> str:

@@ -20,6 +20,14 @@ METRICS: dict[str, tuple[str, ...]] = {
         "weighted_f1",
         "nll",
         "ece",
+        "classwise_ece",
+        "tuned/minority_recall",
+        "tuned/minority_recall_worst",
+        "tuned/macro_f1",
+        "tuned/balanced_accuracy",
+        "tuned/accuracy",
+        "calibrated/nll",
+        "calibrated/ece",
     ),
     "toy": ("minority_recall", "minority_ap50", "map50_95"),
 }
@@ -34,7 +42,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
     "classification": (),
     "toy": (),
 }
-LOWER_IS_BETTER = frozenset({"nll", "ece"})
+LOWER_IS_BETTER = frozenset({"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece"})
 
 
 def metric_names(task: str, class_names: tuple[str, ...]) -> list[str]:

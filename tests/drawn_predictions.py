@@ -50,4 +50,8 @@ def drawn_classifications(seed: int, *, decimals: int = 7) -> ClassificationPred
         label=label,
         logits=(rng.normal(size=(N_IMAGES, 3)) + np.eye(3)[label]).round(decimals).astype(np.float32),
         weight=rng.uniform(0.1, 3, N_IMAGES),
+        bias=rng.normal(size=3),
+        temperature=1.5,
+        tuned=rng.integers(0, 3, N_IMAGES),
+        image_temperature=rng.uniform(1, 2, N_IMAGES),
     )

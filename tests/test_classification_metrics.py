@@ -16,7 +16,7 @@ def predicted(
 ) -> ClassificationPredictions:
     n, n_classes = logits.shape
     ids = np.array([f"image_{i}" for i in range(n)])
-    return ClassificationPredictions(
+    return ClassificationPredictions.untouched(
         split="val",
         class_names=np.array([f"c{i}" for i in range(n_classes)]),
         minority=np.array(minority),

@@ -85,7 +85,7 @@ def test_a_rare_class_of_one_source_is_an_error_that_names_metric_and_source() -
 
 def test_a_source_without_a_rare_object_gives_no_degree_of_freedom() -> None:
     label = np.array([1] * 14 + [0] * 26)  # the rare class lives in 7 of 20 sources
-    predictions = ClassificationPredictions(
+    predictions = ClassificationPredictions.untouched(
         split="test",
         class_names=np.array(["common", "rare"]),
         minority=np.array([1]),

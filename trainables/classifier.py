@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.strategy import BASELINE
 from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
-from trainables.demo.digits import LabelledImages
-from trainables.evaluation.classification import classification_metrics
+from trainables.calibration import frozen, tuned_on
+from trainables.classifier_models import build_network
+from trainables.evaluation.classification import classification_metrics, untouched_metrics
 from trainables.images import load_images
 from trainables.loss import FocalCrossEntropy, class_alpha, effective_prior, mixed_counts
 from trainables.models import check_model
@@ -33,7 +34,6 @@ from trainables.sampling import (
     retain,
     sampled_counts,
 )
-from trainables.small_cnn import SmallCnn
 from trainables.trial import (
     LACKS,
     TRAIN_RECALL,
@@ -48,6 +48,7 @@ from trainables.trial import (
 STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
 EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
 WARM_UP = 0.1  # share of the steps
+PREDICTED_AT_ONCE = 2**23  # pixels times channels: what a deep network makes of them must fit a small GPU
 MAJORITY, MINORITY = 0, 1  # keys of the augmentation streams
 
 
@@ -65,12 +66,14 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
             run.restore(folder.resume / STATE)
         while run.epoch < spec.train.epochs:
             run.train_epoch()
-            measured = classification_metrics(run.predict("val"))
+            measured = untouched_metrics(run.predict("val"))
             _save(folder.checkpoint / STATE, run.state())
             on_epoch(EpochMetrics(epoch=run.epoch, metrics=measured))
-        predictions = run.predict(spec.split)
+        tune, floor = spec.train.tune, spec.train.tune_min_precision
+        val = tuned_on(run.predict("val"), goal=tune, min_precision=floor)
+        predictions = val if spec.split == "val" else frozen(run.predict(spec.split), val)
         save_predictions(folder.result / PREDICTIONS, predictions)
-        _save(folder.result / WEIGHTS, run.weights())
+        _save(folder.result / WEIGHTS, run.weights(val))
         drawn = run.drawn.numpy()
         return Trained(
             metrics=classification_metrics(predictions) | {TRAIN_RECALL: run.train_recall()},
@@ -99,29 +102,31 @@ class _Run:
         train, strategy = spec.train, spec.strategy
         self.spec = spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.splits, self.names = load_images(spec.data.source, train.imgsz)
+        self.data = load_images(spec.data.source, train.imgsz)
+        self.splits, self.names = self.data.splits, self.data.class_names
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
         everything = self.splits["train"]
         classes = [frozenset({int(label)}) for label in everything.labels]
         self.majority_images = int((~holds_minority(classes, self.minority)).sum())
-        kept = retain(classes, self.minority, retention=strategy.sampling.retention, seed=spec.seed)
-        self.classes = [classes[i] for i in kept]
-        self.images, self.labels = everything.images[kept], everything.labels[kept]  # (n, side, side), (n,)
+        self.kept = retain(classes, self.minority, retention=strategy.sampling.retention, seed=spec.seed)
+        self.classes = [classes[i] for i in self.kept]
+        self.labels = everything.labels[self.kept]  # (n,)
         self.rare = holds_minority(self.classes, self.minority)  # (n,)
-        self.draws = Draws(len(kept), train.eval_every * train.batch, self._weights(), spec.seed)
+        self.draws = Draws(len(self.kept), train.eval_every * train.batch, self._weights(), spec.seed)
         self.pipelines = {
             MAJORITY: image_pipeline(strategy.augmentation.augment_rest),
             MINORITY: image_pipeline(strategy.augmentation.augment_minority),
         }
         self.criterion = FocalCrossEntropy(self._alpha(), strategy.loss.focal_gamma).to(self.device)
-        self.model = SmallCnn(1, len(self.names)).to(self.device)
+        self.network = build_network(train, channels=self.data.channels, n_classes=len(self.names))
+        self.model = self.network.module.to(self.device)
         follow = get_ema_multi_avg_fn(EMA_DECAY)  # type: ignore[no-untyped-call]  # torch leaves it bare
-        self.ema = AveragedModel(self.model, multi_avg_fn=follow)
+        self.ema = AveragedModel(self.model, multi_avg_fn=follow, use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay
         )
         self.epoch = 0
-        self.drawn = torch.zeros(len(kept), dtype=torch.int64)  # how often each image was drawn
+        self.drawn = torch.zeros(len(self.kept), dtype=torch.int64)  # how often each image was drawn
         self.largest_batch = 0
         self.peak_lr = 0.0
 
@@ -155,31 +160,32 @@ class _Run:
 
     def train_recall(self) -> float | None:
         """Minority recall of the averaged weights on the training images, not augmented."""
-        data = self.splits["train"]
-        rare = np.isin(data.labels, self.minority)
-        seen = LabelledImages(data.images[rare], data.labels[rare], data.ids[rare], data.weight[rare])
-        return classification_metrics(self._predict(seen, "train"))["minority_recall"]
+        rare = np.flatnonzero(np.isin(self.splits["train"].labels, self.minority))
+        return classification_metrics(self._predict("train", rare))["minority_recall"]
 
     def predict(self, split: str) -> ClassificationPredictions:
         """What the averaged weights say about one split."""
-        return self._predict(self.splits[split], split)
+        return self._predict(split, np.arange(len(self.splits[split].labels)))
 
-    def _predict(self, data: LabelledImages, split: str) -> ClassificationPredictions:
+    def _predict(self, split: str, rows: npt.NDArray[np.int64]) -> ClassificationPredictions:
+        """The same about some images of a split."""
+        data, size = self.splits[split], self.spec.train.imgsz**2 * self.data.channels
+        chunks = _chunks(rows, max(1, min(1024, PREDICTED_AT_ONCE // size)))
         self.ema.eval()
         with torch.inference_mode(), self._autocast():
-            parts = [self.ema(self._to_input(part)).float().cpu() for part in _chunks(data.images, 1024)]
+            parts = [self.ema(self._to_input(data.images[chunk])).float().cpu() for chunk in chunks]
         logits = torch.cat(parts).numpy()
         if not np.isfinite(logits).all():
             raise Diverged(f"the weights are not finite after epoch {self.epoch}")
-        return ClassificationPredictions(
+        return ClassificationPredictions.untouched(
             split=split,
             class_names=np.array(self.names),
             minority=np.array(self.minority),
-            image=data.ids,
-            source=data.ids,
-            label=data.labels,
+            image=data.ids[rows],
+            source=data.sources[rows],
+            label=data.labels[rows],
             logits=logits,
-            weight=data.weight,
+            weight=data.weight[rows],
         )
 
     def state(self) -> dict[str, Any]:
@@ -206,12 +212,20 @@ class _Run:
         self.epoch, self.largest_batch = state["epoch"], state["largest_batch"]
         self.peak_lr = state["peak_lr"]
 
-    def weights(self) -> dict[str, Any]:
-        """The averaged weights, with what is needed to build their network again."""
+    def weights(self, val: ClassificationPredictions) -> dict[str, Any]:
+        """The averaged weights, with what is needed to build their network again and to decide as on val.
+
+        The decision is `argmax(logits + bias)`; the probabilities are `softmax(logits / temperature)`.
+        """
         return {
             "model": self.spec.train.model,
             "class_names": list(self.names),
             "imgsz": self.spec.train.imgsz,
+            "channels": self.network.channels,
+            "mean": list(self.network.mean),
+            "std": list(self.network.std),
+            "bias": torch.from_numpy(val.bias),  # (n_classes,)
+            "temperature": val.temperature,
             "state": {name: value.cpu() for name, value in self.ema.module.state_dict().items()},
         }
 
@@ -251,6 +265,10 @@ class _Run:
             "effective_prior": dict(zip(self.names, prior.tolist(), strict=True)),
             "train_images": dict(zip(self.names, self._counts().tolist(), strict=True)),
             "drawn_images": dict(zip(self.names, by_class.astype(int).tolist(), strict=True)),
+            "unreadable_images": self.data.unreadable,
+            "weights": self.network.loaded,
+            "mean": list(self.network.mean),
+            "std": list(self.network.std),
             "weight_decay": self.optimizer.param_groups[0]["weight_decay"],
             "amp": self.spec.train.amp if self.device.type == "cuda" else "off",
         }
@@ -282,8 +300,8 @@ class _Run:
         return class_alpha(counts, power=loss.alpha_power, cap=loss.alpha_cap)
 
     def _augmented(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """A batch, each image freshly transformed by the pipeline of its group; (batch, side, side)."""
-        batch = self.images[index]
+        """A batch of images kept, each freshly transformed by the pipeline of its group."""
+        batch = self.splits["train"].images[self.kept[index]]
         if any(pipeline is not None for pipeline in self.pipelines.values()):
             for position, is_rare in enumerate(self.rare[index]):
                 pipeline = self.pipelines[MINORITY if is_rare else MAJORITY]
@@ -291,8 +309,12 @@ class _Run:
         return batch
 
     def _to_input(self, images: npt.NDArray[np.uint8]) -> Tensor:
-        """(batch, side, side) uint8 to (batch, 1, side, side) in [-1, 1], on the device."""
-        return torch.from_numpy(images).to(self.device).unsqueeze(1).float().div_(127.5).sub_(1)
+        """(batch, side, side) or (batch, side, side, 3) uint8 to what the network sees, on the device."""
+        pixels = torch.from_numpy(images).to(self.device)
+        planes = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        # (planes / 255 - mean) / std, in two operations.
+        mean, std = (torch.tensor(of, device=self.device)[:, None, None] for of in (self.network.mean, self.network.std))
+        return planes.float().div(255 * std).sub(mean / std)
 
     def _count(self, index: npt.NDArray[np.int64]) -> None:
         self.drawn += torch.from_numpy(np.bincount(index, minlength=len(self.drawn)))
@@ -320,9 +342,9 @@ def _isolated_torch(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _chunks(images: npt.NDArray[np.uint8], size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    for first in range(0, len(images), size):
-        yield images[first : first + size].copy()  # torch warns about arrays that are read-only
+def _chunks(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]
 
 
 def _same(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> bool:

@@ -13,6 +13,10 @@ Classification:
     label           (N,)    int
     logits          (N, C)  float32
     weight          (N,)    float64  evaluation weight (1 unless weighted to the training prevalence)
+    bias            (C,)    float64  added to the logits to decide, tuned on all of val; 0 untouched
+    temperature     ()      float    divides the logits, fitted on all of val; 1 untouched
+    tuned           (N,)    int      the tuned decision: on val out of fold, else argmax(logits + bias)
+    image_temperature (N,)  float64  on val that of the fit without the image's fold, else `temperature`
 
 Detection (P predictions, T true objects; image columns index 0..N-1; boxes are xyxy pixels of the image):
     size            (N, 2)  int      height, width
@@ -34,12 +38,12 @@ Pure NumPy; written once, atomically.
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-VERSION = 1
+VERSION = 2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -63,6 +67,39 @@ class ClassificationPredictions(_Common):
     label: Ints
     logits: Floats
     weight: Floats
+    bias: Floats
+    temperature: float
+    tuned: Ints
+    image_temperature: Floats
+
+    @classmethod
+    def untouched(
+        cls,
+        *,
+        split: str,
+        class_names: Strings,
+        minority: Ints,
+        image: Strings,
+        source: Strings,
+        label: Ints,
+        logits: Floats,
+        weight: Floats,
+    ) -> Self:
+        """Before anything is tuned: the largest logit decides, at temperature 1."""
+        return cls(
+            split=split,
+            class_names=class_names,
+            minority=minority,
+            image=image,
+            source=source,
+            label=label,
+            logits=logits,
+            weight=weight,
+            bias=np.zeros(len(class_names)),
+            temperature=1.0,
+            tuned=logits.argmax(axis=1),
+            image_temperature=np.ones(len(label)),
+        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +166,8 @@ def restricted(predictions: Predictions, keep: Bools) -> Predictions:
             label=predictions.label[keep],
             logits=predictions.logits[keep],
             weight=predictions.weight[keep],
+            tuned=predictions.tuned[keep],
+            image_temperature=predictions.image_temperature[keep],
         )
     pred, true = keep[predictions.pred_image], keep[predictions.true_image]  # (P,), (T,)
     index = np.cumsum(keep) - 1  # (N,) new index of each image that stays

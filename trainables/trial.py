@@ -20,6 +20,8 @@ TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a min
 
 Task = Literal["classification", "detection", "toy"]
 Split = Literal["val", "test"]
+Goal = Literal["macro_f1", "balanced_accuracy", "minority_recall"]  # of tuning after training
+DEFAULT_MIN_PRECISION = 0.5
 
 # Knobs that a task's trainable does not have: refused before anything trains, and off in the receipt.
 LACKS: dict[Task, tuple[str, ...]] = {
@@ -46,7 +48,10 @@ class TrainSpec(Frozen):
     """Training arguments, the same for every strategy of a study.
 
     Attributes:
-        model: `small_cnn` (classification), or a model yaml or weights path (detection).
+        model: `small_cnn`, a torchvision name or `timm/<name>` (classification), or a model yaml or weights
+            path (detection).
+        weights: Path of a file of tensors that a torchvision or timm model starts from, or None to start from
+            scratch; its images are then normalised as for ImageNet. Classification only.
         imgsz: Side of the square input, pixels.
         batch: Images per optimizer step; there is no gradient accumulation.
         steps: Optimizer steps in all; a multiple of `eval_every`.
@@ -57,9 +62,12 @@ class TrainSpec(Frozen):
         close_mosaic: Share of the steps, at the end, that are made without mosaic and mixup, whatever the
             strategy says, in [0, 1]; detection only.
         amp: Mixed precision on a GPU: bfloat16, or off.
+        tune: What the per-class biases are tuned for on val after training; classification only.
+        tune_min_precision: Precision of each minority class that `tune: minority_recall` keeps to, in (0, 1].
     """
 
     model: str
+    weights: str | None = None
     imgsz: int = Field(32, ge=8)
     batch: int = Field(16, ge=1)
     steps: int = Field(ge=1)
@@ -69,6 +77,8 @@ class TrainSpec(Frozen):
     weight_decay: float = Field(0.0005, ge=0)
     close_mosaic: float = Field(0.1, ge=0, le=1)
     amp: Literal["off", "bf16"] = "off"
+    tune: Goal = "macro_f1"
+    tune_min_precision: float = Field(DEFAULT_MIN_PRECISION, gt=0, le=1)
 
     @model_validator(mode="after")
     def _whole_epochs(self) -> Self:
@@ -76,6 +86,13 @@ class TrainSpec(Frozen):
             raise ValueError(
                 f"steps must be a multiple of eval_every, got {self.steps} and {self.eval_every}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _floor_is_used(self) -> Self:
+        floor = self.tune_min_precision
+        if floor != DEFAULT_MIN_PRECISION and self.tune != "minority_recall":
+            raise ValueError(f"tune_min_precision is for tune: minority_recall, got {floor} and {self.tune}")
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Metrics of a classifier from its logits. Pure NumPy: no files, no torch.
 
-Each image has an evaluation weight. Precision, F1, accuracy, top-2, NLL and ECE use it; a recall is measured
-within one class and needs none.
+Each image has an evaluation weight. Precision, F1, accuracy, top-2, NLL and calibration errors use it; a
+recall is measured within one class and needs none.
 """
 
 import numpy as np
@@ -10,21 +10,46 @@ from trainables.predictions import Bools, ClassificationPredictions, Floats, Int
 from trainables.trial import Metrics
 
 ECE_BINS = 15
+TUNED = ("minority_recall", "minority_recall_worst", "macro_f1", "balanced_accuracy", "accuracy")
 
 
 def classification_metrics(predictions: ClassificationPredictions) -> Metrics:
     """All metrics of one split.
 
-    A class without an image has recall and F1 None and is left out of every mean; a class that is never
-    predicted has precision None and, if it has images, F1 0. `support/*` counts images, unweighted. All other
-    values but `nll` lie in [0, 1]; for `nll` and `ece` lower is better.
+    Those of the largest logit, as trained, have plain names; `tuned/...` are those of the decisions `tuned`,
+    `calibrated/...` those of the probabilities at each image's temperature; `temperature` is the frozen one.
+
+    A class without an image has recall and F1 None and is left out of every mean but that of `classwise_ece`;
+    a class that is never predicted has precision None and, if it has images, F1 0. `support/*` counts images,
+    unweighted. All other values but `nll` and `temperature` lie in [0, 1]; for `nll`, `ece` and
+    `classwise_ece` lower is better.
 
     Raises:
         ValueError: There is no image.
     """
-    if len(predictions.label) == 0:
-        raise ValueError(f"no image to measure in split '{predictions.split}'")
+    _check_not_empty(predictions)
     return ClassifiedImages(predictions).metrics(np.ones(len(predictions.label), dtype=bool))
+
+
+def untouched_metrics(predictions: ClassificationPredictions) -> Metrics:
+    """Those of `classification_metrics` that tuning after training does not change; raises as it does."""
+    _check_not_empty(predictions)
+    return ClassifiedImages(predictions).untouched(np.ones(len(predictions.label), dtype=bool))
+
+
+def confusion_matrix(predictions: ClassificationPredictions, *, tuned: bool = False) -> Floats:
+    """Share of the images of each class (rows) that are called each class (columns), (n_classes, n_classes).
+
+    Unweighted, so the diagonal is the recall. The row of a class without an image is NaN. `tuned` counts the
+    tuned decisions instead of the largest logits.
+    """
+    n_classes = len(predictions.class_names)
+    guess = predictions.tuned if tuned else predictions.logits.argmax(axis=1)
+    pair = predictions.label * n_classes + guess  # (n,)
+    counts = np.bincount(pair, minlength=n_classes**2).reshape(n_classes, n_classes)
+    with np.errstate(invalid="ignore"):
+        shares: Floats = counts / counts.sum(axis=1, keepdims=True)
+    return shares
 
 
 class ClassifiedImages:
@@ -32,7 +57,8 @@ class ClassifiedImages:
 
     def __init__(self, predictions: ClassificationPredictions) -> None:
         label = predictions.label  # (n,)
-        log_p = _log_softmax(predictions.logits.astype(np.float64))  # (n, n_classes)
+        logits = predictions.logits.astype(np.float64)
+        log_p = log_softmax(logits)  # (n, n_classes)
         top2 = np.argsort(-log_p, axis=1, kind="stable")[:, :2]  # (n, 2)
         self._names: list[str] = predictions.class_names.tolist()
         self._minority = predictions.minority
@@ -40,57 +66,110 @@ class ClassifiedImages:
         self._weight = np.asarray(predictions.weight, dtype=np.float64)
         self._guess = log_p.argmax(axis=1)
         self._in_top2 = (top2 == label[:, None]).any(axis=1)
-        self._true_log_p = log_p[np.arange(len(label)), label]
-        self._confidence = np.exp(log_p.max(axis=1))
+        self._sureness = _Sureness(log_p, label, self._weight)
+        self._tuned = predictions.tuned
+        calibrated = log_softmax(logits / predictions.image_temperature[:, None])
+        self._calibrated = _Sureness(calibrated, label, self._weight)
+        self._temperature = predictions.temperature
 
     def metrics(self, keep: Bools) -> Metrics:
         """As `classification_metrics`, of the images to keep, at least one; `keep` is (n,)."""
-        label, weight, guess = self._label[keep], self._weight[keep], self._guess[keep]
-        support = np.bincount(label, minlength=len(self._names))  # (n_classes,)
-        precision, recall, f1 = _per_class(label, guess, weight, len(self._names))
-        held = support > 0
-        rare = self._minority[held[self._minority]]
-        share = np.bincount(label, weights=weight, minlength=len(self._names))[held]
-        total = weight.sum()
-        metrics: Metrics = {
-            "minority_recall": float(recall[rare].mean()) if len(rare) else None,
-            "minority_recall_worst": float(recall[rare].min()) if len(rare) else None,
-            "macro_f1": float(f1[held].mean()),
-            "balanced_accuracy": float(recall[held].mean()),
-            "accuracy": float(weight[guess == label].sum() / total),
-            "top2_accuracy": float(weight[self._in_top2[keep]].sum() / total),
-            "weighted_f1": float((f1[held] * share).sum() / share.sum()),
-            "nll": float(-(weight * self._true_log_p[keep]).sum() / total),
-            "ece": _expected_calibration_error(self._confidence[keep], guess == label, weight),
+        label, weight = self._label[keep], self._weight[keep]
+        tuned = _Decisions(label, self._tuned[keep], weight, len(self._names)).means(self._minority)
+        return self.untouched(keep) | {
+            **{f"tuned/{name}": tuned[name] for name in TUNED},
+            "calibrated/nll": self._calibrated.nll(keep),
+            "calibrated/ece": self._calibrated.ece(keep),
+            "temperature": self._temperature,
         }
-        for kind, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+
+    def untouched(self, keep: Bools) -> Metrics:
+        """As `untouched_metrics`, of the images to keep."""
+        label, weight = self._label[keep], self._weight[keep]
+        decisions = _Decisions(label, self._guess[keep], weight, len(self._names))
+        metrics = decisions.means(self._minority) | {
+            "top2_accuracy": float(weight[self._in_top2[keep]].sum() / weight.sum()),
+            "nll": self._sureness.nll(keep),
+            "ece": self._sureness.ece(keep),
+            "classwise_ece": self._sureness.classwise_ece(keep),
+        }
+        for kind in ("precision", "recall", "f1"):
+            values = getattr(decisions, kind)
             metrics |= {f"{kind}/{name}": _known(v) for name, v in zip(self._names, values, strict=True)}
-        return metrics | {f"support/{name}": float(n) for name, n in zip(self._names, support, strict=True)}
+        support = zip(self._names, decisions.support, strict=True)
+        return metrics | {f"support/{name}": float(n) for name, n in support}
 
 
-def _per_class(label: Ints, guess: Ints, weight: Floats, n_classes: int) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1, each (n_classes,); NaN where it is not measurable."""
-    hit = guess == label
-    found = np.bincount(label[hit], weights=weight[hit], minlength=n_classes)
-    guessed = np.bincount(guess, weights=weight, minlength=n_classes)
-    true = np.bincount(label, weights=weight, minlength=n_classes)
-    support = np.bincount(label, minlength=n_classes)
-    recalled = np.bincount(label[hit], minlength=n_classes)
-    with np.errstate(invalid="ignore"):
-        precision = found / guessed
-        recall = recalled / support
-        f1 = np.where(support > 0, 2 * found / (guessed + true), np.nan)
-    return precision, recall, f1
+class _Decisions:
+    """What some images were called.
+
+    Attributes:
+        support: (n_classes,) images of each class.
+        precision: (n_classes,), NaN where it is not measurable; `recall` and `f1` likewise.
+    """
+
+    def __init__(self, label: Ints, guess: Ints, weight: Floats, n_classes: int) -> None:
+        hit = guess == label
+        found = np.bincount(label[hit], weights=weight[hit], minlength=n_classes)
+        guessed = np.bincount(guess, weights=weight, minlength=n_classes)
+        self._true = np.bincount(label, weights=weight, minlength=n_classes)
+        self.support = np.bincount(label, minlength=n_classes)
+        self.accuracy = float(found.sum() / weight.sum())
+        with np.errstate(invalid="ignore"):
+            self.precision: Floats = found / guessed
+            self.recall: Floats = np.bincount(label[hit], minlength=n_classes) / self.support
+            self.f1 = np.where(self.support > 0, 2 * found / (guessed + self._true), np.nan)
+
+    def means(self, minority: Ints) -> Metrics:
+        """Over the classes with an image, and over the images."""
+        held = self.support > 0
+        rare = self.recall[minority[held[minority]]]
+        return {
+            "minority_recall": float(rare.mean()) if len(rare) else None,
+            "minority_recall_worst": float(rare.min()) if len(rare) else None,
+            "macro_f1": float(self.f1[held].mean()),
+            "balanced_accuracy": float(self.recall[held].mean()),
+            "accuracy": self.accuracy,
+            "weighted_f1": float((self.f1 * self._true)[held].sum() / self._true.sum()),
+        }
 
 
-def _expected_calibration_error(confidence: Floats, hit: Bools, weight: Floats) -> float:
-    """Guo et al. 2017, eq. 3, over equal-width bins (low, high]."""
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)  # (n,)
-    gap = np.bincount(bins, weights=weight * (hit - confidence), minlength=ECE_BINS)
-    return float(np.abs(gap).sum() / weight.sum())
+class _Sureness:
+    """How well the probabilities of images are what they say; the terms of each image, to be summed.
+
+    Calibration errors are those of Guo et al. 2017, eq. 3 (of the most probable class), and, classwise, of
+    Kull et al. 2019, sec. 2 (of each class, averaged), over 15 equal-width bins (low, high].
+    """
+
+    def __init__(self, log_p: Floats, label: Ints, weight: Floats) -> None:
+        n, n_classes = log_p.shape
+        p = np.exp(log_p)
+        confidence, hit = p.max(axis=1), p.argmax(axis=1) == label
+        self._weight = weight
+        self._loss = -weight * log_p[np.arange(n), label]  # (n,)
+        self._bin, self._gap = _bin(confidence), weight * (hit - confidence)  # (n,)
+        self._bins = _bin(p) + ECE_BINS * np.arange(n_classes)  # (n, n_classes), each class its own
+        self._gaps = weight[:, None] * (np.eye(n_classes)[label] - p)  # (n, n_classes)
+
+    def nll(self, keep: Bools) -> float:
+        return float(self._loss[keep].sum() / self._weight[keep].sum())
+
+    def ece(self, keep: Bools) -> float:
+        gaps = np.bincount(self._bin[keep], weights=self._gap[keep])
+        return float(np.abs(gaps).sum() / self._weight[keep].sum())
+
+    def classwise_ece(self, keep: Bools) -> float:
+        gaps = np.bincount(self._bins[keep].ravel(), weights=self._gaps[keep].ravel())
+        return float(np.abs(gaps).sum() / self._weight[keep].sum() / self._gaps.shape[1])
 
 
-def _log_softmax(logits: Floats) -> Floats:
+def _bin(p: Floats) -> Ints:
+    """The bin (low, high] of each probability; 0 lies in the first."""
+    return np.clip(np.ceil(p * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Of each row; (n, n_classes)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_p
@@ -98,3 +177,8 @@ def _log_softmax(logits: Floats) -> Floats:
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _check_not_empty(predictions: ClassificationPredictions) -> None:
+    if len(predictions.label) == 0:
+        raise ValueError(f"no image to measure in split '{predictions.split}'")
