@@ -18,8 +18,9 @@ from scipy import stats
 from search.cluster.launch import connected, run_connected
 from search.cluster.work import Job
 from search.config import ConfirmConfig, load_config
-from search.confirmation import PREFIX, ConfirmPlan, Look, PlannedCandidate, judge, requirements, store
+from search.confirmation import ConfirmPlan, Look, PlannedCandidate, judge, requirements, store
 from search.experiment import ExperimentWork
+from search.experiment_record import CONFIRMATIONS
 from search.folder import StudyFolder
 from search.measured import Measurer
 from search.pipeline import data_of
@@ -76,7 +77,7 @@ def main() -> None:
         folder = StudyFolder(Path(scratch) / config.name)
         study = folder.create(config, summary.fingerprint)
         measurer = Measurer(folder, config.task, [one.metric for one in requirements(config)])
-        names = [f"{PREFIX}{k + 1}" for k in range(args.confirmations)]
+        names = [f"{CONFIRMATIONS}{k + 1}" for k in range(args.confirmations)]
         looks: dict[str, Look] = {}
         for number in range(1, plan.looks.looks + 1):
             still_open = [name for name in names if name not in looks or looks[name].open_names]

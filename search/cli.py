@@ -208,8 +208,9 @@ def _pareto(args: argparse.Namespace) -> int:
 def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> None:
     baseline = study.baseline()
     found = front(study.trials(), study.config.objectives, baseline)
+    minority = () if study.config.minority == "auto" else study.config.minority
     if args.json:
-        print(json.dumps(as_json(found, baseline), indent=2))
+        print(json.dumps(as_json(found, baseline, minority=minority), indent=2))
     elif getattr(args, "csv", False):
         rows = as_rows(found)
         columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -219,7 +220,7 @@ def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> 
     else:
         console = wide_console()
         console.print(pareto_table(found, baseline, study.config, everything=everything))
-        for line in strategies(found, everything=everything):
+        for line in strategies(found, baseline, minority, everything=everything):
             console.print(line, highlight=False, soft_wrap=True)
         counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
         console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
@@ -241,7 +242,7 @@ def _export(args: argparse.Namespace) -> int:
     folder = StudyFolder(args.study)
     study = folder.open()
     trial = choose(study, args.trial)
-    bundle = export_trial(folder, study.config, trial, args.out)
+    bundle = export_trial(folder, study, trial, args.out)
     if args.json:
         print(json.dumps({"trial": trial.number, "folder": str(bundle)}))
     else:

@@ -14,7 +14,7 @@ from search.config import ConfirmConfig, StudyConfig
 from search.config_errors import line
 from search.diagnostics import Diagnosis, diagnose
 from search.experiment import Wanted, seed_of
-from search.experiment_record import ExperimentRecord, now
+from search.experiment_record import CONFIRMATIONS, ExperimentRecord, now
 from search.guards import Floor, MaxDrop
 from search.measured import MeasuredArm
 from search.metrics import LOWER_IS_BETTER
@@ -30,7 +30,6 @@ from spaces.strategy import Strategy
 from trainables.trial import DataSpec, Metrics, Task, TrialReport
 
 BASELINE = "baseline"  # name of the arm that every candidate is measured against
-PREFIX = "confirm/"  # of the experiments' names
 RANKING = "minority_ap50"  # may not fall: rescaling scores alone lifts recall, but not this
 
 
@@ -329,7 +328,7 @@ def load(study: Study, experiment: str) -> Confirmation:
 
 def latest(study: Study) -> Confirmation | None:
     """The confirmation that was begun last, or None."""
-    names = [name for name in study.experiments() if name.startswith(PREFIX)]
+    names = [name for name in study.experiments() if name.startswith(CONFIRMATIONS)]
     return load(study, names[-1]) if names else None
 
 

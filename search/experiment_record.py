@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.record import Record
 from trainables.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
+CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
 PLAN, CONCLUSIONS, CREATED = "plan", "conclusions", "created"
 
 

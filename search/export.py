@@ -4,24 +4,46 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from search.config import StudyConfig
+from search.experiment_record import CONFIRMATIONS
 from search.folder import StudyFolder
 from search.pareto import best_feasible
 from search.study import Study, StudyTrial
 from spaces.errors import UsageError
 
 
+def verdicts(study: Study) -> dict[int, dict[str, Any]]:
+    """The last verdict on each trial that was confirmed, by trial number, as plain values.
+
+    Read from the record as it is: the statistics that wrote it take a second to load.
+    """
+    found = {}
+    for name in study.experiments():
+        if name.startswith(CONFIRMATIONS):
+            for text in study.experiment(name).conclusions[-1:]:
+                for result in json.loads(text, parse_constant=lambda _: None)["results"]:
+                    if result["candidate"]["trial"] is not None:
+                        found[result["candidate"]["trial"]] = {"experiment": name, **result["verdict"]}
+    return found
+
+
 def choose(study: Study, number: int | None) -> StudyTrial:
-    """The trial to export: the one asked for, else the feasible one with the highest first objective.
+    """The trial to export: the one asked for, else the best accepted one, else the best feasible one.
+
+    Of accepted trials the best is the one whose gain in the first objective has the highest lower bound.
 
     Raises:
         UsageError: There is no such finished trial.
     """
     trials = study.trials()
     if number is None:
+        accepted = {of: said for of, said in verdicts(study).items() if said["outcome"] == "accepted"}
+        if accepted:
+            surest = max(accepted, key=lambda of: float(accepted[of]["bounds"][0]["lower"]))
+            return next(trial for trial in trials if trial.number == surest)
         best = best_feasible(trials, study.config.objectives[0])
         if best is None:
             raise UsageError("no trial is feasible yet, so none is best", "name one with --trial N")
@@ -34,22 +56,24 @@ def choose(study: Study, number: int | None) -> StudyTrial:
     return chosen
 
 
-def export_trial(folder: StudyFolder, config: StudyConfig, trial: StudyTrial, target: Path | None) -> Path:
+def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: Path | None) -> Path:
     """Write the bundle of `trial`.
 
     Args:
         folder: The study's.
-        config: The study's.
+        study: Its record.
         trial: A finished trial.
         target: Where to; `export/trial-<number>` in the study's folder if None. Files there are replaced.
 
     Returns:
-        The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json`, the weights and predictions.
+        The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json`, the weights and predictions, and
+        `verdict.json` if the trial was confirmed.
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
     """
     assert trial.report is not None
+    config = study.config
     files = folder.result(trial.report.key)
     if files is None:
         raise UsageError(
@@ -68,6 +92,9 @@ def export_trial(folder: StudyFolder, config: StudyConfig, trial: StudyTrial, ta
             "applied": trial.report.applied,
         }
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
+        verdict = verdicts(study).get(trial.number)
+        if verdict is not None:
+            (bundle / "verdict.json").write_text(json.dumps(verdict, indent=2) + "\n")
         for path in files.iterdir():
             if not path.name.startswith("."):  # Ray keeps a note of its own beside a checkpoint
                 shutil.copy(path, bundle / path.name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.diagnostics import diagnose
+from search.diagnostics import Diagnosis, diagnose
 from search.study import Baseline, StudyTrial
 
 
@@ -62,6 +62,14 @@ def best_feasible(trials: Sequence[StudyTrial], objective: str) -> StudyTrial | 
     return max(feasible, key=lambda trial: _values(_metrics(trial), (objective,)), default=None)
 
 
+def notes(trial: StudyTrial, baseline: Baseline | None, minority: Sequence[str]) -> tuple[Diagnosis, ...]:
+    """What is wrong with a trial; nothing is said of one without a report. Arguments as in `as_json`."""
+    if trial.report is None:
+        return ()
+    usual = () if baseline is None else baseline.reports
+    return diagnose(trial.strategy, [trial.report], usual, minority=minority)
+
+
 def as_json(
     sorted_trials: Front, baseline: Baseline | None, *, minority: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -73,7 +81,10 @@ def as_json(
         minority: Names of the minority classes; without them nothing is said of how many objects they have.
     """
     groups = {
-        name: [_trial(trial) | {"notes": _notes(trial, baseline, minority)} for trial in group]
+        name: [
+            _trial(trial) | {"notes": [asdict(note) for note in notes(trial, baseline, minority)]}
+            for trial in group
+        ]
         for name, group in vars(sorted_trials).items()
     }
     measured = None
@@ -112,15 +123,6 @@ def _trial(trial: StudyTrial) -> dict[str, Any]:
     if trial.failure is not None:
         shown["failure"] = {"kind": trial.failure.kind, "reason": trial.failure.reason}
     return shown
-
-
-def _notes(
-    trial: StudyTrial, baseline: Baseline | None, minority: Sequence[str]
-) -> list[dict[str, str | float]]:
-    if trial.report is None:
-        return []
-    usual = () if baseline is None else baseline.reports
-    return [asdict(note) for note in diagnose(trial.strategy, [trial.report], usual, minority=minority)]
 
 
 def _metrics(trial: StudyTrial) -> dict[str, float | None]:

@@ -85,7 +85,7 @@ class Baseline:
         mean: Metrics = {}
         sd: Metrics = {}
         for name in reports[0].metrics:
-            values = [report.metrics[name] for report in reports]
+            values = [report.metrics.get(name) for report in reports]
             known = [value for value in values if value is not None]
             whole = len(known) == len(values)
             mean[name] = statistics.fmean(known) if whole else None

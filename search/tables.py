@@ -1,12 +1,14 @@
 """Tables and sentences for a terminal. Builds them; only `cli` and `progress` print."""
 
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from search.config import StudyConfig
-from search.pareto import Front
+from search.diagnostics import lines as diagnoses
+from search.pareto import Front, notes
 from search.study import Baseline, StudyTrial
 from spaces.strategy import Strategy
 
@@ -50,18 +52,25 @@ def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *
     return table
 
 
-def strategies(found: Front, *, everything: bool) -> list[str]:
-    """What each trial of the table did, a line each; for a failed one why."""
+def strategies(
+    found: Front, baseline: Baseline | None, minority: Sequence[str], *, everything: bool
+) -> list[str]:
+    """What each trial of the table did, a line each; for a failed one why; and what is wrong with it."""
+    trials = [trial for group in shown_groups(found, everything=everything).values() for trial in group]
+    told, shared = own_and_shared([diagnoses(notes(trial, baseline, minority)) for trial in trials])
     lines = []
-    for group in shown_groups(found, everything=everything).values():
-        for trial in group:
-            why = (
-                ""
-                if trial.failure is None
-                else f" — {trial.failure.kind}: {_last_line(trial.failure.reason)}"
-            )
-            lines.append(f"{trial.number:>5}  {describe(trial.strategy)}{why}")
-    return lines
+    for trial, own in zip(trials, told, strict=True):
+        failure = trial.failure
+        why = "" if failure is None else f" — {failure.kind}: {_last_line(failure.reason)}"
+        lines.append(f"{trial.number:>5}  {describe(trial.strategy)}{why}")
+        lines += [f"       note: {line}" for line in own]
+    return lines + [f"note: {line}" for line in shared]
+
+
+def own_and_shared(told: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[str]]:
+    """What is said of each alone, and what is said of all of them, which needs to be printed only once."""
+    shared = [line for line in told[0] if all(line in lines for lines in told)] if told else []
+    return [[line for line in lines if line not in shared] for lines in told], shared
 
 
 def shown_groups(found: Front, *, everything: bool) -> dict[str, tuple[StudyTrial, ...]]:

@@ -10,7 +10,7 @@ from search.confirmation import Confirmation, Result, SplitUse
 from search.diagnostics import lines as notes_lines
 from search.statistics.decision import Bounds
 from search.statistics.planning import Advice
-from search.tables import describe
+from search.tables import describe, own_and_shared
 
 STYLE = {"accepted": "bold green", "rejected": "red", "inconclusive": "yellow", "invalid": "red"}
 COLUMNS = ("requirement", "baseline", "candidate", "gain", "asked", "bound", "level", "test alone")
@@ -62,15 +62,14 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
     """
     said = []
     results = confirmation.looks[-1].results
-    told = [notes_lines(result.notes) for result in results]
-    shared = [line for line in told[0] if all(line in lines for lines in told)]
+    told, shared = own_and_shared([notes_lines(result.notes) for result in results])
     for result, notes in zip(results, told, strict=True):
         verdict, candidate = result.verdict, result.candidate
         said.append(f"{candidate.name} ({describe(candidate.strategy)}): {verdict.outcome}")
         said += [f"    {reason}" for reason in verdict.reasons]
         if result.advice is not None:
             said.append(f"    {advice_sentence(result.advice, result, path)}")
-        said += [f"    note: {line}" for line in notes if line not in shared]
+        said += [f"    note: {line}" for line in notes]
         if verdict.bounds:
             met = "met" if verdict.point_rule else "not met"
             said.append(f"    the point rule (means alone; wrong for half of those on the margin): {met}")

@@ -7,7 +7,6 @@ from rich.console import Console
 from search.arms import named_strategy
 from search.cluster.work import Cluster
 from search.confirmation import (
-    PREFIX,
     Asked,
     Confirmation,
     ConfirmPlan,
@@ -17,6 +16,7 @@ from search.confirmation import (
     requirements,
     store,
 )
+from search.experiment_record import CONFIRMATIONS
 from search.export import choose
 from search.finalists import choose_finalists
 from search.folder import StudyFolder
@@ -118,8 +118,10 @@ def _planned(
             "nothing to confirm: no feasible trial holds its guards by one sd of the baseline's seeds",
             f"rarecall pareto {shown(folder.path)} --all; `--trial N` confirms one all the same",
         )
-    number = 1 + sum(name.startswith(PREFIX) for name in study.experiments())
-    return Confirmation(f"{PREFIX}{number}", ConfirmPlan(settings=settings, candidates=tuple(candidates)), ())
+    number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())
+    return Confirmation(
+        f"{CONFIRMATIONS}{number}", ConfirmPlan(settings=settings, candidates=tuple(candidates)), ()
+    )
 
 
 def _look_by_look(

@@ -16,7 +16,7 @@ from search.measured import MeasuredArm, Measurer
 from search.progress import experiment_screen
 from spaces.errors import Interrupted, UsageError
 from trainables.dataset import DataSummary
-from trainables.models import check_model
+from trainables.models import check_classifier, check_model
 from trainables.sources import describe
 from trainables.trial import DataSpec
 
@@ -30,7 +30,10 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
     try:
         check_model(config.train.model, config.task)
         summary = describe(config.data, config.task)
-        return check_data(config, summary), summary
+        data = check_data(config, summary)
+        if config.task == "classification":
+            check_classifier(config.train, len(summary.class_names))
+        return data, summary
     except UsageError as error:
         lines = error.message.splitlines()
         named = [line if line.startswith("hint:") else f"{source}: {line}" for line in lines]
