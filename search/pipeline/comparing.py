@@ -16,7 +16,15 @@ from search.experiment import Wanted, seed_of
 from search.folder import StudyFolder
 from search.measured import Measurer
 from search.metrics import metric_names
-from search.pipeline.shared import class_sets, data_of, requested, run_experiment, shown, take_over
+from search.pipeline.shared import (
+    class_sets,
+    data_of,
+    requested,
+    run_experiment,
+    shown,
+    take_over,
+    tell_notes,
+)
 from search.plots import comparison_picture, draw_comparison
 from search.study import Study
 from spaces.errors import UsageError
@@ -80,6 +88,7 @@ def compare_strategies(
     """
     config, folder = requested(request, runs)
     data, summary = data_of(config, request.name)
+    tell_notes(summary, console)
     plan = _plan(config, data, summary)
     if folder.study_yaml.exists():
         take_over(folder, config, summary, request)

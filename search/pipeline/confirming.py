@@ -21,7 +21,7 @@ from search.export import choose
 from search.finalists import choose_finalists
 from search.folder import StudyFolder
 from search.measured import Measurer
-from search.pipeline.shared import check_same_data, class_sets, data_of, run_experiment, shown
+from search.pipeline.shared import check_same_data, class_sets, data_of, run_experiment, shown, tell_notes
 from search.study import Study
 from spaces.errors import UsageError
 from trainables.dataset import DataSummary
@@ -52,6 +52,7 @@ def confirm(
     folder = StudyFolder(path)
     config = folder.config()
     data, summary = data_of(config, folder.study_yaml.name)
+    tell_notes(summary, console)
     check_same_data(folder, config, summary)
     _check_test_split(data, summary)
     with folder.claimed():
@@ -80,7 +81,10 @@ def _check_test_split(data: DataSpec, summary: DataSummary) -> None:
     """
     test = summary.splits.get("test")
     if test is None or test.images == 0:
-        raise UsageError("data: there is no test split to confirm on", "add `test:` to the data set")
+        raise UsageError(
+            "data: there is no test split to confirm on, and val can spare none",
+            "add `test:` to the data set",
+        )
     absent = [name for name in data.minority if test.objects[name] == 0]
     if absent:
         raise UsageError(f"data: the test split has no object of class '{absent[0]}'")

@@ -7,7 +7,7 @@ from rich.console import Console
 from search.cluster.work import Cluster
 from search.config import StudyConfig
 from search.folder import StudyFolder
-from search.pipeline.shared import data_of, requested, shown, take_over
+from search.pipeline.shared import data_of, requested, shown, take_over, tell_notes
 from search.progress import search_screen
 from search.study import Study
 from search.worklist import SearchWork
@@ -31,6 +31,7 @@ def search(request: Path, runs: Path, *, cluster: Cluster, resume: bool, console
     """
     config, folder = requested(request, runs)
     data, summary = data_of(config, request.name)
+    tell_notes(summary, console)
     if resume:
         take_over(folder, config, summary, request)
     else:

@@ -46,6 +46,12 @@ def shown(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
+def tell_notes(summary: DataSummary, console: Console) -> None:
+    """What a person should know of the data before anything is trained, e.g. that val lent its test split."""
+    for note in summary.notes():
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+
+
 def class_sets(data: DataSpec, summary: DataSummary) -> tuple[tuple[frozenset[int], ...], frozenset[int]]:
     """Class ids in each training image, and those of the minority."""
     minority = frozenset(summary.class_names.index(name) for name in data.minority)
