@@ -1,10 +1,18 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn import metrics as oracle
 
-from trainables.evaluation.classification import classification_metrics
+from trainables.evaluation.classification import (
+    classification_metrics,
+    confusion_matrix,
+    untouched_metrics,
+)
 from trainables.predictions import ClassificationPredictions
 
 
@@ -38,13 +46,34 @@ def guessing(
 def splits(draw: st.DrawFn) -> ClassificationPredictions:
     """Splits of any shape, also with absent and never predicted classes."""
     n, n_classes = draw(st.integers(1, 40)), draw(st.integers(3, 6))
+    weighted = draw(st.booleans())
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     held = rng.permutation(n_classes)[: draw(st.integers(1, n_classes))]
     label = rng.choice(held, n)
     logits = rng.normal(0, 2, (n, n_classes)) + 2 * np.eye(n_classes)[label]
     logits[:, rng.permutation(n_classes)[: draw(st.integers(0, n_classes - 2))]] -= 50
     minority = tuple(rng.permutation(n_classes)[: draw(st.integers(1, n_classes))].tolist())
-    return predicted(label, logits, rng.uniform(0.1, 3, n), minority)
+    return replace(
+        predicted(label, logits, rng.uniform(0.1, 3, n) if weighted else None, minority),
+        tuned=rng.integers(0, n_classes, n),
+        image_temperature=rng.uniform(0.5, 3, n),
+    )
+
+
+def probabilities(split: ClassificationPredictions, temperature: float | np.ndarray = 1.0) -> np.ndarray:
+    return softmax(split.logits.astype(np.float64) / np.reshape(temperature, (-1, 1)), axis=1)
+
+
+def calibration_error(p: np.ndarray, happened: np.ndarray, weight: np.ndarray) -> float:
+    """Of probabilities and what happened, both (n,), bin by bin, with gaps of averages."""
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (p > low) & (p <= low + 1 / 15) if low else p <= 1 / 15
+        if inside.any():
+            w = weight[inside]
+            gap = np.average(happened[inside], weights=w) - np.average(p[inside], weights=w)
+            error += abs(gap) * w.sum() / weight.sum()
+    return error
 
 
 def close(value: float | None) -> object:
@@ -53,23 +82,31 @@ def close(value: float | None) -> object:
 
 @given(splits())
 def test_metrics_equal_scikit_learns_with_sample_weights(split: ClassificationPredictions) -> None:
+    """A class without an image is left out by `labels=held`; its oracle is not `f1_score`'s default."""
     ours = classification_metrics(split)
     label, weight = split.label, split.weight
     guess = split.logits.argmax(axis=1)
     classes = np.arange(len(split.class_names))
     support = np.bincount(label, minlength=len(classes))
     held = classes[support > 0]
-    assert ours["accuracy"] == close(oracle.accuracy_score(label, guess, sample_weight=weight))
+    scored = {"labels": held, "zero_division": 0.0}
+    for prefix, called in (("", guess), ("tuned/", split.tuned)):
+        assert ours[f"{prefix}accuracy"] == close(oracle.accuracy_score(label, called, sample_weight=weight))
+        assert ours[f"{prefix}macro_f1"] == close(
+            oracle.f1_score(label, called, average="macro", sample_weight=weight, **scored)
+        )
+        assert ours[f"{prefix}balanced_accuracy"] == close(
+            oracle.recall_score(label, called, average="macro", **scored)
+        )
+        rare = [c for c in split.minority if c in held]
+        recalls = oracle.recall_score(label, called, labels=rare, average=None) if rare else None
+        assert ours[f"{prefix}minority_recall"] == (None if recalls is None else close(recalls.mean()))
+        assert ours[f"{prefix}minority_recall_worst"] == (None if recalls is None else close(recalls.min()))
     top2 = oracle.top_k_accuracy_score(label, split.logits, k=2, labels=classes, sample_weight=weight)
     assert ours["top2_accuracy"] == close(top2)
-    scored = {"labels": held, "zero_division": 0.0}
-    assert ours["macro_f1"] == close(
-        oracle.f1_score(label, guess, average="macro", sample_weight=weight, **scored)
-    )
     assert ours["weighted_f1"] == close(
         oracle.f1_score(label, guess, average="weighted", sample_weight=weight, **scored)
     )
-    assert ours["balanced_accuracy"] == close(oracle.recall_score(label, guess, average="macro", **scored))
     for class_id in classes:
         name = split.class_names[class_id]
         assert ours[f"support/{name}"] == support[class_id]
@@ -83,26 +120,85 @@ def test_metrics_equal_scikit_learns_with_sample_weights(split: ClassificationPr
 
 
 @given(splits())
-def test_nll_equals_scikit_learns_and_ece_its_definition(split: ClassificationPredictions) -> None:
+def test_balanced_accuracy_is_scikit_learns_own_function(split: ClassificationPredictions) -> None:
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # on classes called, but absent
+        expected = oracle.balanced_accuracy_score(split.label, split.logits.argmax(axis=1))
+    assert classification_metrics(split)["balanced_accuracy"] == close(expected)
+
+
+@given(splits())
+def test_nll_equals_scikit_learns_and_calibration_errors_their_definition(
+    split: ClassificationPredictions,
+) -> None:
     ours = classification_metrics(split)
-    exp = np.exp(split.logits.astype(np.float64))
-    p = exp / exp.sum(axis=1, keepdims=True)
-    true_p = p[np.arange(len(p)), split.label]
-    # The probabilities are clipped in scikit-learn, so that oracle holds only where none is near 0.
-    if true_p.min() > 1e-12:
-        classes = np.arange(p.shape[1])
-        assert ours["nll"] == close(
-            oracle.log_loss(split.label, p, labels=classes, sample_weight=split.weight)
-        )
-    confidence, hit = p.max(axis=1), p.argmax(axis=1) == split.label
-    ece = 0.0
-    for low in np.arange(15) / 15:
-        inside = (confidence > low) & (confidence <= low + 1 / 15)
-        if inside.any():
-            w = split.weight[inside]
-            gap = np.average(hit[inside], weights=w) - np.average(confidence[inside], weights=w)
-            ece += abs(gap) * w.sum() / split.weight.sum()
-    assert ours["ece"] == close(ece)
+    classes = np.arange(len(split.class_names))
+    for prefix, temperature in (("", 1.0), ("calibrated/", split.image_temperature)):
+        p = probabilities(split, temperature)
+        # The probabilities are clipped in scikit-learn, so that oracle holds only where none is near 0.
+        if p[np.arange(len(p)), split.label].min() > 1e-12:
+            nll = oracle.log_loss(split.label, p, labels=classes, sample_weight=split.weight)
+            assert ours[f"{prefix}nll"] == close(nll)
+        hit = p.argmax(axis=1) == split.label
+        assert ours[f"{prefix}ece"] == close(calibration_error(p.max(axis=1), hit, split.weight))
+    p = probabilities(split)
+    classwise = [calibration_error(p[:, c], split.label == c, split.weight) for c in classes]
+    assert ours["classwise_ece"] == close(np.mean(classwise))
+
+
+def test_the_calibration_errors_of_four_images_by_hand() -> None:
+    # Two classes; class 0 has probability .8, .8, .6, .4, and is true in the first and the last.
+    p = np.array([0.8, 0.8, 0.6, 0.4])
+    ours = classification_metrics(predicted([0, 1, 1, 0], np.log(np.column_stack([p, 1 - p]))))
+    # By confidence .8 (one of two right) and .6 (none of two right): |1 - 1.6| + |0 - 1.2|, over 4.
+    assert ours["ece"] == pytest.approx(0.45, abs=1e-6)
+    # Of class 0 by .8, .6 and .4: |1 - 1.6| + .6 + .6, over 4; of class 1 the same by symmetry.
+    assert ours["classwise_ece"] == pytest.approx(0.45, abs=1e-6)
+
+
+def test_the_classwise_error_also_sees_what_the_most_probable_class_hides() -> None:
+    # Always .5 / .3 / .2, and half of the images are of class 0: it is sound, and 1 and 2 are mistaken.
+    logits = np.tile(np.log([0.5, 0.3, 0.2]), (4, 1))
+    ours = classification_metrics(predicted([0, 0, 2, 2], logits))
+    assert ours["ece"] == pytest.approx(0, abs=1e-6)
+    assert ours["classwise_ece"] == pytest.approx((0 + 0.3 + 0.3) / 3, abs=1e-6)
+
+
+@given(splits())
+def test_the_confusion_matrix_is_scikit_learns_and_its_diagonal_the_recall(
+    split: ClassificationPredictions,
+) -> None:
+    classes = np.arange(len(split.class_names))
+    ours = confusion_matrix(split)
+    held = np.isin(classes, split.label)
+    expected = oracle.confusion_matrix(
+        split.label, split.logits.argmax(axis=1), labels=classes, normalize="true"
+    )
+    np.testing.assert_allclose(ours[held], expected[held], atol=1e-12)
+    assert np.isnan(ours[~held]).all()
+    metrics = classification_metrics(split)
+    for c in classes[held]:
+        assert ours[c, c] == close(metrics[f"recall/c{c}"])
+    tuned = oracle.confusion_matrix(split.label, split.tuned, labels=classes, normalize="true")
+    np.testing.assert_allclose(confusion_matrix(split, tuned=True)[held], tuned[held], atol=1e-12)
+
+
+@given(splits())
+def test_without_tuning_the_tuned_and_calibrated_metrics_are_the_untouched_ones(
+    split: ClassificationPredictions,
+) -> None:
+    plain = predicted(split.label, split.logits, split.weight, tuple(split.minority))
+    metrics = classification_metrics(plain)
+    after = {name: value for name, value in metrics.items() if name.startswith(("tuned/", "calibrated/"))}
+    assert len(after) == 7
+    assert after == {name: metrics[name.split("/")[1]] for name in after}
+    assert metrics["temperature"] == 1
+    assert untouched_metrics(plain).items() == metrics.items() - after.items() - {("temperature", 1.0)}
+
+
+@given(splits())
+def test_what_is_untouched_does_not_move_with_the_tuning(split: ClassificationPredictions) -> None:
+    plain = predicted(split.label, split.logits, split.weight, tuple(split.minority))
+    assert untouched_metrics(split) == untouched_metrics(plain)
 
 
 def test_minority_recall_is_the_mean_over_minority_classes_and_worst_their_minimum() -> None:
@@ -143,7 +239,7 @@ def test_weights_move_precision_and_accuracy_but_no_recall() -> None:
 
 @given(splits(), st.floats(0.01, 100))
 def test_only_the_ratio_of_weights_matters(split: ClassificationPredictions, factor: float) -> None:
-    scaled = predicted(split.label, split.logits, split.weight * factor, tuple(split.minority))
+    scaled = replace(split, weight=split.weight * factor)
     ours, theirs = classification_metrics(split), classification_metrics(scaled)
     assert ours == {name: value if value is None else close(value) for name, value in theirs.items()}
 
