@@ -1,15 +1,17 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from search.arms import known_arms
-from spaces.errors import UsageError
 from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import classifier
-from trainables.classifier import learning_rate, train_classifier
+from trainables.calibration import fit_temperature, tune_biases
+from trainables.classifier import learning_rate
 from trainables.demo import digits
 from trainables.evaluation.classification import classification_metrics
 from trainables.images import resized
@@ -130,11 +132,6 @@ def test_a_run_whose_loss_explodes_has_diverged(tmp_path: Path) -> None:
     assert outcome.kind == "diverged"
 
 
-def test_another_model_is_not_yet_in_this_version(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'resnet18' is not yet in this version"):
-        train_classifier(spec(model="resnet18"), TrialFolder(tmp_path), lambda _: None)
-
-
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_the_stored_predictions_give_the_reported_metrics(split: str, tmp_path: Path) -> None:
     done = report(spec(NAMED["weighted"], split=split), tmp_path)
@@ -203,8 +200,75 @@ def test_torchs_global_state_is_as_it_was(tmp_path: Path, monkeypatch: pytest.Mo
     torch.manual_seed(11)
     torch.set_num_threads(2)
     before = torch.get_rng_state()
-    for model in ("small_cnn", "resnet18"):  # the second fails
+    for model in ("small_cnn", "no_such_model"):  # the second fails
         run_trial(spec(NAMED["weighted_augmented"], model=model), TrialFolder(tmp_path), lambda _: None)
         assert torch.equal(torch.get_rng_state(), before)
         assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
+
+
+def stored(root: Path) -> ClassificationPredictions:
+    predictions = load_predictions(root / "result" / "predictions.npz")
+    assert isinstance(predictions, ClassificationPredictions)
+    return predictions
+
+
+@pytest.mark.parametrize("name", ["plain", "weighted"])
+def test_baseline_and_candidate_are_tuned_alike_on_val_and_frozen_for_test(name: str, tmp_path: Path) -> None:
+    on_val, on_test = (report(spec(NAMED[name], split=split), tmp_path / split) for split in ("val", "test"))
+    val, test = stored(tmp_path / "val"), stored(tmp_path / "test")
+    by_hand = tune_biases(
+        val.logits,
+        val.label,
+        minority=val.minority,
+        goal="macro_f1",
+        weight=val.weight,
+        source=val.source,
+    )
+    assert np.abs(by_hand.bias).max() > 0
+    temperature = fit_temperature(val.logits, val.label, val.weight)
+    for predictions in (val, test):
+        np.testing.assert_array_equal(predictions.bias, by_hand.bias)
+        assert predictions.temperature == temperature
+    np.testing.assert_array_equal(val.tuned, by_hand.held_out)
+    np.testing.assert_array_equal(test.tuned, (test.logits + by_hand.bias).argmax(axis=1))
+    for done, predictions in ((on_val, val), (on_test, test)):
+        f1 = f1_score(predictions.label, predictions.tuned, average="macro", sample_weight=predictions.weight)
+        assert done.metrics["tuned/macro_f1"] == pytest.approx(f1)
+        assert done.metrics["temperature"] == temperature
+        assert not any(name.startswith(("tuned/", "calibrated/")) for name in done.curve[-1].metrics)
+    assert on_test.metrics["calibrated/nll"] < on_test.metrics["nll"]  # type: ignore[operator]
+    weights = torch.load(tmp_path / "test" / "result" / "weights.pt", weights_only=True)
+    np.testing.assert_array_equal(weights["bias"].numpy(), by_hand.bias)
+    assert weights["temperature"] == temperature
+
+
+def test_no_label_of_the_test_split_reaches_the_tuning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = report(spec(split="test"), tmp_path / "sound")
+    predict = classifier._Run.predict
+
+    def mislabelled(run: classifier._Run, split: str) -> ClassificationPredictions:
+        predictions = predict(run, split)
+        shuffled = np.random.default_rng(0).permutation(predictions.label)
+        return replace(predictions, label=shuffled) if split == "test" else predictions
+
+    monkeypatch.setattr(classifier._Run, "predict", mislabelled)
+    other = report(spec(split="test"), tmp_path / "other")
+    assert other.metrics["tuned/accuracy"] < 0.5 < sound.metrics["tuned/accuracy"]  # type: ignore[operator]
+    for field in ("logits", "bias", "temperature", "tuned", "image_temperature"):
+        np.testing.assert_array_equal(
+            getattr(stored(tmp_path / "sound"), field), getattr(stored(tmp_path / "other"), field)
+        )
+
+
+def test_the_biases_follow_the_goal_of_the_study(tmp_path: Path) -> None:
+    floor = 0.2
+    macro = report(spec(split="test"), tmp_path / "macro")
+    asked = spec(split="test", tune="minority_recall", tune_min_precision=floor)
+    assert asked.key != spec(split="test").key
+    recall = report(asked, tmp_path / "recall")
+    np.testing.assert_array_equal(stored(tmp_path / "macro").logits, stored(tmp_path / "recall").logits)
+    assert recall.metrics["tuned/minority_recall"] > macro.metrics["tuned/minority_recall"]  # type: ignore[operator]
+    assert recall.metrics["tuned/macro_f1"] < macro.metrics["tuned/macro_f1"]  # type: ignore[operator]

@@ -92,7 +92,7 @@ CASES = {
             {"model": "small_cnn", "imgsz": 8, "batch": 16, "steps": 48, "eval_every": 12},
         ),
         classifier_weights,
-        {"model": "resnet18"},
+        {"model": "no_such_model"},
     ),
     "detector": Case(
         trial(

@@ -313,7 +313,10 @@ class _Run:
         pixels = torch.from_numpy(images).to(self.device)
         planes = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
         # (planes / 255 - mean) / std, in two operations.
-        mean, std = (torch.tensor(of, device=self.device)[:, None, None] for of in (self.network.mean, self.network.std))
+        mean, std = (
+            torch.tensor(of, device=self.device)[:, None, None]
+            for of in (self.network.mean, self.network.std)
+        )
         return planes.float().div(255 * std).sub(mean / std)
 
     def _count(self, index: npt.NDArray[np.int64]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from spaces.errors import UsageError
-from trainables.trial import Task
+from trainables.trial import Task, TrainSpec
 
-CLASSIFIERS = ("small_cnn",)
+SMALL_CNN, TIMM = "small_cnn", "timm/"  # `small_cnn` is ours
 OUR_DETECTORS = Path(__file__).parent / "detector"
 HEADS = ("Detect", "v10Detect")  # what a strategy's class loss fits
 # How Ultralytics pickles a detector; the second is YOLOv10's in versions before 8.3.
@@ -28,17 +28,16 @@ def check_model(model: str, task: Task) -> None:
     """Refuse a model that no worker could build, or that no strategy could be applied to.
 
     Args:
-        model: `small_cnn`; for a detector a path to a yaml or to weights, or the name of a yaml that we
-            (`yolo_tiny.yaml`) or Ultralytics (`yolo11n.yaml`) ship. Nothing is ever downloaded.
+        model: For a classifier see `check_classifier`; for a detector a path to a yaml or to weights, or the
+            name of a yaml that we (`yolo_tiny.yaml`) or Ultralytics (`yolo11n.yaml`) ship. Nothing is ever
+            downloaded.
         task: The study's.
 
     Raises:
         UsageError: There is no such model, or it is no detector.
     """
-    if task == "classification" and model not in CLASSIFIERS:
-        raise UsageError(
-            f"train.model: '{model}' is not yet in this version", f"models: {', '.join(CLASSIFIERS)}"
-        )
+    if task == "classification" and model.startswith(TIMM) and find_spec("timm") is None:
+        raise UsageError(f"train.model: {model}: timm is not installed", "pip install 'rarecall[timm]'")
     if task == "detection":
         suffix = Path(model).suffix.lower()
         if suffix in {".yaml", ".yml"}:
@@ -52,6 +51,26 @@ def check_model(model: str, task: Task) -> None:
             )
         else:
             raise _missing(model)
+
+
+def check_classifier(train: TrainSpec, n_classes: int) -> None:
+    """Refuse a classifier that cannot learn from images of this size, or that other weights are for.
+
+    Args:
+        train: `train.model` is `small_cnn`, a torchvision classification model, or `timm/<name>`.
+        n_classes: Of the data.
+
+    Raises:
+        UsageError: See above; there is no such model; or the weights cannot be read.
+    """
+    if train.model == SMALL_CNN:
+        if train.weights is not None:
+            raise UsageError("train.weights: not for small_cnn, which learns from scratch in seconds")
+        return
+    # torch takes seconds to load, which `small_cnn` need not wait for.
+    from trainables.classifier_models import check_network  # noqa: PLC0415
+
+    check_network(train, n_classes)
 
 
 def _missing(model: str) -> UsageError:

@@ -2,6 +2,7 @@
 
 from spaces.errors import UsageError
 from trainables import toy
+from trainables.classification_data import describe_classification
 from trainables.dataset import DataSummary, existing
 from trainables.demo import cytology, digits
 from trainables.detection_data import describe_detection
@@ -29,9 +30,9 @@ def describe(source: str, task: Task) -> DataSummary:
         return count()
     path = existing(source)
     if task == "classification":
-        raise UsageError(
-            f"data: {path}: image folders and CSV files are not yet in this version", "use demo:digits"
-        )
+        if not path.is_dir() and path.suffix != ".csv":
+            raise UsageError(f"data: {path} is neither a folder of images nor a CSV")
+        return describe_classification(path)
     if path.suffix not in {".yaml", ".yml", ".json"}:
         raise UsageError(f"data: {path} is neither a YOLO data.yaml nor a COCO json")
     return describe_detection(path)

@@ -8,7 +8,6 @@ scikit-learn is imported.
 
 import gzip
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.dataset import DataSummary, SplitSummary
+from trainables.labelled_images import LabelledImages
 
 CLASS_NAMES = tuple("0123456789")
 RARE = ("1", "8", "9")
@@ -25,23 +25,6 @@ RARE_TRAIN_IMAGES = 8
 SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
 SPLIT_SEED = 0
 LEVELS = 16  # grey values of the source, 0 to 16
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """One split of a classification data set.
-
-    Attributes:
-        images: (n, height, width) uint8.
-        labels: (n,) class ids.
-        ids: (n,) image ids.
-        weight: (n,) evaluation weight, mean 1: training prior over this split's prior, of the image's class.
-    """
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    ids: npt.NDArray[np.str_]
-    weight: npt.NDArray[np.float64]
 
 
 @cache
@@ -55,7 +38,7 @@ def load() -> dict[str, LabelledImages]:
         here = np.bincount(labels[index], minlength=len(CLASS_NAMES)) / len(index)  # (n_classes,)
         weight = (prior / here)[labels[index]]
         ids = np.array([f"digit_{i:04d}" for i in index])
-        splits[split] = LabelledImages(images[index], labels[index], ids, weight / weight.mean())
+        splits[split] = LabelledImages(images[index], labels[index], ids, ids, weight / weight.mean())
     for data in splits.values():  # shared by every caller, hence frozen
         for array in (data.images, data.labels, data.ids, data.weight):
             array.setflags(write=False)
