@@ -63,7 +63,7 @@ class GivenLogits(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def predict(self, logits: Array) -> Array:
-        return logits.argmax(axis=1)
+        return np.asarray(logits.argmax(axis=1))
 
     def decision_function(self, logits: Array) -> Array:
         return logits
@@ -291,9 +291,9 @@ def test_without_a_floor_minority_recall_cannot_be_a_goal() -> None:
 
 def test_a_floor_for_another_goal_is_refused() -> None:
     train = {"model": "small_cnn", "steps": 10, "eval_every": 5, "tune_min_precision": 0.3}
-    assert TrainSpec(**train, tune="minority_recall").tune_min_precision == 0.3  # type: ignore[arg-type]
+    assert TrainSpec.model_validate(train | {"tune": "minority_recall"}).tune_min_precision == 0.3
     with pytest.raises(ValidationError, match="tune_min_precision is for tune: minority_recall"):
-        TrainSpec(**train)  # type: ignore[arg-type]
+        TrainSpec.model_validate(train)
 
 
 def test_the_same_seed_gives_the_same_folds_and_another_seed_others() -> None:

@@ -110,6 +110,11 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
             id="an argument of mosaic elsewhere",
         ),
         pytest.param(
+            {"train": TOY["train"] | {"tune": "minority_recall"}},
+            "train.tune: only for classification, got minority_recall",
+            id="tuning after training elsewhere",
+        ),
+        pytest.param(
             {"task": "classification", "space": {"preset": "classification", "mosaic": [0, 1]}},
             "space.mosaic: not for classification",
             id="a classifier's search of mosaic",
