@@ -307,16 +307,22 @@ def test_the_same_seed_gives_the_same_folds_and_another_seed_others() -> None:
 
 
 def test_images_of_one_source_are_judged_by_the_same_fit_which_has_not_seen_them() -> None:
-    label, logits = drawn(0, (20, 40, 40), sharpness=2)
+    label, logits = drawn(0, (40, 80, 80), shift=-2, sharpness=2)
     source = np.array([f"s{i % 20:02}" for i in range(len(label))])
-    tuned = tuned_on(split(label, logits, source=source), goal="macro_f1")
+    val = split(label, logits, source=source)
+    tuned = tuned_on(val, goal="macro_f1")
     by_fit = {t: set(source[tuned.image_temperature == t]) for t in np.unique(tuned.image_temperature)}
     assert len(by_fit) == 5
     assert sum(len(sources) for sources in by_fit.values()) == 20  # none in two folds
-    logits32 = tuned.logits
     for temperature, sources in by_fit.items():
         seen = ~np.isin(source, list(sources))
-        assert temperature == fit_temperature(logits32[seen], label[seen])
+        assert temperature == fit_temperature(val.logits[seen], label[seen])
+    whole, split_up = (
+        tune_biases(val.logits, label, minority=val.minority, goal="macro_f1", source=which).held_out
+        for which in (source, None)
+    )
+    np.testing.assert_array_equal(tuned.tuned, whole)
+    assert (whole != split_up).any()
 
 
 def test_rare_classes_are_spread_over_the_folds() -> None:
