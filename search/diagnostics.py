@@ -22,7 +22,13 @@ SAME_EXPOSURE = 0.05  # relative: nearer to what it would be without the knob is
 LARGE_GAP = 0.1  # of recalls on the training images: less is never worth a sentence
 BEYOND_NOISE = 2.0  # standard errors
 MOST_LOST = 0.05  # share of the boxes that augmentation may push out of the image
-REWEIGHTING = (("sampler_power", "the weighted sampler"), ("alpha_power", "class weights"))
+REWEIGHTING = (
+    ("sampler_power", "the weighted sampler"),
+    ("repeat_threshold", "repeat factors"),
+    ("alpha_power", "class weights"),
+    ("class_balance", "class-balanced weights"),
+    ("logit_tau", "logit adjustment"),
+)
 AUGMENTING = ("augment_minority", "augment_rest")
 ROUNDING = 1e-9
 
@@ -72,7 +78,7 @@ def diagnose(
         collapse(reports),
         boxes_lost(reports),
         too_strong(strategy, reports, baseline),
-        stacked(strategy),
+        stacked(strategy, reports, minority),
         fall(reports, minority, split_variance) if split == "test" else None,
     )
     return tuple(diagnosis for diagnosis in found if diagnosis is not None)
@@ -109,7 +115,7 @@ def idle_sampler(strategy: Strategy, reports: Sequence[TrialReport]) -> Diagnosi
 
     Where every image kept holds a minority object, no weighting can: that is found here too.
     """
-    if strategy.sampling.sampler_power == 0:
+    if strategy.sampling.sampler_power == 0 and strategy.sampling.repeat_threshold == 0:
         return None
     return _idle("the sampler", strategy.sampling.retention, reports)
 
@@ -213,20 +219,28 @@ def too_strong(
     )
 
 
-def stacked(strategy: Strategy) -> Diagnosis | None:
-    """The minority is favoured in more than one way at once; number: in how many."""
+def stacked(strategy: Strategy, reports: Sequence[TrialReport], minority: Sequence[str]) -> Diagnosis | None:
+    """The minority is favoured in more than one way at once, and too much; number: in how many ways.
+
+    Too much is a minority class with more than its even share of the prior that the trained scores stand for.
+    If the receipt lacks that prior, or no minority is known, more than one way is enough.
+    """
     used = [
         f"{words} ({knob} {strategy.knobs()[knob]:.2f})"
         for knob, words in REWEIGHTING
         if knob in strategy.changed()
     ]
-    if len(used) < 2:
+    prior = {
+        name: share for name, share in reports[0].applied.get("effective_prior", {}).items() if share > 0
+    }
+    favoured = [name for name in minority if prior.get(name, 0) * len(prior) > 1 + SAME_EXPOSURE]
+    if len(used) < 2 or (prior and minority and not favoured):
         return None
-    return Diagnosis(
-        "reweighting stacked",
-        len(used),
-        f"{' and '.join(used)} multiply: each alone already makes up for the minority being rare",
-    )
+    sentence = f"{' and '.join(used)} multiply: each alone already makes up for the minority being rare"
+    if prior:
+        most, least = max(prior, key=prior.__getitem__), min(prior, key=prior.__getitem__)
+        sentence += f"; the loss sees '{most}' {prior[most] / prior[least]:.1f} times as much as '{least}'"
+    return Diagnosis("reweighting stacked", len(used), sentence)
 
 
 def fall(

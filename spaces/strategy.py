@@ -31,6 +31,29 @@ class Strategy(Frozen):
         plain = BASELINE.knobs()
         return {knob: value for knob, value in self.knobs().items() if value != plain[knob]}
 
+    def at(self, progress: float) -> "Strategy":
+        """What is in force when a share `progress` of the training is done; `self` if `defer` is 0.
+
+        The knobs of the draws are multiplied by 1 - defer * progress, those of the loss's correction by
+        1 - defer * (1 - progress). With `defer` 1 and equal powers, say, the sampler has it all in the first
+        epoch, alpha in the last, and at any time the two multiply to the same correction of the prior.
+
+        Args:
+            progress: 0 in the first epoch, 1 in the last, linear between.
+
+        Example:
+            >>> deferred = Strategy.from_knobs({"sampler_power": 1, "alpha_power": 0.5, "defer": 1})
+            >>> deferred.at(0.25).changed()
+            {'sampler_power': 0.75, 'alpha_power': 0.125}
+        """
+        defer = self.sampling.defer
+        if defer == 0:
+            return self
+        knobs = self.knobs()
+        falling = {knob: knobs[knob] * (1 - defer * progress) for knob in DRAWN}
+        rising = {knob: knobs[knob] * (1 - defer * (1 - progress)) for knob in CORRECTED}
+        return Strategy.from_knobs(knobs | falling | rising | {"defer": 0.0})
+
     @classmethod
     def from_knobs(cls, knobs: Mapping[str, float]) -> "Strategy":
         """Build a strategy from flat knobs; those not named keep their *off* value.
@@ -54,6 +77,8 @@ def _family_of() -> dict[str, str]:
 
 FAMILY_OF = _family_of()
 BASELINE = Strategy()
+# The knobs that `defer` lowers and raises over training.
+DRAWN, CORRECTED = ("sampler_power", "repeat_threshold"), ("alpha_power", "class_balance", "logit_tau")
 # Knob -> words that a study file may write for its values.
 WORDS: dict[str, dict[str, float]] = {"alpha_prior": ALPHA_PRIORS}
 
@@ -78,6 +103,11 @@ NAMED: dict[str, Strategy] = {
         "focal": {"focal_gamma": 2.0},
         "class_weighted": {"alpha_power": 0.5},
         "focal_alpha": {"focal_gamma": 2.0, "alpha_power": 1.0, "sampler_power": 1.0},
+        "class_balanced": {"class_balance": 1.0},
+        "logit_adjusted": {"logit_tau": 1.0},
+        # Without a sampler it would be `logit_adjusted`; at power 1, with a uniform prior, `weighted`.
+        "balanced_softmax": {"logit_tau": 1.0, "alpha_prior": 1.0, "sampler_power": 0.5},
+        "deferred": {"sampler_power": 1.0, "alpha_power": 1.0, "defer": 1.0},
         "minority_augmented": {"augment_minority": 0.5},
         "copy_paste": {"copy_paste": 0.5},
         "weighted_copy_paste": {"sampler_power": 0.5, "copy_paste": 0.5},

@@ -98,13 +98,13 @@ def test_alpha_follows_the_images_that_are_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "knob"),
     [
-        pytest.param(lambda run: setattr(run.criterion, "gamma", 0.0), "focal_gamma", id="another criterion"),
-        pytest.param(lambda run: run.criterion.alpha.fill_(1.0), "alpha_power", id="alpha not used"),
+        pytest.param(lambda run: setattr(run.criteria[0], "gamma", 0.0), "focal_gamma", id="another gamma"),
+        pytest.param(lambda run: run.criteria[0].alpha.fill_(1.0), "alpha_power", id="alpha not used"),
         pytest.param(
-            lambda run: object.__setattr__(run.draws, "weights", None), "sampler_power", id="uniform draws"
+            lambda run: object.__setattr__(run.draws[0], "weights", None), "sampler_power", id="uniform draws"
         ),
         pytest.param(lambda run: run.pipelines.update({1: None}), "augment_minority", id="no pipeline"),
-        pytest.param(lambda run: object.__setattr__(run.draws, "seed", 7), "seed", id="the seed ignored"),
+        pytest.param(lambda run: object.__setattr__(run.draws[0], "seed", 7), "seed", id="the seed ignored"),
     ],
 )
 def test_a_run_that_does_otherwise_fails_by_its_receipt(

@@ -125,12 +125,24 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
             id="a classifier's baseline that pastes boxes",
         ),
         pytest.param(
+            {"task": "detection", "space": {"preset": "detection", "defer": [0, 1]}},
+            "space.defer: not for detection",
+            id="a classifier's knob for a detector",
+        ),
+        pytest.param(
+            {"task": "detection", "space": "detection", "compare": {"strategies": ["deferred"]}},
+            "compare.strategies: 'deferred' is not for detection",
+            id="a classifier's arm for a detector",
+        ),
+        pytest.param(
             {"task": "classification", "compare": {"strategies": ["plain", "mosaic"]}},
             "compare.strategies: 'mosaic' is not for classification",
             id="a classifier's arm that mixes images",
         ),
         pytest.param(
-            {"task": "detection", "train": TOY["train"] | {"lr": 2}}, "train.lr: at most 1", id="a huge rate"
+            {"task": "detection", "space": "detection", "train": TOY["train"] | {"lr": 2}},
+            "train.lr: at most 1",
+            id="a huge rate",
         ),
         pytest.param({"halving": {"eta": 3}}, "halving: not yet in this version", id="a later key"),
         pytest.param(

@@ -17,13 +17,19 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from spaces.strategy import BASELINE
+from spaces.strategy import BASELINE, Strategy
 from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
 from trainables.calibration import frozen, tuned_on
 from trainables.classifier_models import build_network
 from trainables.evaluation.classification import classification_metrics, untouched_metrics
 from trainables.images import load_images
-from trainables.loss import FocalCrossEntropy, class_alpha, effective_prior, mixed_counts
+from trainables.loss import (
+    FocalCrossEntropy,
+    class_alpha,
+    effective_prior,
+    logit_adjustment,
+    mixed_counts,
+)
 from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
 from trainables.sampling import (
@@ -112,12 +118,15 @@ class _Run:
         self.classes = [classes[i] for i in self.kept]
         self.labels = everything.labels[self.kept]  # (n,)
         self.rare = holds_minority(self.classes, self.minority)  # (n,)
-        self.draws = Draws(len(self.kept), train.eval_every * train.batch, self._weights(), spec.seed)
+        # Of each epoch; epochs under the same strategy share theirs.
+        plan = self._plan()
+        draws = {each: self._draws(each) for each in set(plan)}
+        criteria = {each: self._criterion(each, draws[each]) for each in draws}
+        self.draws, self.criteria = [draws[each] for each in plan], [criteria[each] for each in plan]
         self.pipelines = {
             MAJORITY: image_pipeline(strategy.augmentation.augment_rest),
             MINORITY: image_pipeline(strategy.augmentation.augment_minority),
         }
-        self.criterion = FocalCrossEntropy(self._alpha(), strategy.loss.focal_gamma).to(self.device)
         self.network = build_network(train, channels=self.data.channels, n_classes=len(self.names))
         self.model = self.network.module.to(self.device)
         follow = get_ema_multi_avg_fn(EMA_DECAY)  # type: ignore[no-untyped-call]  # torch leaves it bare
@@ -132,10 +141,10 @@ class _Run:
 
     def train_epoch(self) -> None:
         """`eval_every` optimizer steps."""
-        train = self.spec.train
+        train, draws, criterion = self.spec.train, self.draws[self.epoch], self.criteria[self.epoch]
         for stream, pipeline in self.pipelines.items():
-            seed_pipeline(pipeline, self.draws.seed, stream, self.epoch)
-        order = self.draws.epoch(self.epoch)
+            seed_pipeline(pipeline, draws.seed, stream, self.epoch)
+        order = draws.epoch(self.epoch)
         total = torch.zeros((), device=self.device)
         self.model.train()
         for first in range(0, len(order), train.batch):
@@ -147,7 +156,7 @@ class _Run:
             images = self._to_input(self._augmented(index))
             labels = torch.from_numpy(self.labels[index]).to(self.device)
             with self._autocast():
-                loss = self.criterion(self.model(images), labels)
+                loss = criterion(self.model(images), labels)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -234,13 +243,24 @@ class _Run:
         return int(next(iter(self.optimizer.state.values()))["step"])
 
     def receipt(self) -> dict[str, Any]:
-        """What was used, read from data set, draws, criterion, pipelines and optimizer."""
+        """What was used, read from data set, draws, criteria, pipelines and optimizer.
+
+        Draws and criteria of the first and the last epoch are held against what the strategy asks for then.
+        Of what `defer` changes over time, `alpha` and `effective_prior` are the last epoch's, and
+        `minority_share` the mean.
+        """
         asked = self.spec.strategy
         sampling, loss = asked.sampling, asked.loss
-        drawn_as_asked = _same(self.draws.weights, self._weights())
-        alpha = self.criterion.alpha.cpu().numpy()
-        weighted_as_asked = np.allclose(alpha, self._alpha(), rtol=1e-5)
-        prior = effective_prior(alpha, self._sampled_counts())
+        plan, draws, criterion = self._plan(), self.draws[-1], self.criteria[-1]
+        ends = [(plan[end], self.draws[end], self.criteria[end]) for end in (0, -1)]
+        drawn_as_asked = all(_same(used.weights, self._weights(each)) for each, used, _ in ends)
+        weighted_as_asked = all(_close(used.alpha, self._alpha(each, drawn)) for each, drawn, used in ends)
+        adjusted_as_asked = all(
+            _close(used.adjustment, self._adjustment(each, drawn)) for each, drawn, used in ends
+        )
+        corrected_as_asked = weighted_as_asked and adjusted_as_asked
+        alpha, adjustment = criterion.alpha.cpu().numpy(), criterion.adjustment.cpu().numpy()
+        prior = effective_prior(alpha, self._sampled_counts(draws), adjustment)
         by_class = np.bincount(self.labels, weights=self.drawn.numpy(), minlength=len(self.names))
         return {
             "retention": int((~self.rare).sum()) / max(1, self.majority_images),
@@ -249,18 +269,24 @@ class _Run:
             "sampler_power": sampling.sampler_power if drawn_as_asked else None,
             "repeat_threshold": sampling.repeat_threshold if drawn_as_asked else None,
             "max_repeat": sampling.max_repeat if drawn_as_asked else None,
-            "minority_share": minority_share(self.rare, self.draws.weights),
-            "focal_gamma": self.criterion.gamma,
+            "defer": sampling.defer if drawn_as_asked and corrected_as_asked else None,
+            "minority_share": float(
+                np.mean([minority_share(self.rare, each.weights) for each in self.draws])
+            ),
+            "focal_gamma": criterion.gamma,
             "alpha_power": loss.alpha_power if weighted_as_asked else None,
-            "alpha_prior": loss.alpha_prior if weighted_as_asked else None,
+            "alpha_prior": loss.alpha_prior if corrected_as_asked else None,
             "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
+            "class_balance": loss.class_balance if weighted_as_asked else None,
+            "logit_tau": loss.logit_tau if adjusted_as_asked else None,
+            "label_smoothing": criterion.smoothing,
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
             **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
             "steps": self.steps_made(),
             "batch": self.largest_batch,
             "lr": self.peak_lr,
-            "seed": self.draws.seed,
+            "seed": draws.seed,
             "alpha": dict(zip(self.names, alpha.tolist(), strict=True)),
             "effective_prior": dict(zip(self.names, prior.tolist(), strict=True)),
             "train_images": dict(zip(self.names, self._counts().tolist(), strict=True)),
@@ -277,9 +303,23 @@ class _Run:
         """Training images per class that are drawn from, (n_classes,)."""
         return np.bincount(self.labels, minlength=len(self.names))
 
-    def _weights(self) -> npt.NDArray[np.float64] | None:
+    def _plan(self) -> list[Strategy]:
+        """The strategy in force in each epoch: a function of the epoch alone."""
+        last = self.spec.train.epochs - 1
+        return [self.spec.strategy.at(epoch / max(1, last)) for epoch in range(last + 1)]
+
+    def _draws(self, strategy: Strategy) -> Draws:
+        train = self.spec.train
+        return Draws(len(self.kept), train.eval_every * train.batch, self._weights(strategy), self.spec.seed)
+
+    def _criterion(self, strategy: Strategy, draws: Draws) -> FocalCrossEntropy:
+        loss = strategy.loss
+        alpha, adjustment = self._alpha(strategy, draws), self._adjustment(strategy, draws)
+        return FocalCrossEntropy(alpha, loss.focal_gamma, adjustment, loss.label_smoothing).to(self.device)
+
+    def _weights(self, strategy: Strategy) -> npt.NDArray[np.float64] | None:
         """What the strategy draws each image with, (n,); None for shuffled passes."""
-        sampling = self.spec.strategy.sampling
+        sampling = strategy.sampling
         return draw_weights(
             self.classes,
             power=sampling.sampler_power,
@@ -287,17 +327,24 @@ class _Run:
             max_repeat=sampling.max_repeat,
         )
 
-    def _sampled_counts(self) -> npt.NDArray[np.float64]:
+    def _sampled_counts(self, draws: Draws) -> npt.NDArray[np.float64]:
         """Images of each class that a pass of the draws meets on average, (n_classes,)."""
         each = list(self.labels[:, None])  # an image has one label
-        return sampled_counts(each, self.draws.weights, n_classes=len(self.names))
+        return sampled_counts(each, draws.weights, n_classes=len(self.names))
 
-    def _alpha(self) -> npt.NDArray[np.float64]:
-        """The strategy's weight of each class, (n_classes,)."""
-        loss = self.spec.strategy.loss
+    def _corrected_counts(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
+        """The counts that the loss makes up for, (n_classes,)."""
         everything = np.bincount(self.splits["train"].labels, minlength=len(self.names))
-        counts = mixed_counts(everything, self._sampled_counts(), share=loss.alpha_prior)
-        return class_alpha(counts, power=loss.alpha_power, cap=loss.alpha_cap)
+        return mixed_counts(everything, self._sampled_counts(draws), share=strategy.loss.alpha_prior)
+
+    def _alpha(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
+        """The strategy's weight of each class, (n_classes,)."""
+        loss, counts = strategy.loss, self._corrected_counts(strategy, draws)
+        return class_alpha(counts, power=loss.alpha_power, cap=loss.alpha_cap, balance=loss.class_balance)
+
+    def _adjustment(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
+        """What the strategy's loss adds to each class's logit, (n_classes,)."""
+        return logit_adjustment(self._corrected_counts(strategy, draws), tau=strategy.loss.logit_tau)
 
     def _augmented(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """A batch of images kept, each freshly transformed by the pipeline of its group."""
@@ -352,6 +399,10 @@ def _chunks(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.i
 
 def _same(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> bool:
     return a is b if a is None or b is None else bool(np.array_equal(a, b))
+
+
+def _close(used: Tensor, wanted: npt.NDArray[np.float64]) -> bool:
+    return bool(np.allclose(used.cpu().numpy(), wanted, rtol=1e-5))
 
 
 def _save(path: Path, value: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def mixed_counts(train: npt.ArrayLike, sampled: npt.ArrayLike, *, share: float) -> Floats:
-    """The counts that `class_alpha` starts from: train ^ (1 - share) * sampled ^ share.
+    """The counts that class weights and logit adjustment start from: train ^ (1 - share) * sampled ^ share.
 
     Args:
         train: Objects per class in the training set, (n_classes,).
@@ -24,59 +24,115 @@ def mixed_counts(train: npt.ArrayLike, sampled: npt.ArrayLike, *, share: float) 
     return mixed
 
 
-def effective_prior(alpha: npt.ArrayLike, sampled: npt.ArrayLike) -> Floats:
-    """What the loss sees of each class: its weight times its share of what is drawn, (n_classes,), sum 1.
+def effective_prior(alpha: npt.ArrayLike, sampled: npt.ArrayLike, adjustment: npt.ArrayLike = 0.0) -> Floats:
+    """The class prior that the trained scores stand for, (n_classes,), sum 1.
+
+    A class's weight times its share of what is drawn; logit adjustment takes exp(adjustment) out of it.
 
     Args:
         alpha: Weight of each class, (n_classes,).
         sampled: Objects that a pass over what is really drawn meets, (n_classes,).
+        adjustment: (n_classes,) of `logit_adjustment`.
     """
     weighed = np.asarray(alpha, dtype=np.float64) * np.asarray(sampled, dtype=np.float64)
+    weighed = weighed * np.exp(-np.asarray(adjustment, dtype=np.float64))
     prior: Floats = weighed / weighed.sum()
     return prior
 
 
-def class_alpha(counts: npt.ArrayLike, *, power: float, cap: float) -> Floats:
+def class_alpha(counts: npt.ArrayLike, *, power: float, cap: float, balance: float = 0.0) -> Floats:
     """Per-class weights from counts.
 
-    alpha_c is proportional to prior_c ^ -power; no two differ by more than the factor `cap`; their mean is 1.
+    alpha_c is proportional to prior_c ^ -power / effective_numbers_c; no two differ by more than the factor
+    `cap`; their mean is 1.
 
     Args:
         counts: Objects per class, (n_classes,). A class without objects gets the largest weight.
-        power: In [0, 1]; 0 gives all ones.
+        power: In [0, 1].
         cap: Largest ratio, >= 1.
+        balance: Strength of `effective_numbers`. With it and `power` 0 all weights are 1.
 
     Returns:
         (n_classes,).
     """
     prior = np.maximum(np.asarray(counts, dtype=np.float64), 1.0)
-    raw = (prior / prior.max()) ** -power  # (n_classes,), the most frequent class has 1
+    effective = effective_numbers(prior, strength=balance)
+    raw = (prior / prior.max()) ** -power * (effective.max() / effective)  # the most frequent class has 1
     raw = np.minimum(raw, cap)
     alpha: Floats = raw / raw.mean()
     return alpha
 
 
-class FocalCrossEntropy(nn.Module):
-    """Softmax focal loss, alpha_y (1 - p_y)^gamma * -log p_y, mean over the batch; Lin et al. 2017, eq. 5.
+def effective_numbers(counts: npt.ArrayLike, *, strength: float) -> Floats:
+    """How many objects of each class count as different: (1 - beta ^ n) / (1 - beta); Cui et al. 2019, eq. 2.
 
-    With gamma 0 and alpha 1 it is the plain cross-entropy. The average divides by the number of images and
-    not by the sum of their alpha, so that an image's weight does not depend on who else is in its batch.
+    The paper names values of beta = (N - 1) / N. Here N = n_max ^ strength, so that a strength means the same
+    on small and large data: 0 gives 1 for each class, and 1 nearly n for all but the most frequent.
+
+    Args:
+        counts: Objects per class, (n_classes,), each >= 1.
+        strength: In [0, 1].
+    """
+    n = np.asarray(counts, dtype=np.float64)
+    beta = 1 - n.max() ** -strength
+    effective: Floats = (1 - beta**n) / (1 - beta)
+    return effective
+
+
+def logit_adjustment(counts: npt.ArrayLike, *, tau: float) -> Floats:
+    """What is added to the logits in the loss, tau * log prior; Menon et al. 2021, eq. 10.
+
+    Args:
+        counts: Objects per class, (n_classes,); a class with less than one counts as one.
+        tau: 0 gives all zeros.
+
+    Returns:
+        (n_classes,).
+    """
+    n = np.maximum(np.asarray(counts, dtype=np.float64), 1.0)
+    added: Floats = tau * np.log(n / n.sum())
+    return added
+
+
+class FocalCrossEntropy(nn.Module):
+    """Softmax focal loss of smoothed labels on adjusted logits, mean over the batch.
+
+        alpha_y * sum over c of q_c * (1 - p_c)^gamma * -log p_c,   p = softmax(logits + adjustment)
+
+    with q the true class y, smoothed: a share of it goes evenly to all classes. So it is the focal loss (Lin
+    et al. 2017, eq. 5) expected over labels that are redrawn that often. Alpha stays that of the true class:
+    with their own, the wrong classes of the many common images would drown the rare ones. With gamma 0,
+    alpha 1, no adjustment and no smoothing it is the plain cross-entropy. The average divides by the number
+    of images and not by the sum of their alpha, so that an image's weight does not depend on who else is in
+    its batch.
 
     Args:
         alpha: Weight of each class, (n_classes,).
         gamma: Exponent of the modulation, >= 0.
+        adjustment: (n_classes,) of `logit_adjustment`.
+        smoothing: The share, in [0, 1].
     """
 
     alpha: Tensor
+    adjustment: Tensor
 
-    def __init__(self, alpha: npt.ArrayLike, gamma: float) -> None:
+    def __init__(
+        self, alpha: npt.ArrayLike, gamma: float, adjustment: npt.ArrayLike = 0.0, smoothing: float = 0.0
+    ) -> None:
         super().__init__()
-        self.register_buffer("alpha", torch.as_tensor(np.asarray(alpha), dtype=torch.float32))
+        weights = np.asarray(alpha)
+        added = np.broadcast_to(np.asarray(adjustment), weights.shape)
+        self.register_buffer("alpha", torch.tensor(weights, dtype=torch.float32))
+        self.register_buffer("adjustment", torch.tensor(added, dtype=torch.float32))
         self.gamma = gamma
+        self.smoothing = smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of a batch, scalar; `logits` (batch, n_classes), `labels` (batch,) int64."""
-        log_p = logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)  # (batch,), of the true class
+        log_p = (logits + self.adjustment).log_softmax(dim=1)  # (batch, n_classes)
         # At p = 1 the slope of (1 - p)^gamma is infinite for gamma < 1; times log p = 0 that would be NaN.
-        miss = (-log_p.expm1()).clamp_min(1e-7)  # (batch,), 1 - p
-        return (self.alpha[labels] * miss**self.gamma * -log_p).mean()
+        miss = (-log_p.expm1()).clamp_min(1e-7)  # 1 - p
+        each = miss**self.gamma * -log_p  # (batch, n_classes), were that class the true one
+        true = each.gather(1, labels[:, None]).squeeze(1)  # (batch,)
+        smoothed = torch.lerp(true, each.mean(dim=1), self.smoothing)
+        return (self.alpha[labels] * smoothed).mean()

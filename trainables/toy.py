@@ -3,7 +3,8 @@
 No data and no torch: the metrics are smooth functions of the strategy, seed noise and a learning curve over
 the epochs. The trade-off is real: sampling and class weights raise `minority_recall` with diminishing returns
 and cost `map50_95` with growing ones, the focal exponent has an interior optimum, and `augment_rest`,
-`max_repeat`, `alpha_cap`, `copy_paste`, `mosaic` and `mixup` do nothing.
+`max_repeat`, `alpha_cap`, `class_balance`, `logit_tau`, `label_smoothing`, `defer`, `copy_paste`, `mosaic`
+and `mixup` do nothing.
 
 `spec.train.model` is `toy`, or `toy:` and faults separated by commas:
     sleep=0.2    seconds that each epoch takes

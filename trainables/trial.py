@@ -26,7 +26,7 @@ DEFAULT_MIN_PRECISION = 0.5
 # Knobs that a task's trainable does not have: refused before anything trains, and off in the receipt.
 LACKS: dict[Task, tuple[str, ...]] = {
     "classification": ("copy_paste", "mosaic", "mixup"),
-    "detection": (),
+    "detection": ("class_balance", "logit_tau", "label_smoothing", "defer"),
     "toy": (),
 }
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class

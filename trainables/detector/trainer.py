@@ -18,6 +18,7 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
+from spaces.strategy import BASELINE
 from trainables.demo import cytology
 from trainables.detector.criterion import class_losses
 from trainables.detector.dataset import COUNTS, TrainingTiles, load_once
@@ -27,7 +28,7 @@ from trainables.evaluation.detection import detection_metrics
 from trainables.loss import class_alpha, effective_prior, mixed_counts
 from trainables.predictions import save_predictions
 from trainables.sampling import draw_weights, minority_share
-from trainables.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.trial import LACKS, TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
 
 
 def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
@@ -136,6 +137,7 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "alpha": loss.alpha.tolist(),
         "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
         "effective_prior": dict(zip(run.yolo.class_names, prior.tolist(), strict=True)),
+        **{knob: BASELINE.knobs()[knob] for knob in LACKS["detection"]},
         "augment_minority": dataset.strengths[True],
         "augment_rest": dataset.strengths[False],
         "copy_paste": dataset.copy_paste,
