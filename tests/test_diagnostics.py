@@ -104,6 +104,8 @@ def test_support_too_small_says_how_small() -> None:
             {"retention": 0, "sampler_power": 1}, 1.0, True, id="weights among minority images only"
         ),
         pytest.param({"retention": 0}, 1.0, False, id="filtered"),
+        pytest.param({"repeat_threshold": 0.1}, 0.0419, True, id="repeat factors that add less than 5 %"),
+        pytest.param({"repeat_threshold": 0.1}, 0.0421, False, id="repeat factors that add more than 5 %"),
         pytest.param({"focal_gamma": 2}, 0.04, False, id="no sampling asked for"),
     ],
 )
@@ -273,6 +275,43 @@ def test_reweighting_stacked(knobs: dict[str, float], stacked: bool) -> None:
             "alone already makes up for the minority being rare",
         )
     ] * stacked
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param("repeat_threshold", "alpha_power", id="repeat factors and class weights"),
+        pytest.param("sampler_power", "logit_tau", id="sampler and logit adjustment"),
+        pytest.param("class_balance", "logit_tau", id="two corrections of the loss"),
+    ],
+)
+def test_every_way_of_reweighting_counts(first: str, second: str) -> None:
+    (one,) = found("reweighting stacked", [report()], knobs={first: 0.5, second: 0.5})
+    assert f"({first} 0.50) and" in one.sentence
+    assert f"({second} 0.50) multiply" in one.sentence
+    assert not found("reweighting stacked", [report()], knobs={first: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("prior", "says"),
+    [
+        pytest.param({"common": 0.1, "rare": 0.9}, "'rare' 9.0 times as much as 'common'", id="turned round"),
+        pytest.param({"common": 0.47, "rare": 0.53}, "'rare' 1.1 times", id="just beyond even shares"),
+        pytest.param({"common": 0.48, "rare": 0.52}, None, id="even within 5 %"),
+        pytest.param({"common": 0.8, "rare": 0.2}, None, id="together still less than the rarity"),
+        pytest.param({"a": 0.6, "b": 0.0, "rare": 0.4}, None, id="an absent class has no share"),
+        pytest.param(
+            {"a": 0.1, "b": 0.3, "rare": 0.6}, "'rare' 6.0 times as much as 'a'", id="three classes"
+        ),
+    ],
+)
+def test_reweighting_is_stacked_where_the_receipt_shows_too_much(
+    prior: dict[str, float], says: str | None
+) -> None:
+    knobs = {"sampler_power": 1.0, "alpha_power": 1.0}
+    diagnoses = found("reweighting stacked", [report(effective_prior=prior)], knobs=knobs)
+    assert len(diagnoses) == (says is not None)
+    assert all(f"; the loss sees {says}" in one.sentence for one in diagnoses)
 
 
 def falling(by: float, *, seeds: int = 2, val_support: float = 50) -> list[TrialReport]:

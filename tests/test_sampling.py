@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from spaces.errors import UsageError
+from spaces.strategy import Strategy
 from trainables.sampling import (
     Draws,
     draw_weights,
@@ -198,6 +199,42 @@ def test_after_undersampling_the_formula_counts_what_is_left() -> None:
     drawn = np.bincount(np.concatenate([draws.epoch(e) for e in range(200)]), minlength=25)
     share = np.array([1] * 20 + [2] * 5) / 30  # sqrt(.8 / .2) is 2
     assert chisquare(drawn, 20_000 * share).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("knobs", "repeats"),
+    [
+        # 90 common images and 10 rare ones: at power 1 a rare one is drawn nine times as often.
+        pytest.param({"sampler_power": 1.0, "defer": 1.0}, [9, 9**0.75, 9**0.5, 9**0.25, 1], id="all of it"),
+        pytest.param(
+            {"sampler_power": 0.5, "defer": 0.5}, [9 ** (0.5 - e / 16) for e in range(5)], id="half"
+        ),
+        pytest.param(
+            {"repeat_threshold": 0.4, "defer": 1.0},
+            [2, 3**0.5, 2**0.5, 1, 1],
+            id="repeat factors: sqrt(t / .1)",
+        ),
+        pytest.param({"sampler_power": 0.5}, [3] * 5, id="without `defer` nothing changes"),
+    ],
+)
+def test_over_the_epochs_the_draws_fade_as_the_formula_says(
+    knobs: dict[str, float], repeats: list[float]
+) -> None:
+    classes = images(*[{COMMON}] * 90, *[{RARE}] * 10)
+    for epoch, repeat in enumerate(repeats):
+        sampling = Strategy.from_knobs(knobs).at(epoch / 4).sampling
+        weights = draw_weights(
+            classes,
+            power=sampling.sampler_power,
+            repeat_threshold=sampling.repeat_threshold,
+            max_repeat=sampling.max_repeat,
+        )
+        assert (weights is None) == (repeat == 1)
+        drawn = np.bincount(
+            Draws(n=100, per_epoch=20_000, weights=weights, seed=6).epoch(epoch), minlength=100
+        )
+        share = np.array([1] * 90 + [repeat] * 10) / (90 + 10 * repeat)
+        assert chisquare(drawn, 20_000 * share).pvalue > 1e-3
 
 
 def test_a_pass_of_the_draws_meets_objects_of_each_class_as_counted_by_hand() -> None:

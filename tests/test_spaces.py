@@ -1,5 +1,7 @@
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from search.config import PRESETS, expand_space
@@ -102,6 +104,68 @@ def test_repeat_factors_have_a_name_and_a_dimension() -> None:
 
 def test_the_notes_default_still_corrects_twice() -> None:
     assert NAMED["focal_alpha"].changed() == {"focal_gamma": 2, "alpha_power": 1, "sampler_power": 1}
+
+
+def test_a_classifiers_space_is_small_and_asks_for_logit_adjustment_early() -> None:
+    space = SearchSpace.model_validate(expand_space("classification"))
+    assert len(space.dimensions) <= 8
+    assert space.point_of(NAMED["logit_adjusted"]) in space.first_points()[:3]
+
+
+@pytest.mark.parametrize(
+    "knob", ["class_balance", "repeat_threshold", "label_smoothing", "defer", "alpha_prior"]
+)
+def test_one_line_adds_what_a_classifiers_preset_leaves_out(knob: str) -> None:
+    space = SearchSpace.model_validate(expand_space({"preset": "classification", knob: [0, 0.3]}))
+    assert knob not in SearchSpace.model_validate(expand_space("classification")).dimensions
+    assert space.dimensions[knob] == FloatRange(low=0, high=0.3)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"logit_tau": 2.1}, {"class_balance": 1.01}, {"label_smoothing": 0.31}, {"defer": -0.1}]
+)
+def test_a_knob_beyond_its_range_is_refused(knobs: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match="equal to"):
+        Strategy.from_knobs(knobs)
+
+
+BUSY = {
+    "sampler_power": 0.8,
+    "repeat_threshold": 0.4,
+    "alpha_power": 0.6,
+    "class_balance": 0.2,
+    "logit_tau": 1.0,
+    "retention": 0.5,
+    "focal_gamma": 2.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("defer", "progress", "draws", "loss"),
+    [
+        pytest.param(1.0, 0.0, 1.0, 0.0, id="at first only the draws correct"),
+        pytest.param(1.0, 0.25, 0.75, 0.25, id="linear between"),
+        pytest.param(1.0, 1.0, 0.0, 1.0, id="in the end only the loss"),
+        pytest.param(0.5, 0.0, 1.0, 0.5, id="half: the loss starts with half"),
+        pytest.param(0.5, 1.0, 0.5, 1.0, id="half: the draws end with half"),
+        pytest.param(0.0, 0.3, 1.0, 1.0, id="off: both all the time"),
+    ],
+)
+def test_what_is_in_force_over_time_by_hand(defer: float, progress: float, draws: float, loss: float) -> None:
+    factors = dict.fromkeys(("sampler_power", "repeat_threshold"), draws)
+    factors |= dict.fromkeys(("alpha_power", "class_balance", "logit_tau"), loss)
+    expected = {knob: value * factors.get(knob, 1) for knob, value in BUSY.items()}
+    in_force = Strategy.from_knobs(BUSY | {"defer": defer}).at(progress).knobs()
+    assert in_force == pytest.approx(BASELINE.knobs() | expected)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_what_is_handed_over_keeps_its_sum(power: float, defer: float, progress: float) -> None:
+    knobs = Strategy.from_knobs({"sampler_power": power, "alpha_power": power, "defer": defer})
+    in_force = knobs.at(progress)
+    total = in_force.sampling.sampler_power + in_force.loss.alpha_power
+    assert total == pytest.approx(power * (2 - defer))
+    assert in_force.at(0.7) == in_force
 
 
 @pytest.mark.parametrize(
