@@ -88,7 +88,7 @@ def test_boxes_are_fractions_and_classes_follow_the_order_of_the_ids(tmp_path: P
     assert (c.classes.shape, c.boxes.shape) == ((0,), (0, 4))
     summary = describe_detection(tmp_path / "data.yaml")
     assert summary.splits["train"].objects == {"cell": 2, "cluster": 1}
-    assert (summary.mended, summary.notes()) == ({}, [])
+    assert (summary.mended, summary.notes()) == ({}, ["val has no object of cell"])
 
 
 def random_coco(seed: int) -> dict[str, Any]:

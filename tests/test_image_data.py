@@ -114,10 +114,10 @@ def test_a_csv_says_label_split_and_group(tmp_path: Path) -> None:
 
 
 def test_a_class_that_val_or_test_lacks_counts_zero_and_is_told(tmp_path: Path) -> None:
-    counts = {"train/a": 3, "train/b": 3, "val/a": 2, "val/b": 1, "test/a": 2}
+    counts = {"train/a": 3, "train/b": 3, "train/c": 3, "val/a": 2, "val/b": 1, "test/a": 2, "test/c": 1}
     summary = describe_classification(write_folder(tmp_path, counts))
-    assert summary.splits["test"].objects == {"a": 2, "b": 0}
-    assert summary.notes() == ["test has no object of b"]
+    assert summary.splits["test"].objects == {"a": 2, "b": 0, "c": 1}
+    assert summary.notes() == ["val has no object of c", "test has no object of b"]
 
 
 def test_the_fingerprint_says_names_sizes_labels_and_groups(tmp_path: Path) -> None:

@@ -69,10 +69,11 @@ class DataSummary:
                 f"{source} in {' and '.join(splits)}; what is measured on a source that was trained on, or "
                 "tuned on, flatters"
             )
-        if "test" in self.splits:
-            trained, tested = self.splits["train"].objects, self.splits["test"].objects
-            absent = [name for name in self.class_names if trained[name] and not tested[name]]
-            said += [f"test has no object of {', '.join(absent)}"] if absent else []
+        trained = self.splits["train"].objects
+        for split in ("val", "test"):
+            held = self.splits[split].objects if split in self.splits else trained
+            absent = [name for name in self.class_names if trained[name] and not held[name]]
+            said += [f"{split} has no object of {', '.join(absent)}"] if absent else []
         return said + [f"{count} {what}" for what, count in self.mended.items()]
 
 
