@@ -82,6 +82,19 @@ def test_a_weighted_sampler_raises_the_exposure_as_its_receipt_counts(tmp_path: 
     assert done.exposure == pytest.approx(0.3, abs=0.06)
 
 
+def test_the_exposure_of_a_sampler_that_hands_over_falls_from_balanced_to_natural(tmp_path: Path) -> None:
+    done = report(spec(NAMED["deferred"], steps=60, eval_every=20), tmp_path)
+    images = done.applied["train_images"]
+    expected = []
+    for power in (1.0, 0.5, 0.0):  # in the three epochs; a class is drawn in proportion to n * n^-power
+        drawn = {name: n ** (1 - power) for name, n in images.items()}
+        expected.append(sum(drawn[name] for name in MINORITY) / sum(drawn.values()))
+    assert expected[0] == pytest.approx(0.3)
+    assert done.applied["minority_share"] == pytest.approx(np.mean(expected))
+    assert done.exposure == pytest.approx(np.mean(expected), abs=0.04)
+    assert done.applied["alpha"]["8"] / done.applied["alpha"]["0"] == pytest.approx(images["0"] / images["8"])
+
+
 def test_undersampling_thins_the_common_classes_only(tmp_path: Path) -> None:
     images = report(spec(NAMED["undersampled_40"]), tmp_path).applied["train_images"]
     assert all(images[name] == 8 for name in MINORITY)
@@ -100,6 +113,16 @@ def test_alpha_follows_the_images_that_are_left(tmp_path: Path) -> None:
     [
         pytest.param(lambda run: setattr(run.criteria[0], "gamma", 0.0), "focal_gamma", id="another gamma"),
         pytest.param(lambda run: run.criteria[0].alpha.fill_(1.0), "alpha_power", id="alpha not used"),
+        pytest.param(lambda run: run.criteria[2].adjustment.zero_(), "logit_tau", id="logits not adjusted"),
+        pytest.param(
+            lambda run: setattr(run.criteria[1], "smoothing", 0.0), "label_smoothing", id="hard labels"
+        ),
+        pytest.param(
+            lambda run: run.draws.__setitem__(2, run.draws[0]), "defer", id="draws that do not fade"
+        ),
+        pytest.param(
+            lambda run: run.criteria.__setitem__(0, run.criteria[2]), "defer", id="a loss that does not rise"
+        ),
         pytest.param(
             lambda run: object.__setattr__(run.draws[0], "weights", None), "sampler_power", id="uniform draws"
         ),
@@ -118,7 +141,15 @@ def test_a_run_that_does_otherwise_fails_by_its_receipt(
 
     monkeypatch.setattr(classifier._Run, "__init__", spoiled)
     busy = Strategy.from_knobs(
-        {"sampler_power": 0.5, "focal_gamma": 1, "alpha_power": 0.5, "augment_minority": 0.5}
+        {
+            "sampler_power": 0.5,
+            "defer": 0.5,
+            "focal_gamma": 1,
+            "alpha_power": 0.5,
+            "logit_tau": 0.5,
+            "label_smoothing": 0.1,
+            "augment_minority": 0.5,
+        }
     )
     outcome = run_trial(spec(busy), TrialFolder(tmp_path), lambda _: None)
     assert isinstance(outcome, TrialFailure)

@@ -192,9 +192,9 @@ def test_adjusted_logits_are_equation_10_by_hand(tau: float) -> None:
     torch.testing.assert_close(loss, by_hand)
 
 
-@given(st.lists(st.integers(1, 5000), min_size=3, max_size=3))
-def test_adjustment_by_the_prior_is_balanced_softmax(counts: list[int]) -> None:
+def test_adjustment_by_the_prior_is_balanced_softmax() -> None:
     logits, labels = batch(3)
+    counts = [5000, 90, 1]
     loss = FocalCrossEntropy(np.ones(3), 0.0, logit_adjustment(counts, tau=1))(logits, labels)
     # Ren et al. 2020, eq. 3: the counts themselves weigh the exponentials.
     balanced = cross_entropy(logits + torch.tensor(counts, dtype=torch.float32).log(), labels)

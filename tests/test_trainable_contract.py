@@ -33,6 +33,18 @@ BUSY = Strategy.from_knobs(
         "augment_rest": 0.2,
     }
 )
+# What only a classifier has; the draws and the loss change from epoch to epoch.
+BUSIER = Strategy.from_knobs(
+    BUSY.knobs()
+    | {
+        "repeat_threshold": 0.3,
+        "defer": 0.7,
+        "alpha_prior": 0.5,
+        "class_balance": 0.3,
+        "logit_tau": 0.5,
+        "label_smoothing": 0.1,
+    }
+)
 OTHER = Strategy.from_knobs({"retention": 0.8, "augment_minority": 0.3})
 
 
@@ -66,11 +78,13 @@ def detector_weights(result: Path) -> dict[str, Any]:
     return state
 
 
-def trial(task: str, source: str, minority: tuple[str, ...], train: dict[str, Any]) -> TrialSpec:
+def trial(
+    task: str, source: str, minority: tuple[str, ...], train: dict[str, Any], strategy: Strategy = BUSY
+) -> TrialSpec:
     return TrialSpec.model_validate(
         {
             "task": task,
-            "strategy": BUSY,
+            "strategy": strategy,
             "data": DataSpec(source=source, minority=minority),
             "train": TrainSpec(**train),
             "seed": 5,
@@ -90,6 +104,7 @@ CASES = {
             "demo:digits",
             ("1", "8", "9"),
             {"model": "small_cnn", "imgsz": 8, "batch": 16, "steps": 48, "eval_every": 12},
+            BUSIER,
         ),
         classifier_weights,
         {"model": "no_such_model"},

@@ -6,7 +6,7 @@ a resumed run ends with the same weights, bit for bit on a CPU, as one that was 
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -251,7 +251,7 @@ class _Run:
         """
         asked = self.spec.strategy
         sampling, loss = asked.sampling, asked.loss
-        plan, draws, criterion = self._plan(), self.draws[-1], self.criteria[-1]
+        plan, criterion = self._plan(), self.criteria[-1]
         ends = [(plan[end], self.draws[end], self.criteria[end]) for end in (0, -1)]
         drawn_as_asked = all(_same(used.weights, self._weights(each)) for each, used, _ in ends)
         weighted_as_asked = all(_close(used.alpha, self._alpha(each, drawn)) for each, drawn, used in ends)
@@ -260,7 +260,7 @@ class _Run:
         )
         corrected_as_asked = weighted_as_asked and adjusted_as_asked
         alpha, adjustment = criterion.alpha.cpu().numpy(), criterion.adjustment.cpu().numpy()
-        prior = effective_prior(alpha, self._sampled_counts(draws), adjustment)
+        prior = effective_prior(alpha, self._sampled_counts(self.draws[-1]), adjustment)
         by_class = np.bincount(self.labels, weights=self.drawn.numpy(), minlength=len(self.names))
         return {
             "retention": int((~self.rare).sum()) / max(1, self.majority_images),
@@ -273,20 +273,20 @@ class _Run:
             "minority_share": float(
                 np.mean([minority_share(self.rare, each.weights) for each in self.draws])
             ),
-            "focal_gamma": criterion.gamma,
+            "focal_gamma": _common(each.gamma for each in self.criteria),
             "alpha_power": loss.alpha_power if weighted_as_asked else None,
             "alpha_prior": loss.alpha_prior if corrected_as_asked else None,
             "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
             "class_balance": loss.class_balance if weighted_as_asked else None,
             "logit_tau": loss.logit_tau if adjusted_as_asked else None,
-            "label_smoothing": criterion.smoothing,
+            "label_smoothing": _common(each.smoothing for each in self.criteria),
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
             **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
             "steps": self.steps_made(),
             "batch": self.largest_batch,
             "lr": self.peak_lr,
-            "seed": draws.seed,
+            "seed": _common(each.seed for each in self.draws),
             "alpha": dict(zip(self.names, alpha.tolist(), strict=True)),
             "effective_prior": dict(zip(self.names, prior.tolist(), strict=True)),
             "train_images": dict(zip(self.names, self._counts().tolist(), strict=True)),
@@ -399,6 +399,12 @@ def _chunks(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.i
 
 def _same(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> bool:
     return a is b if a is None or b is None else bool(np.array_equal(a, b))
+
+
+def _common(values: Iterable[float]) -> float | None:
+    """The one value that all of them are; None if they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
 def _close(used: Tensor, wanted: npt.NDArray[np.float64]) -> bool:
