@@ -37,14 +37,21 @@ def moved(knobs: dict[str, float], metric: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"sampler_power": 0.5}, {"retention": 0.4}, {"alpha_power": 0.5}, {"sampler_power": 1.0}]
+    "knobs",
+    [
+        {"sampler_power": 0.5},
+        {"retention": 0.4},
+        {"alpha_power": 0.5},
+        {"logit_tau": 1.0},
+        {"sampler_power": 1.0},
+    ],
 )
 def test_pushing_towards_the_rare_class_gains_recall_and_costs_map(knobs: dict[str, float]) -> None:
     assert moved(knobs, "minority_recall") > 0.03
     assert moved(knobs, "map50_95") < 0
 
 
-@pytest.mark.parametrize("knob", ["augment_rest", "max_repeat", "alpha_cap"])
+@pytest.mark.parametrize("knob", ["augment_rest", "max_repeat", "alpha_cap", "class_balance"])
 def test_inert_knobs_change_nothing(knob: str) -> None:
     assert toy.true_metrics(Strategy.from_knobs({knob: 1.0})) == toy.true_metrics(BASELINE)
 

@@ -1,9 +1,9 @@
 """An analytic trainable with a known true front, for tests and for measuring what a search costs by itself.
 
 No data and no torch: the metrics are smooth functions of the strategy, seed noise and a learning curve over
-the epochs. The trade-off is real: sampling and class weights raise `minority_recall` with diminishing returns
-and cost `map50_95` with growing ones, the focal exponent has an interior optimum, and `augment_rest`,
-`max_repeat`, `alpha_cap`, `class_balance`, `logit_tau`, `label_smoothing`, `defer`, `copy_paste`, `mosaic`
+the epochs. The trade-off is real: sampling, class weights and logit adjustment raise `minority_recall` with
+diminishing returns and cost `map50_95` with growing ones, the focal exponent has an interior optimum, and
+`augment_rest`, `max_repeat`, `alpha_cap`, `class_balance`, `label_smoothing`, `defer`, `copy_paste`, `mosaic`
 and `mixup` do nothing.
 
 `spec.train.model` is `toy`, or `toy:` and faults separated by commas:
@@ -70,10 +70,11 @@ def true_metrics(strategy: Strategy) -> dict[str, float]:
         0.35
     """
     knobs = strategy.knobs()
-    # How hard the strategy pushes towards the rare class, from 0 for the baseline to 2.85.
+    # How hard the strategy pushes towards the rare class, from 0 for the baseline to 3.65.
     drawn = knobs["sampler_power"] + 0.5 * knobs["repeat_threshold"]
-    left = 1 - knobs["alpha_prior"] * min(1.0, drawn)  # for alpha to correct, once the draws have
-    push = drawn + 0.6 * knobs["alpha_power"] * left + 0.75 * (1 - knobs["retention"])
+    left = 1 - knobs["alpha_prior"] * min(1.0, drawn)  # for the loss to correct, once the draws have
+    corrected = (0.6 * knobs["alpha_power"] + 0.4 * knobs["logit_tau"]) * left
+    push = drawn + corrected + 0.75 * (1 - knobs["retention"])
     augmented = knobs["augment_minority"] * (1.4 - knobs["augment_minority"]) / 0.49  # best at 0.7
     focal = knobs["focal_gamma"] * (2 - knobs["focal_gamma"])  # best at 1, harmful beyond 2
     starved = max(0.0, 0.3 - knobs["retention"])
