@@ -246,7 +246,9 @@ def test_a_study_on_other_data_is_refused(study: Path, capsys: pytest.CaptureFix
     ("test", "said"),
     [
         pytest.param(
-            {}, "no test split to confirm on, and val can spare none\nhint: add `test:` to the data set", id="no test split"
+            {},
+            "no test split to confirm on, and val can spare none\nhint: add `test:` to the data set",
+            id="no test split",
         ),
         pytest.param(
             {"test": {"d_0": "0 .5 .5 .2 .2"}},
