@@ -70,13 +70,16 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         run = _Run(spec)
         if folder.resume is not None:
             run.restore(folder.resume / STATE)
+        untouched = None
         while run.epoch < spec.train.epochs:
             run.train_epoch()
-            measured = untouched_metrics(run.predict("val"))
+            untouched = run.predict("val")
             _save(folder.checkpoint / STATE, run.state())
-            on_epoch(EpochMetrics(epoch=run.epoch, metrics=measured))
+            on_epoch(EpochMetrics(epoch=run.epoch, metrics=untouched_metrics(untouched)))
+        if untouched is None:  # resumed after its last epoch
+            untouched = run.predict("val")
         tune, floor = spec.train.tune, spec.train.tune_min_precision
-        val = tuned_on(run.predict("val"), goal=tune, min_precision=floor)
+        val = tuned_on(untouched, goal=tune, min_precision=floor)
         predictions = val if spec.split == "val" else frozen(run.predict(spec.split), val)
         save_predictions(folder.result / PREDICTIONS, predictions)
         _save(folder.result / WEIGHTS, run.weights(val))
