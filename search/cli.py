@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from search.config import load_config
-from search.export import choose, export_trial
+from search.export import choose, export_trial, verdicts
 from search.folder import StudyFolder
 from search.pareto import as_json, as_rows, best_feasible, front
 from search.study import Study
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rarecall: {error}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
+        print("\ninterrupted before anything ran", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader (`| head`) has left; Python would complain while shutting down
@@ -89,7 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_runs(compare)
     compare.add_argument("--csv", action="store_true", help="print one line per arm and metric as CSV")
     export = command("export", _export, "Write a trial's strategy, training arguments and weights.", folder)
-    export.add_argument("--trial", type=int, metavar="N", help="default: the best feasible one")
+    export.add_argument(
+        "--trial",
+        type=int,
+        metavar="N",
+        help="default: the surest of the accepted, else the best feasible one",
+    )
     export.add_argument(
         "--out", type=Path, help="folder to write; default: export/trial-N in the study's folder"
     )
@@ -145,7 +151,7 @@ def _search(args: argparse.Namespace) -> int:
         console=Console(stderr=args.json),
     )
     study = folder.open()
-    _show_front(study, args, everything=False)
+    _show_front(study, args, args.runs / folder.path.name, everything=False)
     best = best_feasible(study.trials(), study.config.objectives[0])
     if best is None:
         print("no trial kept within the guards", file=sys.stderr)
@@ -201,11 +207,11 @@ def _status(args: argparse.Namespace) -> int:
 def _pareto(args: argparse.Namespace) -> int:
     if args.json and args.csv:
         raise UsageError("--json and --csv: one of them")
-    _show_front(StudyFolder(args.study).open(), args, everything=args.all)
+    _show_front(StudyFolder(args.study).open(), args, args.study, everything=args.all)
     return DONE
 
 
-def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> None:
+def _show_front(study: Study, args: argparse.Namespace, where: Path, *, everything: bool) -> None:
     baseline = study.baseline()
     found = front(study.trials(), study.config.objectives, baseline)
     minority = () if study.config.minority == "auto" else study.config.minority
@@ -224,6 +230,8 @@ def _show_front(study: Study, args: argparse.Namespace, *, everything: bool) -> 
             console.print(line, highlight=False, soft_wrap=True)
         counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
         console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
+        if found.best:
+            console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)
 
 
 def _confirm(args: argparse.Namespace) -> int:
@@ -246,5 +254,9 @@ def _export(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"trial": trial.number, "folder": str(bundle)}))
     else:
-        print(f"trial {trial.number} ({describe(trial.strategy)}) -> {bundle}")
+        said = verdicts(study).get(trial.number)
+        judged = "not confirmed" if said is None else f"{said['outcome']} in {said['experiment']}"
+        broken = [metric for metric, violation in trial.violations.items() if violation > 0]
+        beyond = f"; it breaks its guard on {', '.join(broken)}" if broken else ""
+        print(f"trial {trial.number} ({describe(trial.strategy)}), {judged}{beyond} -> {bundle}")
     return DONE

@@ -40,14 +40,15 @@ def _row(bounds: Bounds, result: Result) -> list[str]:
     metric = bounds.requirement.metric
     against = bounds.requirement.against_baseline
     sign = bounds.requirement.sign
+    least = "≤" if bounds.requirement.lower_is_better else "≥"
     alone = bounds.split_half_width
     return [
         metric if against else f"{metric} (floor)",
         _plain(result.baseline.get(metric)),
         _plain(result.means.get(metric)),
         _signed(sign * bounds.gain) if against else "",
-        _signed(sign * bounds.requirement.margin),
-        _signed(sign * bounds.lower),
+        f"{least} {_signed(sign * bounds.requirement.margin)}",
+        f"{least} {_signed(sign * bounds.lower)}",
         f"{bounds.lower_level:.2%}",
         "" if alone is None else f"±{alone:.3f}",
     ]
@@ -73,7 +74,14 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
         if verdict.bounds:
             met = "met" if verdict.point_rule else "not met"
             said.append(f"    the point rule (means alone; wrong for half of those on the margin): {met}")
-    return said + [f"note: {line}" for line in shared]
+    said += [f"note: {line}" for line in shared]
+    said.append(
+        "asked: what must hold; bound: what holds but for a chance of `level`, all of them together at most "
+        f"{confirmation.plan.settings.alpha:g}; test alone: how uncertain the test images alone leave it"
+    )
+    if confirmation.looks[-1].accepted:
+        said.append(f"next: rarecall export {path}")
+    return said
 
 
 def advice_sentence(advice: Advice, result: Result, path: str) -> str:

@@ -453,8 +453,8 @@ def test_every_number_that_decides_is_shown() -> None:
         "0.400",
         "0.700",
         "+0.300",
-        "+0.050",
-        f"{bound.lower:+.3f}",
+        "≥ +0.050",
+        f"≥ {bound.lower:+.3f}",
         "2.50%",
         "",
     ]

@@ -8,6 +8,7 @@ from in_process import Bench, config
 
 from search.folder import StudyFolder
 from spaces.errors import UsageError
+from trainables.toy import describe
 from trainables.trial import PROGRESS
 
 
@@ -29,7 +30,7 @@ def test_an_attempt_that_ended_before_the_request_was_written_is_no_study(tmp_pa
 def test_provenance_says_what_a_study_ran_with(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config())
     stored = json.loads((bench.folder.path / "provenance.json").read_text())
-    assert stored["data_fingerprint"] == "fingerprint"
+    assert stored["data_fingerprint"] == describe().fingerprint
     assert {"rarecall", "ray", "optuna", "torch", "ultralytics"} <= set(stored["versions"])
 
 

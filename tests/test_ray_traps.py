@@ -36,7 +36,7 @@ def searched(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Searc
         tmp_path_factory.mktemp("traps"),
         faults={3: "toy:nan=2", 4: "toy:receipt"},
         space=POWER,
-        guards=[{"metric": "map50_95", "max_drop": 0.015}],
+        guards=[{"metric": "map50_95", "max_drop": 0.005}],
         baseline=TWO_SEEDS,
         search={"trials": 10, "sampler": "random", "seed": 1},
     )

@@ -127,6 +127,9 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _reading() -> Iterator[None]:
     try:
         yield
+    except ModuleNotFoundError as error:
+        # Where Ultralytics is loaded, its `Image.open` wants one more library for what Pillow cannot read.
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
     except BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise UsageError(f"data: {error}") from error  # of the system: nothing is known of the image

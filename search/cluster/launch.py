@@ -3,7 +3,9 @@
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,17 +68,8 @@ def connected(
     try:
         if address is not None:
             _check_reachable(address)
-        if address is None:
-            ray.init(
-                address="local",  # without it, a foreign cluster on this machine would be joined
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _uninterrupted():
+            _start(address, cpus)
     except (OSError, ValueError) as error:
         raise RunError(
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
@@ -87,6 +80,41 @@ def connected(
         yield
     finally:
         ray.shutdown()
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    if address is not None:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    ray.init(
+        address="local",  # without it, a foreign cluster on this machine would be joined
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+    )
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the context.
+
+    Ray starts its processes by forking. An interrupt that lands in what Python's logging does around a fork
+    is swallowed and leaves the lock of logging held for ever: whoever logs next hangs.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there Python lets signals be handled
+        yield
+        return
+    pressed: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        ray.shutdown()
+        raise KeyboardInterrupt
 
 
 def _check_reachable(address: str) -> None:

@@ -112,7 +112,7 @@ def _planned(
         PlannedCandidate(name=name, strategy=named_strategy(name, classes, minority))
         for name in settings.strategies
     ]
-    if not candidates and baseline is None:
+    if settings.finalists and baseline is None:
         raise UsageError(
             f"nothing to confirm: {shown(folder.path)} has not been searched",
             f"rarecall search {shown(folder.path)} --resume; `--strategy NAME` confirms one all the same",
