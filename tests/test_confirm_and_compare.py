@@ -332,7 +332,8 @@ def test_before_a_search_there_is_nothing_to_confirm(
 ) -> None:
     assert main(["confirm", str(tmp_path / "nowhere")]) == 2
     assert "no study in" in capsys.readouterr().err
-    compare_strategies(request_of(tmp_path), tmp_path / "runs", cluster=Here(), resume=False, console=quiet())
+    request = request_of(tmp_path, confirm={"strategies": [COSTLY]})  # alone it would be no confirmation
+    compare_strategies(request, tmp_path / "runs", cluster=Here(), resume=False, console=quiet())
     assert main(["confirm", str(tmp_path / "runs" / "toy")]) == 2
     said = capsys.readouterr().err
     assert "nothing to confirm: " in said
@@ -363,7 +364,13 @@ def test_a_classifiers_confirmation_counts_the_test_splits_own_error(tmp_path: P
         minority=["1", "8", "9"],
         train={"model": "small_cnn", "imgsz": 8, "batch": 32, "steps": 12, "eval_every": 6},
         guards=[{"metric": "accuracy", "max_drop": 0.5}],
-        confirm={"seeds": 2, "baseline_seeds": 2, "more_seeds": 0, "strategies": ["weighted"]},
+        confirm={
+            "finalists": 0,
+            "seeds": 2,
+            "baseline_seeds": 2,
+            "more_seeds": 0,
+            "strategies": ["weighted"],
+        },
     )
     StudyFolder(tmp_path / "study").create(request, describe("demo:digits", "classification").fingerprint)
     confirmation = carry_out(tmp_path / "study")
