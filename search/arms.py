@@ -32,12 +32,13 @@ _DETECTION = (
     "weighted_as_undersampled_40",
     "weighted",
     "weighted_augmented",
+    "repeat_factor",
     "class_weighted",
     "focal",
 )
 # What is compared unless the study file names its arms; the first is the reference.
 DEFAULT_ARMS: dict[Task, tuple[str, ...]] = {
-    "detection": _DETECTION,
+    "detection": (*_DETECTION, "copy_paste", "weighted_copy_paste", "mosaic"),
     "classification": (
         "plain",
         "weighted",

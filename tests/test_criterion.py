@@ -106,7 +106,7 @@ def set_up(tiles: Path, root: Path, resume: Path | None, model: str) -> Strategy
 def test_every_branch_holds_our_loss_after_a_resume(model: str, tiles: Path, tmp_path: Path) -> None:
     report_of(tiny_spec(tiles, FOCAL_ALPHA, model=model, steps=2), tmp_path / "before")
     checkpoint = tmp_path / "before" / "checkpoint"
-    stored = torch.load(checkpoint / strategy_run.STATE, weights_only=True)["losses"]
+    stored = torch.load(checkpoint / strategy_run.CRITERION, weights_only=True)
     run = set_up(tiles, tmp_path / "after", checkpoint, model)
     fresh = set_up(tiles, tmp_path / "fresh", None, model)
     losses = class_losses(run.model.criterion)

@@ -29,6 +29,7 @@ from trainables.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, Trial
 from trainables.yolo_data import YoloData
 
 STATE = "state.pt"
+CRITERION = "criterion.pt"  # of the same checkpoint; by itself, since the receipt reads it and nothing else
 GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
 
 
@@ -190,14 +191,15 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "ema_updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "losses": [
-                {"gamma": loss.gamma, "alpha": loss.alpha, "scale": loss.scale}
-                for loss in class_losses(model.criterion)
-            ],
             "largest_batch": self.largest_batch,
             "drawn": dict(self.drawn),
             "counts": dict(self.counts),
         }
+        losses = [
+            {"gamma": loss.gamma, "alpha": loss.alpha, "scale": loss.scale}
+            for loss in class_losses(model.criterion)
+        ]
+        save_atomically(losses, self.folder.checkpoint / CRITERION)
         save_atomically(state, self.folder.checkpoint / STATE)
         return True
 
@@ -217,7 +219,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.ema.updates = state["ema_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        for loss, stored in zip(class_losses(model.criterion), state["losses"], strict=True):
+        stored_losses = self._losses_in(self.folder.resume)
+        for loss, stored in zip(class_losses(model.criterion), stored_losses, strict=True):
             if stored["gamma"] != loss.gamma or not torch.equal(stored["alpha"], loss.alpha):
                 raise ValueError(f"{self.folder.resume} was trained with another class loss: {stored}")
             loss.scale = stored["scale"]
@@ -232,8 +235,12 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     def stored_losses(self) -> list[dict[str, Any]]:
         """Gamma, alpha and scale of each class loss, read anew from the newest checkpoint."""
         folders = (self.folder.checkpoint, self.folder.resume)  # a finished run that is resumed writes none
-        file = next(folder / STATE for folder in folders if folder is not None and (folder / STATE).exists())
-        stored: list[dict[str, Any]] = torch.load(file, map_location="cpu", weights_only=True)["losses"]
+        return next(self._losses_in(folder) for folder in folders if folder and (folder / CRITERION).exists())
+
+    def _losses_in(self, checkpoint: Path) -> list[dict[str, Any]]:
+        stored: list[dict[str, Any]] = torch.load(
+            checkpoint / CRITERION, map_location=self.device, weights_only=True
+        )
         return stored
 
     def train(self) -> None:
@@ -244,6 +251,11 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
                 self._setup_train()
                 return
         super().train()
+
+    def _clear_memory(self, threshold: float | None = None) -> None:
+        """Only where it frees a GPU's memory: on a CPU it would cost a third of a second a run."""
+        if self.device.type != "cpu":
+            super()._clear_memory(threshold)
 
     def final_eval(self) -> None:
         """Nothing: Ultralytics would measure its best checkpoint, and report an epoch too many."""
