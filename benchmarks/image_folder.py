@@ -1,22 +1,24 @@
 """A classification trial on JPEGs beside the plain torch script, and what trials at once take of memory.
 
-    python benchmarks/image_folder.py                                     three hours on two idle cores
+    python benchmarks/image_folder.py                                     hours on two idle cores
+    python benchmarks/image_folder.py --steps 200 --pairs 3               half an hour
     python benchmarks/image_folder.py --images 1000 --steps 12 --pairs 1  a minute or two
 
 The data are drawn, once, below the cache folder: JPEGs of 256 px in five classes of noisy gratings, of which
-`rare` (2 %) differs least from another. Three arms train the same network with the same sizes, steps, rates
+`rare` (2 %) differs least from another. The arms train the same network with the same sizes, steps, rates
 and number of validations, class-balanced draws, one torch thread, each in a fresh process:
 
 - ours: `run_trial`, one process, one thread. It also averages the weights, writes a checkpoint at each
   validation, tunes thresholds and stores predictions; all of that is timed.
 - plain: `plain_classifier.py`, which decodes each image whenever it is drawn, in two worker processes.
 - cached: the same, that decodes all images once, in two workers, and keeps them in memory.
+- ours bf16, plain bf16: ours and plain in mixed precision; a CPU with AVX512-BF16 or AMX computes in it.
 
 Timed is the whole process, from its start to its end; files are in the system's cache. Throughput is the
 number of training images drawn over that time (and over the CPU time of all processes of an arm, which other
-work on the machine changes less). *Cold* is the first of our trials on a node, that decodes the images;
-*warm* are those after it, as nearly all in a study are; *study of 3* is one cold and two warm trials. The
-arms take turns; a ratio is the median over the pairs.
+work on the machine changes less). The first of our trials on a node decodes the images and is shown by
+itself; the ratios are of those after it, as nearly all in a study are. The arms take turns; a ratio is the
+median over the pairs.
 
 Memory is the proportional set size (PSS) of the mapped file of decoded images, summed over processes that
 have each read all of it: pages that three processes share count once. Any small network does for that.
@@ -30,6 +32,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +54,7 @@ PIXELS = "pixels.npy"  # the end of the path of `image_cache`'s file
 SMALL = "shufflenet_v2_x0_5"  # where the network does not matter
 HERE = Path(__file__)
 PLAIN = HERE.with_name("plain_classifier.py")
+OURS, PEERS = ("ours", "ours bf16"), ("plain", "plain bf16", "cached")
 
 
 def main() -> None:
@@ -95,15 +99,21 @@ def time_arms(data: Path, train: TrainSpec, pairs: int) -> tuple[Timed, dict[str
     """Our cold trial, and the trials of each arm, one per pair."""
     cold = timed(our_command(our_spec(data, train, seed=0)))
     print(f"cold: ours {shown(cold)}", flush=True)
-    arms: dict[str, list[Timed]] = {"ours": [], "plain": [], "cached": []}
+    arms: dict[str, list[Timed]] = {arm: [] for arm in (*OURS, *PEERS)}
     for pair in range(pairs):
         for arm in list(arms) if pair % 2 else reversed(arms):
-            seed = 1 + pair
-            ours = our_command(our_spec(data, train, seed=seed))
-            done = timed(ours if arm == "ours" else plain_command(data, train, seed, cached=arm == "cached"))
+            done = timed(command_of(arm, data, train, seed=1 + pair))
             arms[arm].append(done)
             print(f"pair {pair}: {arm} {shown(done)}", flush=True)
     return cold, arms
+
+
+def command_of(arm: str, data: Path, train: TrainSpec, *, seed: int) -> list[str]:
+    name, _, precision = arm.partition(" ")
+    train = train.model_copy(update={"amp": precision or "off"})
+    if name == "ours":
+        return our_command(our_spec(data, train, seed=seed))
+    return plain_command(data, train, seed, cached=name == "cached")
 
 
 def our_spec(data: Path, train: TrainSpec, *, seed: int) -> TrialSpec:
@@ -130,7 +140,9 @@ def plain_command(data: Path, train: TrainSpec, seed: int, *, cached: bool) -> l
         "seed": seed,
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
-    return [sys.executable, str(PLAIN), str(data), RARE, *flags, *(["--cached"] if cached else [])]
+    switches = {"--cached": cached, "--bf16": train.amp == "bf16"}
+    flags += [switch for switch, on in switches.items() if on]
+    return [sys.executable, str(PLAIN), str(data), RARE, *flags]
 
 
 def timed(command: list[str]) -> Timed:
@@ -168,19 +180,14 @@ def print_times(cold: Timed, arms: dict[str, list[Timed]], *, images: int) -> No
         speed, recalls = statistics.median(images / one.wall for one in trials), [t.recall for t in trials]
         spread = f"{min(recalls):.3f} to {max(recalls):.3f}"
         print(f"{arm}: {speed:.1f} images/s, recall mean {statistics.fmean(recalls):.3f}, {spread}")
-    for clock in ("CPU", "wall"):  # the last line is wall
-        ours = seconds(arms["ours"], clock)
-        first = seconds([cold], clock)[0]
-        whole = (first + 2 * statistics.median(ours)) / 3
-        for peer in ("plain", "cached"):
-            theirs = seconds(arms[peer], clock)
-            warm = [a / b for a, b in zip(theirs, ours, strict=True)]
-            middle, usual = statistics.median(warm), statistics.median(theirs)
-            print(
-                f"{clock} time: images/s of ours over {peer}: warm {middle:.2f} "
-                f"({min(warm):.2f} to {max(warm):.2f}), cold {usual / first:.2f}, "
-                f"study of 3 {usual / whole:.2f}"
-            )
+    warm = statistics.median(seconds(arms["ours"], "wall"))
+    print(f"ours, the first trial of a node: {cold.wall:.1f} s, one after it {warm:.1f} s")
+    for clock in ("CPU", "wall"):
+        for mine, peer in product(OURS, PEERS):
+            ours, theirs = seconds(arms[mine], clock), seconds(arms[peer], clock)
+            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+            middle, spread = statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"{clock} time: images/s of {mine} over {peer}: {middle:.2f} ({spread})")
 
 
 def seconds(trials: list[Timed], clock: str) -> list[float]:

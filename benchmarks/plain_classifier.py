@@ -1,6 +1,6 @@
 """A classifier as it is written with torch and torchvision alone; `image_folder.py` times it beside ours.
 
-    python benchmarks/plain_classifier.py FOLDER RARE [--cached] [--steps 60] …
+    python benchmarks/plain_classifier.py FOLDER RARE [--cached] [--bf16] [--steps 60] …
 
 `ImageFolder`, a `WeightedRandomSampler` that balances the classes, two workers per `DataLoader`, AdamW with a
 warm-up and half a cosine, a validation every so many steps. With `--cached` the loaders decode all images
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("rare")
     parser.add_argument("--cached", action="store_true")
+    parser.add_argument("--bf16", action="store_true", help="mixed precision")
     parser.add_argument("--model", default="resnet18")
     for name, default in {"imgsz": 64, "batch": 64, "steps": 60, "eval-every": 20, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -58,14 +59,18 @@ def main() -> None:
     warm_up = LinearLR(optimizer, start_factor=1 / warm, total_iters=warm)
     cosine = CosineAnnealingLR(optimizer, T_max=args.steps - warm, eta_min=args.lr * args.lr_final)
     schedule = SequentialLR(optimizer, [warm_up, cosine], milestones=[warm])
+    precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16)
     for _ in range(args.steps // args.eval_every):
         model.train()
         for images, target in train_loader:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), target).backward()
+            with precision:
+                logits = model(images)
+            nn.functional.cross_entropy(logits.float(), target).backward()
             optimizer.step()
             schedule.step()
-        recall = measure(model, val_loader, rare)
+        with precision:
+            recall = measure(model, val_loader, rare)
     print(recall)
 
 

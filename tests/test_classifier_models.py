@@ -105,6 +105,11 @@ def test_the_small_cnn_sees_images_of_any_size(side: int, channels: int) -> None
     [
         pytest.param(training("resnet19"), "no such model 'resnet19'", id="unknown name"),
         pytest.param(training("fasterrcnn_resnet50_fpn"), "no such model", id="a detector"),
+        pytest.param(
+            training(imgsz=16, amp="bf16"),
+            r"bf16 is not safe with resnet18 at imgsz 16: 7 convolutions, e\.g\. layer3\.0\.conv2",
+            id="mixed precision on maps of one pixel",
+        ),
         pytest.param(training("alexnet"), "alexnet cannot learn from 4 images of 32 x 32", id="too small"),
         pytest.param(
             training("vit_b_16", imgsz=40), "no vit_b_16 for train.imgsz 40", id="patches do not fit"
@@ -243,13 +248,15 @@ def test_a_study_s_weights_are_relative_to_its_file_and_checked(tmp_path: Path) 
 # Runs
 
 
-def test_a_killed_run_with_batch_norm_goes_on_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_a_killed_run_with_batch_norm_goes_on_bit_for_bit(amp: str, tmp_path: Path) -> None:
     class Killed(Exception):
         """Stands for the end of the worker."""
 
     busy = Strategy.from_knobs({"retention": 0.5, "sampler_power": 0.5, "augment_minority": 0.5})
-    spec = trial(small_data(tmp_path / "data"), busy, steps=4, eval_every=2)
+    spec = trial(small_data(tmp_path / "data"), busy, steps=4, eval_every=2, amp=amp, imgsz=64)
     whole = report(spec, tmp_path / "whole")
+    assert whole.applied["amp"] == amp
 
     def kill(measured: EpochMetrics) -> None:
         shutil.copytree(tmp_path / "killed" / "checkpoint", tmp_path / "kept")
@@ -261,6 +268,17 @@ def test_a_killed_run_with_batch_norm_goes_on_bit_for_bit(tmp_path: Path) -> Non
     assert resumed.metrics == whole.metrics
     ours, theirs = stored_weights(tmp_path / "resumed"), stored_weights(tmp_path / "whole")
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_mixed_precision_rounds_on_a_cpu_too_and_keeps_weights_in_full(tmp_path: Path) -> None:
+    data = small_data(tmp_path / "data")
+    for amp in ("off", "bf16"):
+        report(trial(data, steps=2, eval_every=1, amp=amp, imgsz=64), tmp_path / amp)
+    full, mixed = stored_weights(tmp_path / "off"), stored_weights(tmp_path / "bf16")
+    name = "layer1.0.conv1.weight"
+    assert mixed[name].dtype == torch.float32
+    assert not torch.equal(mixed[name], full[name])
+    torch.testing.assert_close(mixed[name], full[name], atol=0.02, rtol=0.1)
 
 
 def test_the_receipt_says_what_was_left_out_and_predictions_know_their_groups(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def check_network(train: TrainSpec, n_classes: int) -> None:
     """
     batch, side = train.batch, train.imgsz
     module = _without_values(train, n_classes)
+    small = _note_kernels_over_a_pixel(module)
     try:
         module.train()(torch.zeros(batch, 3, side, side, device="meta")).sum().backward()
     except IMPOSSIBLE as error:
@@ -95,8 +97,32 @@ def check_network(train: TrainSpec, n_classes: int) -> None:
             f"train.model: {train.model} cannot learn from {batch} images of {side} x {side}: {error}",
             "change train.imgsz or train.batch, or name another model",
         ) from error
+    if small and train.amp == "bf16":
+        raise UsageError(
+            f"train.amp: bf16 is not safe with {train.model} at imgsz {side}: {len(small)} convolutions, "
+            f"e.g. {small[0]}, see a map of one pixel, for which CPUs compute wrong gradients",
+            "use amp: off, or a larger train.imgsz",
+        )
     if train.weights is not None:
         _fitting(train, module, _read_weights(Path(train.weights)), n_classes)
+
+
+def _note_kernels_over_a_pixel(module: nn.Module) -> list[str]:
+    """A list that the next forward pass fills: the convolutions whose kernel lies over a map of one pixel.
+
+    oneDNN (torch 2.14.1, AVX512-BF16) reads memory that nothing has written when it computes the gradient of
+    a bfloat16 kernel from an input of 1 x 1.
+    """
+    small: list[str] = []
+
+    def note(name: str, convolution: nn.Conv2d, given: tuple[Tensor, ...]) -> None:
+        if max(convolution.kernel_size) > 1 == min(given[0].shape[-2:]):
+            small.append(name)
+
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_pre_hook(partial(note, name))
+    return small
 
 
 def _without_values(train: TrainSpec, n_classes: int) -> nn.Module:
