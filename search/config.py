@@ -19,6 +19,7 @@ PRESETS = Path(__file__).parent.parent / "spaces" / "presets"
 # Training arguments that other tasks' trainables do not have.
 ONLY_FOR = {
     "close_mosaic": "detection",
+    "patience": "classification",
     "tune": "classification",
     "tune_min_precision": "classification",
     "weights": "classification",

@@ -13,6 +13,7 @@ from trainables.augmentation import (
     AugmentedTile,
     augment_tile,
     box_areas,
+    contrast_kept,
     draw_window,
     image_pipeline,
     image_strength,
@@ -23,6 +24,7 @@ from trainables.augmentation import (
 )
 
 # isort: split
+import albumentations as A
 from albumentations.augmentations.geometric.functional import bboxes_affine_ellipse
 
 
@@ -72,6 +74,18 @@ def test_the_key_decides_the_transforms() -> None:
     np.testing.assert_array_equal(transformed(0.5, 1, 2), transformed(0.5, 1, 2))
     assert not np.array_equal(transformed(0.5, 1, 2), transformed(0.5, 1, 3))
     assert not np.array_equal(transformed(0.5, 1, 2), transformed(0.5, 2, 2))
+
+
+def test_the_contrast_of_small_structures_falls_by_what_halves_it_and_not_by_a_symmetry() -> None:
+    images = np.stack([picture(64, 64), picture(64, 64)[::-1], np.full((64, 64), 9, np.uint8)])
+    pale = A.Compose([A.RandomBrightnessContrast((0, 0), (-0.5, -0.5), p=1.0)])
+    assert contrast_kept(pale, images) == pytest.approx(0.5, abs=0.02)
+    assert contrast_kept(A.Compose([A.VerticalFlip(p=1.0)]), images) == pytest.approx(1.0, abs=1e-5)
+    blurred = contrast_kept(A.Compose([A.GaussianBlur(sigma_limit=(3, 3), p=1.0)]), images)
+    assert blurred is not None
+    assert blurred < 0.3
+    assert contrast_kept(None, images) is None
+    assert contrast_kept(pale, images[2:]) is None  # a flat image
 
 
 def test_global_random_states_are_neither_read_nor_written() -> None:

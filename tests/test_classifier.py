@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from search.arms import known_arms
 from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import classifier
 from trainables.calibration import fit_temperature, tune_biases
-from trainables.classifier import learning_rate
+from trainables.classifier import learning_rate, out_of_patience
 from trainables.demo import digits
 from trainables.evaluation.classification import classification_metrics
 from trainables.images import resized
@@ -224,6 +225,34 @@ def test_the_learning_rate_peaks_after_warm_up_and_ends_at_its_final_share() -> 
 
 def test_a_run_of_one_step_reaches_the_asked_rate() -> None:
     assert learning_rate(0, steps=1, peak=0.01, final=0.05) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "out"),
+    [
+        pytest.param([0.5, 0.4, 0.4], 0, False, id="never without patience"),
+        pytest.param([0.5, 0.4], 2, False, id="one epoch worse"),
+        pytest.param([0.5, 0.4, 0.5], 2, True, id="two in a row not better"),
+        pytest.param([0.5, 0.4, 0.6, 0.5], 2, False, id="the count starts anew"),
+        pytest.param([], 2, False, id="not begun"),
+    ],
+)
+def test_patience_ends_after_epochs_in_a_row_without_a_better_value(
+    values: list[float], patience: int, out: bool
+) -> None:
+    assert out_of_patience(values, patience) is out
+
+
+def test_a_run_stops_by_macro_f1_and_stays_stopped_when_it_is_resumed(tmp_path: Path) -> None:
+    asked = spec(lr=0.0025, steps=60, eval_every=2, patience=1)  # without patience it stands still by and by
+    stopped = report(asked, tmp_path / "a")
+    f1 = [point.metrics["macro_f1"] or 0.0 for point in stopped.curve]
+    assert stopped.steps == stopped.applied["steps"] == 2 * len(f1) < 60
+    assert f1[-1] <= max(f1[:-1])
+    assert all(after > before for before, after in pairwise(f1[:-1]))
+    again = run_trial(asked, TrialFolder(tmp_path / "b", tmp_path / "a" / "checkpoint"), lambda _: None)
+    assert isinstance(again, TrialReport)
+    assert (again.steps, again.metrics) == (stopped.steps, stopped.metrics)
 
 
 def test_torchs_global_state_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,6 +238,22 @@ def test_augmentation_too_strong_says_how_many_boxes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kept", "least"),
+    [
+        pytest.param([{"minority": 0.70, "rest": None}], None, id="70 % is enough"),
+        pytest.param([{"minority": 0.69, "rest": None}], 0.69, id="69 % is not"),
+        pytest.param([{"minority": 0.9, "rest": 0.6}, {"minority": 0.65, "rest": 0.9}], 0.6, id="the worst"),
+        pytest.param([{"minority": None, "rest": None}], None, id="nothing was augmented"),
+    ],
+)
+def test_augmentation_too_strong_for_small_structures(
+    kept: list[dict[str, float | None]], least: float | None
+) -> None:
+    diagnoses = found("augmentation too strong", [report(contrast_kept=each) for each in kept])
+    assert [one.number for one in diagnoses] == ([] if least is None else [least])
+
+
+@pytest.mark.parametrize(
     ("train", "knobs", "deficit"),
     [
         # The baseline's recall on its training images: mean .65, sd .05; 2 * .05 * sqrt(1 + 1/3) = .11547.

@@ -46,6 +46,19 @@ def receipt(**changed: object) -> dict[str, object]:
     return {**honest, **changed}
 
 
+@pytest.mark.parametrize(
+    ("steps", "fits"), [(60, True), (20, True), (15, False), (0, False), (70, False), (None, False)]
+)
+def test_a_run_with_patience_may_stop_after_any_whole_epoch(steps: int | None, fits: bool) -> None:
+    asked = spec()
+    patient = asked.model_copy(update={"train": asked.train.model_copy(update={"patience": 2})})
+    if fits:
+        check_receipt(patient, receipt(steps=steps))
+    else:
+        with pytest.raises(ReceiptMismatch, match="steps"):
+            check_receipt(patient, receipt(steps=steps))
+
+
 def test_a_trial_that_raises_is_a_value_with_its_traceback(tmp_path: Path) -> None:
     outcome = run_trial(spec("toy:raise=2"), TrialFolder(tmp_path), lambda _: None)
     assert isinstance(outcome, TrialFailure)

@@ -65,6 +65,31 @@ def transform_image(pipeline: A.Compose | None, image: Pixels) -> Pixels:
     return image if pipeline is None else pipeline(image=image)["image"]
 
 
+def contrast_kept(pipeline: A.Compose | None, images: Pixels) -> float | None:
+    """How much contrast of small structures is left after the pipeline: 1 is all, 0 none.
+
+    That contrast is the standard deviation of an image without its low frequencies (a Gaussian of 1/32 of the
+    side, at least a pixel); what counts is the median ratio of after to before.
+
+    Args:
+        pipeline: It draws from its generator here.
+        images: (n, height, width) or (n, height, width, 3).
+
+    Returns:
+        None without a pipeline, or if no image has such structures.
+    """
+    if pipeline is None:
+        return None
+    before = np.array([_small_contrast(image) for image in images])
+    after = np.array([_small_contrast(transform_image(pipeline, image)) for image in images])
+    return float(np.median(after[before > 0] / before[before > 0])) if before.any() else None
+
+
+def _small_contrast(image: Pixels) -> float:
+    pixels = image.astype(np.float32)
+    return float((pixels - cv2.GaussianBlur(pixels, (0, 0), max(1.0, image.shape[0] / 32))).std())
+
+
 # Limits for tiles with boxes at strength 1.
 ROTATE_TILE_DEGREES = 10.0  # beside the right angles
 CROP = 0.15  # of the side of the largest window that fits

@@ -6,7 +6,7 @@ a resumed run ends with the same weights, bit for bit on a CPU, as one that was 
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.strategy import BASELINE, Strategy
-from trainables.augmentation import image_pipeline, image_strength, seed_pipeline, transform_image
+from trainables.augmentation import (
+    contrast_kept,
+    image_pipeline,
+    image_strength,
+    seed_pipeline,
+    transform_image,
+)
 from trainables.calibration import frozen, tuned_on
 from trainables.classifier_models import build_network
 from trainables.evaluation.classification import classification_metrics, untouched_metrics
@@ -55,6 +61,7 @@ STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
 EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
 WARM_UP = 0.1  # share of the steps
 PREDICTED_AT_ONCE = 2**23  # pixels times channels: what a deep network makes of them must fit a small GPU
+CONTRAST_IMAGES = 128  # of each group, to see what augmentation does to small structures
 MAJORITY, MINORITY = 0, 1  # keys of the augmentation streams
 
 
@@ -71,11 +78,13 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         if folder.resume is not None:
             run.restore(folder.resume / STATE)
         untouched = None
-        while run.epoch < spec.train.epochs:
+        while run.epoch < spec.train.epochs and not out_of_patience(run.macro_f1, spec.train.patience):
             run.train_epoch()
             untouched = run.predict("val")
+            metrics = untouched_metrics(untouched)
+            run.macro_f1.append(metrics["macro_f1"] or 0.0)
             _save(folder.checkpoint / STATE, run.state())
-            on_epoch(EpochMetrics(epoch=run.epoch, metrics=untouched_metrics(untouched)))
+            on_epoch(EpochMetrics(epoch=run.epoch, metrics=metrics))
         if untouched is None:  # resumed after its last epoch
             untouched = run.predict("val")
         tune, floor = spec.train.tune, spec.train.tune_min_precision
@@ -102,6 +111,11 @@ def learning_rate(step: int, *, steps: int, peak: float, final: float) -> float:
         return peak * (step + 1) / warm
     done = (step - warm + 1) / (steps - warm)
     return peak * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def out_of_patience(values: Sequence[float], patience: int) -> bool:
+    """Whether none of the last `patience` values is above all before them; never with a patience of 0."""
+    return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
 
 class _Run:
@@ -139,6 +153,7 @@ class _Run:
             self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
         )
         self.epoch = 0
+        self.macro_f1: list[float] = []  # on val, after each epoch
         self.drawn = torch.zeros(len(self.kept), dtype=torch.int64)  # how often each image was drawn
         self.largest_batch = 0
         self.peak_lr = 0.0
@@ -206,6 +221,7 @@ class _Run:
         """All that is needed to go on exactly from the end of this epoch."""
         return {
             "epoch": self.epoch,
+            "macro_f1": self.macro_f1,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -223,8 +239,8 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_rng"].cpu())
         self.drawn = state["drawn"].cpu()
-        self.epoch, self.largest_batch = state["epoch"], state["largest_batch"]
-        self.peak_lr = state["peak_lr"]
+        self.epoch, self.macro_f1 = state["epoch"], state["macro_f1"]
+        self.largest_batch, self.peak_lr = state["largest_batch"], state["peak_lr"]
 
     def weights(self, val: ClassificationPredictions) -> dict[str, Any]:
         """The averaged weights, with what is needed to build their network again and to decide as on val.
@@ -287,6 +303,10 @@ class _Run:
             "label_smoothing": _common(each.smoothing for each in self.criteria),
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
+            "contrast_kept": {
+                "minority": self._contrast_kept(MINORITY),
+                "rest": self._contrast_kept(MAJORITY),
+            },
             **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
             "steps": self.steps_made(),
             "batch": self.largest_batch,
@@ -303,6 +323,11 @@ class _Run:
             "weight_decay": self.optimizer.param_groups[0]["weight_decay"],
             "amp": self.spec.train.amp,
         }
+
+    def _contrast_kept(self, group: int) -> float | None:
+        """On the first images of a group, by its pipeline, which is seeded anew before each epoch."""
+        of_group = self.kept[self.rare == (group == MINORITY)]
+        return contrast_kept(self.pipelines[group], self.splits["train"].images[of_group[:CONTRAST_IMAGES]])
 
     def _counts(self) -> npt.NDArray[np.int64]:
         """Training images per class that are drawn from, (n_classes,)."""

@@ -82,7 +82,8 @@ def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
     """Compare what was applied with what was asked.
 
     Every knob of the strategy and `steps`, `batch`, `lr`, `seed` must be in `applied`. `retention` is a ratio
-    of counts, so it may be off by half an image of the `majority_images` that the receipt states.
+    of counts, so it may be off by half an image of the `majority_images` that the receipt states. A run with
+    patience may make fewer steps, of whole epochs.
 
     Raises:
         ReceiptMismatch: Something differs or is missing.
@@ -92,6 +93,8 @@ def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
         **{name: getattr(spec.train, name) for name in ("steps", "batch", "lr")},
         "seed": spec.seed,
     }
+    if spec.train.patience:
+        asked["steps"] = _steps_of_whole_epochs(spec, applied.get("steps"))
     wrong = []
     for name, value in asked.items():
         got = applied.get(name)
@@ -102,6 +105,13 @@ def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
             wrong.append(f"{name}: asked {value}, applied {got}")
     if wrong:
         raise ReceiptMismatch("; ".join(wrong))
+
+
+def _steps_of_whole_epochs(spec: TrialSpec, made: int | None) -> int:
+    """The number of steps at which a run that made `made` of them may have stopped."""
+    train = spec.train
+    epochs = train.epochs if made is None else round(made / train.eval_every)
+    return train.eval_every * min(max(epochs, 1), train.epochs)
 
 
 def _check_finite(metrics: dict[str, float | None]) -> None:
