@@ -19,6 +19,7 @@ from search.metrics import metric_names
 from search.pipeline.shared import (
     class_sets,
     data_of,
+    nothing_to_resume,
     requested,
     run_experiment,
     shown,
@@ -82,7 +83,8 @@ def compare_strategies(
         console: For the live screen.
 
     Raises:
-        UsageError: The study file, the data or the folders are not as they must be.
+        UsageError: The study file, the data or the folders are not as they must be, or with `resume` nothing
+            was begun.
         RunError: The cluster is out of reach, or a seed crashed every time.
         Interrupted: By Ctrl-C; nothing finished is lost.
     """
@@ -92,6 +94,8 @@ def compare_strategies(
     plan = _plan(config, data, summary)
     if folder.study_yaml.exists():
         take_over(folder, config, summary, request)
+    elif resume:
+        raise nothing_to_resume(f"there is no study in {shown(folder.path)}", f"rarecall compare {request}")
     else:
         folder.create(config, summary.fingerprint).flush()
     with folder.claimed():
@@ -142,6 +146,11 @@ def _compared(
     if known is not None:
         return COMPARISON.validate_json(known.comparison)
     planned = plan.model_dump_json()
+    if resume and record.plan != planned:
+        raise nothing_to_resume(
+            f"no comparison of these strategies was begun in {shown(folder.path)}",
+            f"rarecall compare {shown(folder.path)}",
+        )
     if record.plan == planned and not resume:
         raise UsageError(
             f"{EXPERIMENT} in {shown(folder.path)} is not finished",

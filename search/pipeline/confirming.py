@@ -21,7 +21,15 @@ from search.export import choose
 from search.finalists import choose_finalists
 from search.folder import StudyFolder
 from search.measured import Measurer
-from search.pipeline.shared import check_same_data, class_sets, data_of, run_experiment, shown, tell_notes
+from search.pipeline.shared import (
+    check_same_data,
+    class_sets,
+    data_of,
+    nothing_to_resume,
+    run_experiment,
+    shown,
+    tell_notes,
+)
 from search.study import Study
 from spaces.errors import UsageError
 from trainables.dataset import DataSummary
@@ -45,7 +53,8 @@ def confirm(
         The confirmation, finished; without `fresh` the last one if it has finished already.
 
     Raises:
-        UsageError: There is nothing to confirm, no test split, or the data is not the study's.
+        UsageError: There is nothing to confirm, no test split, the data is not the study's, or with `resume`
+            nothing was begun.
         RunError: The cluster is out of reach, or a seed crashed every time.
         Interrupted: By Ctrl-C; nothing finished is lost.
     """
@@ -58,6 +67,11 @@ def confirm(
     with folder.claimed():
         study = folder.open()
         begun = latest(study)
+        if begun is None and resume:
+            raise nothing_to_resume(
+                f"no confirmation was begun in {shown(folder.path)}",
+                f"rarecall confirm {shown(folder.path)}",
+            )
         if begun is None or fresh:
             begun = _planned(study, folder, asked, data, summary)
         elif begun.finished:

@@ -46,6 +46,11 @@ def shown(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
+def nothing_to_resume(why: str, begin: str) -> UsageError:
+    """What `--resume` is answered with where nothing was begun; `begin` is the command that begins."""
+    return UsageError(f"nothing to resume: {why}", f"without --resume it begins: {begin}")
+
+
 def tell_notes(summary: DataSummary, console: Console) -> None:
     """What a person should know of the data before anything is trained, e.g. that val lent its test split."""
     for note in summary.notes():
