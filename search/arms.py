@@ -1,14 +1,15 @@
 """The arms that `rarecall compare` knows: their names, each task's own, and which have equal exposure. Pure.
 
 An arm is a named strategy, or one that only the data's counts complete (`MATCHED`). To add one: a line of
-`NAMED`, a line of `UNFIT` if a task cannot use it, and its name in `DEFAULT_ARMS` if it is to run unasked.
+`NAMED` and one of `SENTENCES`, a line of `UNFIT` if a task cannot use it, and its name in `DEFAULT_ARMS` if
+it is to run unasked.
 """
 
 from collections.abc import Collection, Sequence
 
 from search.config_errors import did_you_mean
 from spaces.errors import UsageError
-from spaces.strategy import NAMED, Strategy
+from spaces.strategy import NAMED, SENTENCES, Strategy
 from trainables.sampling import ClassSets, matched_power
 from trainables.trial import LACKS, Task
 
@@ -63,6 +64,13 @@ def known_arms(task: Task) -> tuple[str, ...]:
     """Every arm that a study of this task may name: it has the knobs and can use them."""
     lacking = {name for name in NAMED if not NAMED[name].changed().keys().isdisjoint(LACKS[task])}
     return tuple(name for name in (*NAMED, *MATCHED) if UNFIT.get(name) != task and name not in lacking)
+
+
+def sentence(name: str) -> str:
+    """What one of `known_arms` is."""
+    if name in NAMED:
+        return SENTENCES[name]
+    return f"A weighted sampler that shows the minority as often as {MATCHED[name]}: only diversity differs."
 
 
 def named_strategy(name: str, classes: ClassSets, minority: Collection[int]) -> Strategy:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from search.arm_tables import arms_json, arms_table
 from search.config import load_config
 from search.export import choose, export_trial, verdicts
 from search.folder import StudyFolder
@@ -22,8 +23,11 @@ from search.pareto import as_json, as_rows, best_feasible, front
 from search.study import Study
 from search.tables import change, describe, pareto_table, strategies, wide_console
 from spaces.errors import Interrupted, RarecallError, UsageError
+from trainables.trial import Task
 
 STATES = ("complete", "running", "stopped", "failed")
+TASKS: tuple[Task, ...] = ("detection", "classification")
+STRATEGIES = "The strategies that have a name: their knobs, what they are, which `compare` runs unasked."
 DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -59,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     file, folder = "a study file (yaml)", "a study's folder, e.g. runs/digits"
+    named = commands.add_parser("strategies", help=STRATEGIES, description=STRATEGIES)
+    named.add_argument("--task", choices=TASKS, help="default: all tasks")
+    named.add_argument("--json", action="store_true", help="print JSON")
+    named.set_defaults(run=_strategies)
     command("check", _check, "Validate a study file and its data; spends nothing.", file)
     search = command("search", _search, "Run a search.", f"{file}, or with --resume also {folder}")
     _add_cluster(search, "go on with an existing study")
@@ -111,6 +119,15 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of all studies (default: runs)"
     )
+
+
+def _strategies(args: argparse.Namespace) -> int:
+    tasks = TASKS if args.task is None else (args.task,)
+    if args.json:
+        print(json.dumps(arms_json(tasks), indent=2))
+    else:
+        wide_console().print(arms_table(tasks))
+    return DONE
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -115,6 +115,35 @@ NAMED: dict[str, Strategy] = {
     }.items()
 }
 
+# What each of them is, in a sentence.
+SENTENCES = {
+    "plain": "Nothing is done about the imbalance: what the others are measured against.",
+    "all_tiles": "Plain, by the name that the note on tiles has for it.",
+    "filtered": "Only the images that hold a minority object.",
+    "filtered_weighted": "Only the images that hold a minority object, drawn by a weighted sampler.",
+    "undersampled_30": "30% of the images without a minority object are kept.",
+    "undersampled_40": "40% of the images without a minority object are kept.",
+    "undersampled_50": "50% of the images without a minority object are kept.",
+    "undersampled_30_augmented": "undersampled_30, and the images that hold a minority object are augmented.",
+    "undersampled_40_augmented": "undersampled_40, and the images that hold a minority object are augmented.",
+    "undersampled_50_augmented": "undersampled_50, and the images that hold a minority object are augmented.",
+    "weighted": "A weighted sampler: images of rare classes are drawn more often, to class balance.",
+    "weighted_half": "Half a weighted sampler: by the square root of how rare a class is.",
+    "weighted_augmented": "A weighted sampler, and the images that hold a minority object are augmented.",
+    "repeat_factor": "LVIS: classes that fewer than 30% of the images hold are drawn more often.",
+    "focal": "Focal loss: what is predicted well counts less (Lin et al. 2017).",
+    "class_weighted": "The loss weighs a class by one over the square root of its prior.",
+    "focal_alpha": "Focal loss, class weights and a weighted sampler at once: the note's default.",
+    "class_balanced": "Class weights by the effective number of images (Cui et al. 2019).",
+    "logit_adjusted": "The loss sees logits plus the log prior, for the balanced error (Menon et al. 2021).",
+    "balanced_softmax": "Half a weighted sampler; its prior adjusts the logits (Ren et al. 2020).",
+    "deferred": "The sampler hands over to class weights while it trains (after Cao et al. 2019).",
+    "minority_augmented": "The images that hold a minority object are augmented.",
+    "copy_paste": "Minority objects of other images are pasted in (Ghiasi et al. 2021).",
+    "weighted_copy_paste": "Half a weighted sampler, and minority objects of other images are pasted in.",
+    "mosaic": "Images become parts of four (Bochkovskiy et al. 2020).",
+}
+
 
 class SearchSpace(Frozen):
     """The dimensions of a study, and the strategies to try first.

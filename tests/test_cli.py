@@ -12,10 +12,14 @@ import yaml
 from in_process import Bench, Here, config
 from rich.console import Console
 
+from search.arms import DEFAULT_ARMS, known_arms
 from search.cli import main
 from search.confirmation import Asked
 from search.folder import StudyFolder
-from search.pipeline import confirm
+from search.pipeline import compare_strategies, confirm
+from spaces.errors import Interrupted
+from spaces.strategy import NAMED, SENTENCES
+from trainables.trial import Task
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +144,7 @@ SLOW_TO_LOAD = TRAINS | {"scipy", "matplotlib"}
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
+        pytest.param(["strategies"], SLOW_TO_LOAD, id="strategies"),
         pytest.param(["pareto", "STUDY"], SLOW_TO_LOAD, id="pareto"),
         pytest.param(["status", "STUDY"], SLOW_TO_LOAD, id="status"),
         pytest.param(["export", "STUDY"], SLOW_TO_LOAD, id="export"),
@@ -244,3 +249,83 @@ def test_an_interrupted_trial_is_not_said_to_be_running(
     assert "1 interrupted" in said
     assert "running" not in said
     assert "go on with: rarecall search" in said
+
+
+# Strategies by name
+
+
+def test_every_named_strategy_has_its_sentence() -> None:
+    assert set(SENTENCES) == set(NAMED)
+    assert len(set(SENTENCES.values())) == len(SENTENCES)
+    assert all(sentence.endswith(".") and len(sentence) < 90 for sentence in SENTENCES.values())
+
+
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_the_strategies_of_a_task_are_listed_with_what_compare_runs_unasked(
+    task: Task, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["strategies", "--task", task, "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [arm["name"] for arm in listed] == list(known_arms(task))
+    assert {arm["name"] for arm in listed if arm["unasked"] == [task]} == set(DEFAULT_ARMS[task])
+    of = {arm["name"]: arm for arm in listed}
+    assert of["undersampled_30_augmented"]["knobs"] == {"retention": 0.3, "augment_minority": 0.5}
+    assert of["weighted_as_undersampled_40"]["exposure_of"] == "undersampled_40"
+
+
+def test_the_strategies_are_shown_with_their_knobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["strategies"]) == 0
+    shown = capsys.readouterr().out
+    assert "A weighted sampler that shows the minority as often as undersampled_50: only diversity" in shown
+    assert "sampler_power at the exposure of undersampled_50" in shown
+    assert SENTENCES["focal_alpha"] in shown
+    assert "sampler_power 1.00, focal_gamma 2.00, alpha_power 1.00" in shown
+    assert main(["strategies", "--task", "detection"]) == 0
+    assert "deferred" not in capsys.readouterr().out
+
+
+# Resuming what was never begun
+
+
+def test_compare_has_nothing_to_resume_before_it_was_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request, runs = request_of(tmp_path, compare=TWO_ARMS), tmp_path / "runs"
+    command = ["compare", request, "--runs", str(runs)]
+    assert main([*command, "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing to resume: there is no study in" in said
+    assert f"hint: without --resume it begins: rarecall compare {request}" in said
+    assert not runs.exists()
+    with pytest.raises(Interrupted):
+        carry_out_comparison(request, runs, Here(at_most=1))
+    request_of(tmp_path, compare=TWO_ARMS | {"strategies": ["focal"]})
+    assert main([*command, "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing to resume: no comparison of these strategies was begun in" in said
+    carry_out_comparison(request, runs, Here())
+    assert main([*command, "--resume"]) == 0  # as a finished search, a finished comparison is shown
+    assert "compared with plain" in capsys.readouterr().out
+
+
+def test_after_a_search_there_is_no_comparison_and_no_confirmation_to_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "random"}))
+    bench.run()
+    folder = str(bench.folder.path)
+    for command, what in (
+        ("compare", "no comparison of these strategies"),
+        ("confirm", "no confirmation"),
+    ):
+        assert main([command, folder, "--resume"]) == 2
+        said = capsys.readouterr().err
+        assert f"nothing to resume: {what} was begun in {folder}" in said
+        assert f"hint: without --resume it begins: rarecall {command} {folder}" in said
+
+
+TWO_ARMS = {"strategies": ["filtered"], "seeds": 2, "reference_seeds": 3}
+
+
+def carry_out_comparison(request: str, runs: Path, here: Here) -> None:
+    compare_strategies(Path(request), runs, cluster=here, resume=False, console=Console(file=io.StringIO()))
