@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from search.experiment_record import CONFIRMATIONS
@@ -13,6 +14,8 @@ from search.folder import StudyFolder
 from search.pareto import best_feasible
 from search.study import Study, StudyTrial
 from spaces.errors import UsageError
+from trainables.evaluation.classification import confusion_matrix
+from trainables.predictions import ClassificationPredictions, load_predictions
 
 
 def verdicts(study: Study) -> dict[int, dict[str, Any]]:
@@ -66,8 +69,8 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         target: Where to; `export/trial-<number>` in the study's folder if None. Files there are replaced.
 
     Returns:
-        The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json`, the weights and predictions, and
-        `verdict.json` if the trial was confirmed.
+        The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json` (a classifier's has its confusion
+        matrix), the weights and predictions, and `verdict.json` if the trial was confirmed.
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
@@ -91,6 +94,8 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
             "guards": trial.violations,
             "applied": trial.report.applied,
         }
+        if config.task == "classification":
+            measured["confusion_matrix"] = _confusion(files / "predictions.npz")
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
         verdict = verdicts(study).get(trial.number)
         if verdict is not None:
@@ -101,6 +106,20 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
     except OSError as error:
         raise UsageError(f"cannot write {bundle}: {error}", "choose another folder with --out") from None
     return bundle
+
+
+def _confusion(file: Path) -> dict[str, Any]:
+    """Share of the images of each class (rows) that are called each class, as trained and by tuned biases.
+
+    The row of a class without an image is null.
+    """
+    stored = load_predictions(file)
+    assert isinstance(stored, ClassificationPredictions)
+    decisions = {"untouched": confusion_matrix(stored), "tuned": confusion_matrix(stored, tuned=True)}
+    return {"class_names": stored.class_names.tolist()} | {
+        name: [None if np.isnan(row).any() else row.tolist() for row in shares]
+        for name, shares in decisions.items()
+    }
 
 
 def _write_yaml(path: Path, value: Mapping[str, object]) -> None:
