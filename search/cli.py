@@ -132,7 +132,9 @@ def _strategies(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     config = load_config(args.study)
-    data, summary = _pipeline().data_of(config, args.study.name)
+    pipeline = _pipeline()
+    data, summary = pipeline.data_of(config, args.study.name)
+    lacking = pipeline.impossible_here(config.resources)
     shown = {
         "study": config.name,
         "minority": list(data.minority),
@@ -144,6 +146,7 @@ def _check(args: argparse.Namespace) -> int:
         "shared_sources": summary.shared_sources,
         "mended": summary.mended,
         "fingerprint": summary.fingerprint,
+        "impossible_here": lacking,
     }
     if args.json:
         print(json.dumps(shown, indent=2))
@@ -155,6 +158,8 @@ def _check(args: argparse.Namespace) -> int:
     print(f"minority: {rare}; images: {images}")
     for note in summary.notes():
         print(note)
+    for what in lacking:
+        print(f"warning: {what}; only a cluster (--address) that has it can run this study")
     return DONE
 
 

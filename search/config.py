@@ -131,6 +131,14 @@ class Resources(Frozen):
     cpu: float = Field(1, gt=0)
     gpu: float = Field(0, ge=0)
 
+    @field_validator("gpu")
+    @classmethod
+    def _whole_above_one(cls, value: float) -> float:
+        """Ray shares one GPU among trials; of several it gives only whole ones."""
+        if value > 1 and not value.is_integer():
+            raise ValueError(f"above 1 a whole number, got {value:g}")
+        return value
+
 
 class StudyConfig(Frozen):
     """A study file, complete and checked in itself; `check_data` checks it against the data."""

@@ -199,7 +199,10 @@ def request_of(tmp_path: Path, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "changes", "code", "expected"),
     [
-        pytest.param([], {"resources": {"gpu": 64}}, 2, "this machine has", id="more GPUs than there are"),
+        pytest.param(
+            [], {"resources": {"gpu": 64}}, 2, "resources.gpu: a trial", id="more GPUs than there are"
+        ),
+        pytest.param([], {"resources": {"cpu": 9999}}, 2, "resources.cpu: a trial", id="more CPUs too"),
         pytest.param(["--address", "127.0.0.1:9"], {}, 3, "no Ray cluster at", id="no cluster there"),
     ],
 )
@@ -329,3 +332,38 @@ TWO_ARMS = {"strategies": ["filtered"], "seeds": 2, "reference_seeds": 3}
 
 def carry_out_comparison(request: str, runs: Path, here: Here) -> None:
     compare_strategies(Path(request), runs, cluster=here, resume=False, console=Console(file=io.StringIO()))
+
+
+# Resources that this machine does not have
+
+TOO_MUCH = {"cpu": 9999, "gpu": 64}
+
+
+def test_check_warns_of_resources_that_only_another_machine_can_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = request_of(tmp_path, resources=TOO_MUCH)
+    assert main(["check", request]) == 0
+    said = capsys.readouterr().out
+    assert "warning: resources.cpu: a trial asks for 9999, this machine has " in said
+    assert "warning: resources.gpu: a trial asks for 64, this machine has " in said
+    assert main(["check", request, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["impossible_here"]) == 2
+    assert main(["check", request_of(tmp_path, resources={"cpu": 1})]) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main(["check", request_of(tmp_path, resources={"gpu": 1.5})]) == 2  # no machine gives that
+    assert "resources.gpu: above 1 a whole number, got 1.5" in capsys.readouterr().err
+
+
+def test_confirm_and_compare_refuse_what_this_machine_can_never_give_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "random"}, resources=TOO_MUCH))
+    bench.run()
+    for command in (["confirm", "--strategy", "weighted"], ["compare"]):
+        assert main([*command, str(bench.folder.path)]) == 2
+        said = capsys.readouterr().err
+        assert "resources.cpu: a trial asks for 9999, this machine has " in said
+        assert "hint: lower it, or name a cluster with --address" in said
+    study = bench.folder.open()
+    assert [run for name in study.experiments() for run in study.experiment(name).runs()] == []

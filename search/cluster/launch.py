@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray import tune
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
 from ray.tune.schedulers import TrialScheduler
 
 from search.cluster.searcher import WorkSearcher
@@ -57,13 +58,17 @@ def connected(
 
     Args:
         address: As of `RayCluster`.
-        resources: What one run will occupy; checked, if given.
+        resources: What one run will occupy; if given, a local Ray must be able to hold it.
         cpus: Of a local Ray; None counts the machine's.
 
     Raises:
-        UsageError: No node can ever hold a run.
+        UsageError: This machine can never hold a run.
         RunError: The cluster cannot be reached.
     """
+    # An elastic cluster may still grow; a local one never does, and Ray would wait for ever.
+    lacking = impossible_here(resources, cpus=cpus) if address is None and resources is not None else []
+    if lacking:
+        raise UsageError("\n".join(lacking), "lower it, or name a cluster with --address")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         if address is not None:
@@ -75,8 +80,6 @@ def connected(
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
         ) from None
     try:
-        if resources is not None:
-            _check_room(resources, local=address is None)
         yield
     finally:
         ray.shutdown()
@@ -124,15 +127,21 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
-def _check_room(resources: Resources, *, local: bool) -> None:
-    """An elastic cluster may still grow; a local one never does, and Ray would wait for ever."""
-    have = ray.cluster_resources()
-    for kind, needed in (("CPU", resources.cpu), ("GPU", resources.gpu)):
-        if local and needed > have.get(kind, 0):
-            raise UsageError(
-                f"resources: a trial asks for {needed:g} {kind}, this machine has {have.get(kind, 0):g}",
-                "lower it, or name a cluster with --address",
-            )
+def impossible_here(resources: Resources, *, cpus: int | None = None) -> list[str]:
+    """What a local Ray on this machine could never give to a run, a sentence each; starts nothing.
+
+    Args:
+        resources: What one run will occupy.
+        cpus: As of `connected`.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # in a container it would say how it counts
+    have = ResourceAndLabelSpec(num_cpus=cpus).resolve(is_head=True, node_ip_address="127.0.0.1")
+    asked = {"cpu": (resources.cpu, have.num_cpus), "gpu": (resources.gpu, have.num_gpus)}
+    return [
+        f"resources.{kind}: a trial asks for {needed:g}, this machine has {there:g}"
+        for kind, (needed, there) in asked.items()
+        if needed > there
+    ]
 
 
 def run_connected(
