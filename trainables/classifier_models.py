@@ -79,7 +79,7 @@ def build_network(train: TrainSpec, *, channels: int, n_classes: int) -> Network
     return Network(module, mean, std, loaded)
 
 
-def check_network(train: TrainSpec, n_classes: int) -> None:
+def check_network(train: TrainSpec, n_classes: int, *, on_gpu: bool = False) -> None:
     """Refuse a network that cannot be built, cannot learn from images of this size, or has other weights.
 
     A step is made with tensors that have a shape and no values: it takes no memory.
@@ -89,7 +89,7 @@ def check_network(train: TrainSpec, n_classes: int) -> None:
     """
     batch, side = train.batch, train.imgsz
     module = _without_values(train, n_classes)
-    small = _note_kernels_over_a_pixel(module)
+    outsized = _note_outsized_kernels(module)
     try:
         module.train()(torch.zeros(batch, 3, side, side, device="meta")).sum().backward()
     except IMPOSSIBLE as error:
@@ -97,32 +97,33 @@ def check_network(train: TrainSpec, n_classes: int) -> None:
             f"train.model: {train.model} cannot learn from {batch} images of {side} x {side}: {error}",
             "change train.imgsz or train.batch, or name another model",
         ) from error
-    if small and train.amp == "bf16":
+    if outsized and train.amp == "bf16" and not on_gpu:
         raise UsageError(
-            f"train.amp: bf16 is not safe with {train.model} at imgsz {side}: {len(small)} convolutions, "
-            f"e.g. {small[0]}, see a map of one pixel, for which CPUs compute wrong gradients",
-            "use amp: off, or a larger train.imgsz",
+            f"train.amp: bf16 is not safe with {train.model} at imgsz {side} on a CPU: the kernels of "
+            f"{len(outsized)} convolutions, e.g. {outsized[0]}, are too large for their input",
+            "use amp: off, a larger train.imgsz, or a GPU (resources.gpu)",
         )
     if train.weights is not None:
         _fitting(train, module, _read_weights(Path(train.weights)), n_classes)
 
 
-def _note_kernels_over_a_pixel(module: nn.Module) -> list[str]:
-    """A list that the next forward pass fills: the convolutions whose kernel lies over a map of one pixel.
+def _note_outsized_kernels(module: nn.Module) -> list[str]:
+    """A list that the next forward pass fills: the convolutions with weights that may see only padding.
 
-    oneDNN (torch 2.14.1, AVX512-BF16) reads memory that nothing has written when it computes the gradient of
-    a bfloat16 kernel from an input of 1 x 1.
+    oneDNN (torch 2.14.1, AVX512-BF16) leaves the bfloat16 gradient of some such weights unwritten.
     """
-    small: list[str] = []
+    outsized: list[str] = []
 
     def note(name: str, convolution: nn.Conv2d, given: tuple[Tensor, ...]) -> None:
-        if max(convolution.kernel_size) > 1 == min(given[0].shape[-2:]):
-            small.append(name)
+        of_both_sides = zip(convolution.kernel_size, convolution.dilation, convolution.stride, strict=True)
+        reach = max(size // 2 * dilation * stride for size, dilation, stride in of_both_sides)
+        if reach >= min(given[0].shape[-2:]):
+            outsized.append(name)
 
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d):
             part.register_forward_pre_hook(partial(note, name))
-    return small
+    return outsized
 
 
 def _without_values(train: TrainSpec, n_classes: int) -> nn.Module:

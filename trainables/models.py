@@ -53,12 +53,13 @@ def check_model(model: str, task: Task) -> None:
             raise _missing(model)
 
 
-def check_classifier(train: TrainSpec, n_classes: int) -> None:
+def check_classifier(train: TrainSpec, n_classes: int, *, on_gpu: bool = False) -> None:
     """Refuse a classifier that cannot learn from images of this size, or that other weights are for.
 
     Args:
         train: `train.model` is `small_cnn`, a torchvision classification model, or `timm/<name>`.
         n_classes: Of the data.
+        on_gpu: Where it will train.
 
     Raises:
         UsageError: See above; there is no such model; or the weights cannot be read.
@@ -70,7 +71,7 @@ def check_classifier(train: TrainSpec, n_classes: int) -> None:
     # torch takes seconds to load, which `small_cnn` need not wait for.
     from trainables.classifier_models import check_network  # noqa: PLC0415
 
-    check_network(train, n_classes)
+    check_network(train, n_classes, on_gpu=on_gpu)
 
 
 def _missing(model: str) -> UsageError:

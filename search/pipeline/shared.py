@@ -32,7 +32,7 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
         summary = describe(config.data, config.task)
         data = check_data(config, summary)
         if config.task == "classification":
-            check_classifier(config.train, len(summary.class_names))
+            check_classifier(config.train, len(summary.class_names), on_gpu=config.resources.gpu > 0)
         return data, summary
     except UsageError as error:
         lines = error.message.splitlines()
