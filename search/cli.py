@@ -16,16 +16,16 @@ from typing import Any
 from rich.console import Console
 
 from search.arm_tables import arms_json, arms_table
+from search.cli_status import status
 from search.config import load_config
 from search.export import choose, export_trial, verdicts
 from search.folder import StudyFolder
 from search.pareto import as_json, as_rows, best_feasible, front
 from search.study import Study
-from search.tables import change, describe, pareto_table, strategies, wide_console
+from search.tables import describe, pareto_table, strategies, wide_console
 from spaces.errors import Interrupted, RarecallError, UsageError
 from trainables.trial import Task
 
-STATES = ("complete", "running", "stopped", "failed")
 TASKS: tuple[Task, ...] = ("detection", "classification")
 STRATEGIES = "The strategies that have a name: their knobs, what they are, which `compare` runs unasked."
 DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     search = command("search", _search, "Run a search.", f"{file}, or with --resume also {folder}")
     _add_cluster(search, "go on with an existing study")
     _add_runs(search)
-    command("status", _status, "Where a search stands.", folder)
+    command("status", status, "Where a study stands, and what to type next.", folder)
     pareto = command("pareto", _pareto, "The Pareto front, against the baseline.", folder)
     pareto.add_argument(
         "--all", action="store_true", help="also dominated, infeasible, stopped and failed trials"
@@ -189,41 +189,6 @@ def _pipeline() -> Any:
     from search import pipeline  # noqa: PLC0415
 
     return pipeline
-
-
-def _status(args: argparse.Namespace) -> int:
-    folder = StudyFolder(args.study)
-    study = folder.open()
-    trials = study.trials()
-    alive = folder.searched_now()
-    states = {state: sum(trial.state == state for trial in trials) for state in STATES}
-    left = states.pop("running")  # a record cannot know that its writer has died
-    states |= {"running": left, "interrupted": 0} if alive else {"running": 0, "interrupted": left}
-    best = best_feasible(trials, study.config.objectives[0])
-    baseline = study.baseline()
-    seeds = 0 if baseline is None else len(baseline.seeds)
-    if args.json:
-        shown = {
-            "study": study.config.name,
-            "trials": study.config.search.trials,
-            **states,
-            "baseline_seeds": seeds,
-        }
-        print(json.dumps({**shown, "best": None if best is None else best.number}, indent=2))
-        return DONE
-    told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    print(
-        f"{study.config.name}: baseline {seeds}/{study.config.baseline.seeds} seeds; trials: {told or 'none'}"
-    )
-    print(f"budget: {len(trials)} of {study.config.search.trials} asked")
-    if best is not None and baseline is not None:
-        lifted = change(best, baseline, study.config)
-        print(f"best feasible: trial {best.number} ({describe(best.strategy)}): {lifted}")
-    if alive:
-        print("it is being searched now")
-    elif len(trials) < study.config.search.trials or states["interrupted"]:
-        print(f"go on with: rarecall search {args.study} --resume")
-    return DONE
 
 
 def _pareto(args: argparse.Namespace) -> int:

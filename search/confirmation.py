@@ -13,8 +13,8 @@ from pydantic import ConfigDict, ValidationError
 from search.config import ConfirmConfig, StudyConfig
 from search.config_errors import line
 from search.diagnostics import Diagnosis, diagnose
-from search.experiment import Wanted, seed_of
-from search.experiment_record import CONFIRMATIONS, ExperimentRecord, now
+from search.experiment import Wanted, seeds_of
+from search.experiment_record import BASELINE, CONFIRMATIONS, ExperimentRecord, now
 from search.guards import Floor, MaxDrop
 from search.measured import MeasuredArm
 from search.metrics import LOWER_IS_BETTER
@@ -29,7 +29,6 @@ from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 from trainables.trial import DataSpec, Metrics, Task, TrialReport
 
-BASELINE = "baseline"  # name of the arm that every candidate is measured against
 RANKING = "minority_ap50"  # may not fall: rescaling scores alone lifts recall, but not this
 
 
@@ -111,13 +110,11 @@ class ConfirmPlan(Frozen):
         """The runs of a look, with those of the look before, seed by seed over the arms."""
         seeds = self.seeds(look)
         arms = self.arms(config, open_names)
-        runs = []
-        for index in range(max(seeds.candidate, seeds.baseline)):
-            for arm, strategy in arms.items():
-                if index < (seeds.baseline if arm == BASELINE else seeds.candidate):
-                    seed = seed_of(config.search.seed, experiment, arm, index)
-                    runs.append(Wanted(arm, config.spec(strategy, data, seed=seed, split="test")))
-        return runs
+        counts = dict.fromkeys(arms, seeds.candidate) | {BASELINE: seeds.baseline}
+        return [
+            Wanted(arm, config.spec(arms[arm], data, seed=seed, split="test"))
+            for arm, seed in seeds_of(config.search.seed, experiment, counts)
+        ]
 
 
 class Result(Frozen):

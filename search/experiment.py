@@ -5,7 +5,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.cluster.work import Job
@@ -51,6 +51,16 @@ def seed_of(study_seed: int, experiment: str, arm: str, index: int) -> int:
     return 10**6 + int.from_bytes(digest[:4]) % (2**31 - 10**6)
 
 
+def seeds_of(study_seed: int, experiment: str, seeds: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Arm and training seed of every run, seed by seed over the arms; `seeds` is how many each arm has."""
+    return [
+        (arm, seed_of(study_seed, experiment, arm, index))
+        for index in range(max(seeds.values()))
+        for arm, count in seeds.items()
+        if index < count
+    ]
+
+
 class ExperimentWork:
     """The queue of an experiment; implements `cluster.work.Work`.
 
@@ -77,7 +87,7 @@ class ExperimentWork:
         finished = {run.key: run.outcome for run in record.runs() if run.outcome is not None}
         for key, one in self._wanted.items():
             outcome = finished.get(key)
-            if outcome is not None and _counts(outcome):
+            if outcome is not None and counts(outcome):
                 self._outcomes[key] = outcome
                 continue
             self._numbers[key] = left[key] if key in left else record.add(one.arm, one.spec)
@@ -112,7 +122,7 @@ class ExperimentWork:
         self._crew.ended(key, outcome)
         self._record.tell(self._numbers.pop(key), outcome)
         one = self._wanted[key]
-        if not _counts(outcome) and self._crashes.get(key, 0) < RERUNS:
+        if not counts(outcome) and self._crashes.get(key, 0) < RERUNS:
             self._crashes[key] = self._crashes.get(key, 0) + 1
             self._numbers[key] = self._record.add(one.arm, one.spec)
             self._queue.append(one.spec)
@@ -138,7 +148,7 @@ class ExperimentWork:
         """
         found = [(one.spec, self._outcomes[key]) for key, one in self._wanted.items() if one.arm == arm]
         for spec, outcome in found:
-            if isinstance(outcome, TrialFailure) and not _counts(outcome):
+            if isinstance(outcome, TrialFailure) and not counts(outcome):
                 raise RunError(
                     f"{arm}, seed {spec.seed} crashed {RERUNS + 1} times ({outcome.kind}): {outcome.reason}",
                     "with --resume the same seed is tried again",
@@ -167,6 +177,6 @@ class ExperimentWork:
         )
 
 
-def _counts(outcome: Outcome) -> bool:
+def counts(outcome: Outcome) -> bool:
     """Whether a run has a result: a report, or a failure that the strategy itself is the reason of."""
     return isinstance(outcome, TrialReport) or outcome.kind in COUNTED

@@ -14,6 +14,8 @@ from search.record import Record
 from trainables.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
 CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
+COMPARISON = "compare"  # the name of the comparison
+BASELINE = "baseline"  # name of a confirmation's arm that every candidate is measured against
 PLAN, CONCLUSIONS, CREATED = "plan", "conclusions", "created"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -70,31 +70,38 @@ class StudyFolder:
             (self.path / name).unlink(missing_ok=True)
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Be the one process that searches this study.
+    def claimed(self, being: str = "searched") -> Iterator[None]:
+        """Be the one process that writes to this study.
+
+        Args:
+            being: What others will read of it: it is being `searched`, `confirmed` or `compared`.
 
         Raises:
             UsageError: Another one is.
         """
-        with (self.path / LOCK).open("w") as lock:
+        with (self.path / LOCK).open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(
-                    f"{self.path} is being searched right now", "`rarecall status` shows it"
+                    f"{self.path} is being {_being(lock)} right now", "`rarecall status` shows it"
                 ) from None
+            lock.truncate(0)
+            lock.write(being)
+            lock.flush()
             yield
 
-    def searched_now(self) -> bool:
-        """Whether a process has claimed this study."""
+    def being(self) -> str | None:
+        """What the process that has claimed this study says it is being, or None if there is none."""
         try:
             with (self.path / LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return _being(lock)
         except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+            return None
+        return None
 
     def write_request(self, config: StudyConfig) -> None:
         """Write `study.yaml`, whole or not at all."""
@@ -169,6 +176,12 @@ def provenance(fingerprint: str) -> dict[str, Any]:
         "git_sha": _git_sha(),
         "data_fingerprint": fingerprint,
     }
+
+
+def _being(lock: TextIO) -> str:
+    """What the process that holds the lock has written into it; between the two it has just begun."""
+    lock.seek(0)
+    return lock.read() or "opened"
 
 
 def _git_sha() -> str | None:

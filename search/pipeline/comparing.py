@@ -12,7 +12,8 @@ from search.cluster.work import Cluster
 from search.comparison import Comparison, compare
 from search.comparison_tables import as_rows
 from search.config import CompareConfig, StudyConfig
-from search.experiment import Wanted, seed_of
+from search.experiment import Wanted, seeds_of
+from search.experiment_record import COMPARISON
 from search.folder import StudyFolder
 from search.measured import Measurer
 from search.metrics import metric_names
@@ -34,8 +35,7 @@ from spaces.strategy import Strategy
 from trainables.dataset import DataSummary
 from trainables.trial import DataSpec
 
-EXPERIMENT = "compare"
-COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
+STORED: TypeAdapter[Comparison] = TypeAdapter(Comparison)
 
 
 class ComparePlan(Frozen):
@@ -46,18 +46,12 @@ class ComparePlan(Frozen):
 
     def wanted(self, config: StudyConfig, data: DataSpec) -> list[Wanted]:
         """The runs, seed by seed over the arms; an arm that was compared before keeps its seeds."""
-        runs = []
-        for index in range(max(self.settings.seeds, self.settings.reference_seeds)):
-            for arm, strategy in self.arms.items():
-                if index < self._seeds(arm):
-                    seed = seed_of(config.search.seed, EXPERIMENT, arm, index)
-                    spec = config.spec(strategy, data, seed=seed, split=self.settings.split)
-                    runs.append(Wanted(arm, spec))
-        return runs
-
-    def _seeds(self, arm: str) -> int:
-        of_reference = arm == self.settings.reference
-        return self.settings.reference_seeds if of_reference else self.settings.seeds
+        settings = self.settings
+        counts = dict.fromkeys(self.arms, settings.seeds) | {settings.reference: settings.reference_seeds}
+        return [
+            Wanted(arm, config.spec(self.arms[arm], data, seed=seed, split=settings.split))
+            for arm, seed in seeds_of(config.search.seed, COMPARISON, counts)
+        ]
 
 
 class Conclusion(Frozen):
@@ -98,7 +92,7 @@ def compare_strategies(
         raise nothing_to_resume(f"there is no study in {shown(folder.path)}", f"rarecall compare {request}")
     else:
         folder.create(config, summary.fingerprint).flush()
-    with folder.claimed():
+    with folder.claimed("compared"):
         study = folder.open()
         try:
             return folder, _compared(
@@ -140,11 +134,11 @@ def _compared(
     console: Console,
 ) -> Comparison:
     """The comparison, from the record if it has finished there."""
-    config, record = study.config, study.experiment(EXPERIMENT)
+    config, record = study.config, study.experiment(COMPARISON)
     done = [Conclusion.model_validate_json(text) for text in record.conclusions]
     known = next((one for one in done if one.plan == plan), None)
     if known is not None:
-        return COMPARISON.validate_json(known.comparison)
+        return STORED.validate_json(known.comparison)
     planned = plan.model_dump_json()
     if resume and record.plan != planned:
         raise nothing_to_resume(
@@ -153,14 +147,14 @@ def _compared(
         )
     if record.plan == planned and not resume:
         raise UsageError(
-            f"{EXPERIMENT} in {shown(folder.path)} is not finished",
+            f"{COMPARISON} in {shown(folder.path)} is not finished",
             f"go on with it: rarecall compare {shown(folder.path)} --resume",
         )
     metrics = metric_names(config.task, summary.class_names)
     with cluster.connected(config.resources) as launch:
         record.set_plan(planned)
         arms = run_experiment(
-            f"{config.name}, {EXPERIMENT}",
+            f"{config.name}, {COMPARISON}",
             record,
             folder,
             plan.wanted(config, data),
@@ -177,9 +171,7 @@ def _compared(
         split=plan.settings.split,
         pairs=matched_pairs(list(plan.arms)),
     )
-    record.conclude(
-        Conclusion(plan=plan, comparison=COMPARISON.dump_json(comparison).decode()).model_dump_json()
-    )
+    record.conclude(Conclusion(plan=plan, comparison=STORED.dump_json(comparison).decode()).model_dump_json())
     _write(folder, comparison, shown_metrics(config))
     return comparison
 

@@ -64,7 +64,7 @@ def confirm(
     tell_notes(summary, console)
     check_same_data(folder, config, summary)
     _check_test_split(data, summary)
-    with folder.claimed():
+    with folder.claimed("confirmed"):
         study = folder.open()
         begun = latest(study)
         if begun is None and resume:
