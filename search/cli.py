@@ -159,7 +159,7 @@ def _check(args: argparse.Namespace) -> int:
     for note in summary.notes():
         print(note)
     for what in lacking:
-        print(f"warning: {what}; only a cluster (--address) that has it can run this study")
+        print(f"warning: {what}; run it on one that has, or on a cluster (--address)")
     return DONE
 
 
