@@ -318,6 +318,22 @@ def test_compare_has_nothing_to_resume_before_it_was_begun(
     assert "compared with plain" in capsys.readouterr().out
 
 
+def test_a_comparison_begun_before_there_was_a_knob_is_resumed(tmp_path: Path) -> None:
+    request, runs = request_of(tmp_path, compare=TWO_ARMS), tmp_path / "runs"
+    stopped, resumed = Here(at_most=2), Here()
+    with pytest.raises(Interrupted):
+        carry_out_comparison(request, runs, stopped)
+    study = StudyFolder(runs / "toy").open()
+    record = study.experiment("compare")
+    plan = json.loads(record.plan)
+    for strategy in plan["arms"].values():
+        del strategy["loss"]["label_smoothing"]
+    record.set_plan(json.dumps(plan))
+    study.flush()
+    carry_out_comparison(request, runs, resumed, resume=True)
+    assert len({*stopped.ran, *resumed.ran}) == len(stopped.ran) + len(resumed.ran) == 5
+
+
 def test_after_a_search_there_is_no_comparison_and_no_confirmation_to_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,20 +139,20 @@ def _compared(
     known = next((one for one in done if one.plan == plan), None)
     if known is not None:
         return STORED.validate_json(known.comparison)
-    planned = plan.model_dump_json()
-    if resume and record.plan != planned:
+    begun = None if record.plan is None else ComparePlan.model_validate_json(record.plan)
+    if resume and begun != plan:
         raise nothing_to_resume(
             f"no comparison of these strategies was begun in {shown(folder.path)}",
             f"rarecall compare {shown(folder.path)}",
         )
-    if record.plan == planned and not resume:
+    if begun == plan and not resume:
         raise UsageError(
             f"{COMPARISON} in {shown(folder.path)} is not finished",
             f"go on with it: rarecall compare {shown(folder.path)} --resume",
         )
     metrics = metric_names(config.task, summary.class_names)
     with cluster.connected(config.resources) as launch:
-        record.set_plan(planned)
+        record.set_plan(plan.model_dump_json())
         arms = run_experiment(
             f"{config.name}, {COMPARISON}",
             record,
