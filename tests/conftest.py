@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -6,6 +7,8 @@ from hypothesis import settings
 # Machines that run the tests are shared: how long one example takes says nothing about the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+# These assert on behalf of tests.
+pytest.register_assert_rewrite("tiny_detector", "trials")
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +18,20 @@ def local_ray() -> Iterator[None]:
 
     with connected(None, cpus=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data.yaml of 20 tiles to train on, five of them with a cluster, and 8 in val; only to be read."""
+    from tiny_detector import draw_tiles  # noqa: PLC0415 - most test files need no detector
+
+    return draw_tiles(tmp_path_factory.mktemp("tiles"))
+
+
+@pytest.fixture(scope="session")
+def three_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data.yaml of 24, 10 and 6 tiles, each sixth of them with a cluster; only to be read."""
+    from tiny_detector import draw_tiles  # noqa: PLC0415
+
+    splits = {"train": 24, "val": 10, "test": 6}
+    return draw_tiles(tmp_path_factory.mktemp("three_splits"), splits, rare_every=6)

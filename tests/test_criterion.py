@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_detector import draw_tiles, outcome_of, report_of, tiny_spec
+from tiny_detector import set_up, tiny_spec
+from torchvision.ops import sigmoid_focal_loss
+from trials import outcome_of, report_of
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
@@ -15,18 +17,12 @@ from spaces.loss import Loss
 from trainables.detector import strategy_run
 from trainables.detector.criterion import ImbalanceBCE, build_criterion, class_losses
 from trainables.detector.dataset import load_once
-from trainables.detector.strategy_run import StrategyRun
-from trainables.trial import TrialFailure, TrialFolder
+from trainables.trial import TrialFailure
 
 # One output branch, and two: one that gives each object several boxes, and one that gives it one.
 HEADS = pytest.mark.parametrize("head", ["yolo11n.yaml", "yolo26n.yaml"])
 COUNTS = [162, 1]
 FOCAL_ALPHA = {"focal_gamma": 1.5, "alpha_power": 0.5, "sampler_power": 0.5, "alpha_prior": 0.5}
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_tiles(tmp_path_factory.mktemp("tiles"))
 
 
 def model_of(head: str) -> DetectionModel:
@@ -83,6 +79,40 @@ def test_class_weights_raise_the_loss_of_the_rare_class_in_every_branch(head: st
         torch.testing.assert_close(ours[[0, 2]], stock[[0, 2]])  # boxes are none of its business
 
 
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn((2, 50, 2), generator=torch.Generator().manual_seed(0))
+
+
+def test_class_loss_without_strategy_is_plain_cross_entropy(logits: torch.Tensor) -> None:
+    targets = torch.rand(logits.shape, generator=torch.Generator().manual_seed(1))
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    assert torch.equal(ImbalanceBCE(Loss(), torch.ones(2))(logits, targets), plain)
+
+
+def test_class_loss_is_the_focal_loss_on_hard_targets_at_the_starting_size(logits: torch.Tensor) -> None:
+    targets = (logits.flip(1) > 0).float()
+    loss = ImbalanceBCE(Loss(focal_gamma=2.0), torch.ones(2))
+    first = loss(logits, targets)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    oracle = sigmoid_focal_loss(logits, targets, alpha=-1, gamma=2.0)
+    assert float(first.sum()) == pytest.approx(float(plain.sum()), rel=1e-5)
+    torch.testing.assert_close(first, oracle * (plain.sum() / oracle.sum()))
+    scale = loss.scale
+    loss(logits * 3, targets)
+    assert loss.scale == scale
+
+
+def test_alpha_weights_the_positives_alone(logits: torch.Tensor) -> None:
+    targets = torch.zeros(logits.shape)
+    targets[0, 0, 1] = 0.4
+    plain = ImbalanceBCE(Loss(), torch.ones(2))(logits, targets)
+    weighted = ImbalanceBCE(Loss(alpha_power=0.5), torch.tensor([0.5, 1.5]))(logits, targets)
+    expected = plain.clone()
+    expected[0, 0, 1] *= 1.5
+    torch.testing.assert_close(weighted, expected)
+
+
 @pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 2.0])
 def test_gradient_stays_finite_where_a_prediction_is_its_target(gamma: float) -> None:
     logits = torch.tensor([[[0.0, -200.0, 200.0, 1.0]]], requires_grad=True)
@@ -93,13 +123,6 @@ def test_gradient_stays_finite_where_a_prediction_is_its_target(gamma: float) ->
     assert logits.grad[0, 0, 3] > 0
 
 
-def set_up(tiles: Path, root: Path, resume: Path | None, model: str) -> StrategyRun:
-    spec = tiny_spec(tiles, FOCAL_ALPHA, model=model, steps=4)
-    run = StrategyRun(spec, TrialFolder(root=root, resume=resume), load_once(tiles), lambda measured: None)
-    run._setup_train()
-    return run
-
-
 @pytest.mark.parametrize(
     "model", ["yolo_tiny.yaml", pytest.param("yolo26n.yaml", marks=pytest.mark.slow)], ids=["one", "two"]
 )
@@ -107,8 +130,9 @@ def test_every_branch_holds_our_loss_after_a_resume(model: str, tiles: Path, tmp
     report_of(tiny_spec(tiles, FOCAL_ALPHA, model=model, steps=2), tmp_path / "before")
     checkpoint = tmp_path / "before" / "checkpoint"
     stored = torch.load(checkpoint / strategy_run.CRITERION, weights_only=True)
-    run = set_up(tiles, tmp_path / "after", checkpoint, model)
-    fresh = set_up(tiles, tmp_path / "fresh", None, model)
+    spec = tiny_spec(tiles, FOCAL_ALPHA, model=model, steps=4)
+    run = set_up(spec, tmp_path / "after", resume=checkpoint)
+    fresh = set_up(spec, tmp_path / "fresh")
     losses = class_losses(run.model.criterion)
     assert len(losses) == (2 if model == "yolo26n.yaml" else 1)
     for loss, before, new in zip(losses, stored, class_losses(fresh.model.criterion), strict=True):

@@ -8,25 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import chisquare
-from tiny_detector import draw_tiles, tiny_spec
+from tiny_detector import set_up, tiny_spec
 from ultralytics.data.augment import Mosaic
 
 from trainables.detector.dataset import DrawOrder, TrainingTiles, load_once
-from trainables.detector.strategy_run import StrategyRun
 from trainables.sampling import Draws
-from trainables.trial import TrialFolder
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_tiles(tmp_path_factory.mktemp("tiles"))
 
 
 def training_loader(tiles: Path, root: Path, knobs: dict[str, float]) -> Any:
-    spec = tiny_spec(tiles, knobs, steps=1000, eval_every=5)
-    run = StrategyRun(spec, TrialFolder(root=root), load_once(tiles), lambda measured: None)
-    run._setup_train()
-    return run.train_loader
+    return set_up(tiny_spec(tiles, knobs, steps=1000, eval_every=5), root).train_loader
 
 
 # 20 tiles with cells, 5 of which hold a cluster: how much more often one of these is drawn than another tile.
@@ -62,15 +52,21 @@ def test_tiles_and_mosaics_partners_are_drawn_as_often_as_the_formula_says(
 
 def test_undersampling_keeps_exact_counts_and_every_minority_tile(tiles: Path, tmp_path: Path) -> None:
     rare = {image.path for image in load_once(tiles).splits["train"] if 1 in image.classes.tolist()}
-    for retention, left in (
-        (0.0, 0),
-        (0.3, 4),
-        (0.5, 8),
-        (1.0, 15),
-    ):  # of 15: .3 is 4.5, .5 is 7.5, both to even
+    # Of 15: .3 is 4.5, .5 is 7.5, both to even.
+    for retention, left in ((0.0, 0), (0.3, 4), (0.5, 8), (1.0, 15)):
         dataset = training_loader(tiles, tmp_path, {"retention": retention, "repeat_threshold": 1.0}).dataset
         assert len(dataset) == 5 + left
         assert rare <= {image.path for image in dataset.images}
+
+
+def test_draw_order_follows_the_draws_and_numbers_them_through() -> None:
+    draws = Draws(n=7, per_epoch=10, weights=None, seed=3)
+    order = DrawOrder(draws)
+    codes = np.array([*order, *order])
+    positions, images = np.divmod(codes, 7)
+    assert positions.tolist() == list(range(20))
+    assert images.tolist() == [*draws.epoch(0), *draws.epoch(1)]
+    assert [*DrawOrder(draws, start=1)] == codes[10:].tolist()
 
 
 @pytest.mark.parametrize("weights", [None, np.full(7, 1 / 7)], ids=["shuffled", "weighted"])

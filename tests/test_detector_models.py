@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_detector import FOCAL_ALPHA_WEIGHTED, draw_tiles, outcome_of, report_of, tiny_spec, weights_in
+from tiny_detector import FOCAL_ALPHA_WEIGHTED, tiny_spec, weights_in
+from trials import outcome_of, report_of
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from spaces.errors import UsageError
@@ -16,11 +17,6 @@ from trainables.models import check_model
 from trainables.trial import TrialFailure
 
 ONE_EPOCH = {"steps": 2, "eval_every": 2}
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_tiles(tmp_path_factory.mktemp("tiles"))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +113,14 @@ def test_a_model_of_ones_own_is_a_yaml_by_its_path(tiles: Path, tmp_path: Path) 
 )
 def test_detectors_that_are_shipped_are_known_by_name(model: str) -> None:
     check_model(model, "detection")
+
+
+def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
+    assert Path(resolve_model("yolo_tiny.yaml")).is_file()
+    assert resolve_model("yolo11n.yaml") == "yolo11n.yaml"
+    for name in ("yolo11n.pt", "yolo11n", "nothing.yaml"):
+        with pytest.raises(UsageError, match=r"train\.model"):
+            resolve_model(name)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,17 @@
+import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+
+# isort: split
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from test_detector_resume import RUN
-from tiny_detector import FOCAL_ALPHA_WEIGHTED, draw_tiles, tiny_spec
+from tiny_detector import FOCAL_ALPHA_WEIGHTED, tiny_spec
+from trials import RUN
+from ultralytics.utils import SETTINGS
 
+from trainables.cache import cache_folder
 from trainables.trial import OUTCOMES, TrialReport
 
 # Python's own record of what a process asks of the network: Ultralytics swallows the errors of it.
@@ -42,14 +48,16 @@ def test_the_guard_sees_what_asks_the_network(tmp_path: Path) -> None:
     assert "urllib.Request" in (tmp_path / "asked").read_text()
 
 
-def test_a_trial_asks_nothing_of_the_network_and_leaves_the_settings_alone(tmp_path: Path) -> None:
+def test_a_trial_asks_nothing_of_the_network_and_leaves_the_settings_alone(
+    tiles: Path, tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(GUARD)
     home = {"RARECALL_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
     python("import trainables.detector", **home)  # a node's first worker writes them
     settings = tmp_path / "cache" / "ultralytics" / "Ultralytics" / "settings.json"
     written = settings.stat().st_mtime_ns, settings.read_text()
 
-    spec = tiny_spec(draw_tiles(tmp_path / "tiles"), FOCAL_ALPHA_WEIGHTED)
+    spec = tiny_spec(tiles, FOCAL_ALPHA_WEIGHTED)
     (tmp_path / "t").mkdir()
     path = os.pathsep.join([str(tmp_path), str(Path.cwd())])
     printed = python(
@@ -67,3 +75,11 @@ def test_a_trial_asks_nothing_of_the_network_and_leaves_the_settings_alone(tmp_p
     assert not (tmp_path / "asked").exists()
     assert (settings.stat().st_mtime_ns, settings.read_text()) == written
     assert not (tmp_path / "home").exists()
+
+
+def test_integrations_are_off_in_the_settings_of_this_node() -> None:
+    assert Path(SETTINGS.file).is_relative_to(cache_folder())
+    assert json.loads(Path(SETTINGS.file).read_text()) == dict(SETTINGS)
+    switches = {name: value for name, value in SETTINGS.items() if isinstance(value, bool)}
+    assert {"sync", "raytune", "mlflow"} <= set(switches)
+    assert not any(switches.values())

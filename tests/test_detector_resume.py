@@ -3,21 +3,18 @@ import trainables.detector  # noqa: F401  (settles the environment before Ultral
 # isort: split
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import yaml
-from tiny_detector import different, draw_tiles, outcome_of, report_of, tiny_spec, weights_in
+from tiny_detector import check_resumed, tiny_spec
+from trials import RUN, killed_after, outcome_of, report_of
 
 from trainables.detector.strategy_run import resolve_model
-from trainables.run import run_trial
-from trainables.trial import EpochMetrics, TrialFailure, TrialFolder, TrialSpec
+from trainables.trial import TrialFailure
 
 ALWAYS = {"retention": 0.8, "augment_minority": 0.5}
 MIXED = {"mosaic": 0.5, "mixup": 0.3, "copy_paste": 0.5}
@@ -42,11 +39,6 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_tiles(tmp_path_factory.mktemp("tiles"))
-
-
-@pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Our smallest model, and the same with an end-to-end head, which trains two branches."""
     plain = resolve_model("yolo_tiny.yaml")
@@ -56,51 +48,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"one branch": plain, "two branches": str(two)}
 
 
-class Killed(Exception):
-    """Stands for the end of a worker."""
-
-
-def checkpoint_after(epoch: int, spec: TrialSpec, root: Path) -> Path:
-    """What a run that ends after `epoch` leaves."""
-    root.mkdir()
-
-    def kill(measured: EpochMetrics) -> None:
-        if measured.epoch == epoch:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run_trial(spec, TrialFolder(root), kill)
-    return shutil.copytree(root / "checkpoint", root / "kept")
-
-
-def state_in(root: Path) -> dict[str, torch.Tensor]:
-    """Every number that the last checkpoint holds, flat: model, EMA, optimizer, scales, counts."""
-    found: dict[str, torch.Tensor] = {}
-
-    def walk(value: Any, name: str) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, f"{name}/{key}")
-        elif isinstance(value, list | tuple):
-            walk(dict(enumerate(value)), name)
-        elif isinstance(value, int | float | torch.Tensor):
-            found[name] = torch.as_tensor(value)
-
-    walk(torch.load(root / "checkpoint" / "state.pt", weights_only=True), "")
-    return found
-
-
-def check_resumed(spec: TrialSpec, checkpoint: Path, root: Path) -> None:
-    """The run that goes on from `checkpoint` ends exactly as one that was left alone."""
-    whole = report_of(spec, root / "whole")
-    resumed = report_of(spec, root / "resumed", resume=checkpoint)
-    assert different(weights_in(root / "whole"), weights_in(root / "resumed")) == []
-    assert different(state_in(root / "whole"), state_in(root / "resumed")) == []
-    assert resumed.restarts == 1
-    timeless = {"seconds", "restarts"}
-    assert resumed.model_dump(exclude=timeless) == whole.model_dump(exclude=timeless)
-
-
 @pytest.mark.parametrize(("mixed", "weighted", "focal", "head"), CASES)
 def test_a_killed_trial_goes_on_bit_for_bit(
     mixed: bool, weighted: bool, focal: bool, head: str, tiles: Path, models: dict[str, str], tmp_path: Path
@@ -108,11 +55,11 @@ def test_a_killed_trial_goes_on_bit_for_bit(
     families = [(mixed, MIXED), (weighted, WEIGHTED), (focal, FOCAL)]
     knobs = ALWAYS | {knob: value for on, family in families if on for knob, value in family.items()}
     spec = tiny_spec(tiles, knobs, model=models[head])
-    check_resumed(spec, checkpoint_after(2, spec, tmp_path / "killed"), tmp_path)
+    check_resumed(spec, killed_after(2, spec, tmp_path / "killed"), tmp_path)
 
 
 def test_a_checkpoint_of_another_loss_is_not_gone_on_from(tiles: Path, tmp_path: Path) -> None:
-    kept = checkpoint_after(1, tiny_spec(tiles, {"alpha_power": 0.5}), tmp_path / "killed")
+    kept = killed_after(1, tiny_spec(tiles, {"alpha_power": 0.5}), tmp_path / "killed")
     outcome = outcome_of(tiny_spec(tiles, {"alpha_power": 0.4}), tmp_path / "resumed", resume=kept)
     assert isinstance(outcome, TrialFailure)
     assert "another class loss" in outcome.reason
@@ -132,19 +79,7 @@ def test_the_receipt_counts_what_was_drawn(tiles: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"])
 def test_a_shipped_model_goes_on_bit_for_bit(model: str, tiles: Path, tmp_path: Path) -> None:
     spec = tiny_spec(tiles, ALWAYS | MIXED | WEIGHTED | FOCAL, model=model)
-    check_resumed(spec, checkpoint_after(3, spec, tmp_path / "killed"), tmp_path)
-
-
-RUN = """
-import sys
-from pathlib import Path
-from trainables.run import run_trial
-from trainables.trial import TrialFolder, TrialSpec
-
-spec = TrialSpec.model_validate_json(sys.argv[1])
-outcome = run_trial(spec, TrialFolder(Path(sys.argv[2])), lambda measured: print(measured.epoch, flush=True))
-print(outcome.model_dump_json())
-"""
+    check_resumed(spec, killed_after(3, spec, tmp_path / "killed"), tmp_path)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """What every trainable promises to `run_trial`, the search and the verdict; one suite for all of them."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from trials import killed_after, outcome_of, report_of
 
 from spaces.strategy import Strategy
-from trainables.run import check_receipt, run_trial
+from trainables.run import check_receipt
 from trainables.trial import (
     TRAIN_RECALL,
     DataSpec,
-    EpochMetrics,
-    Outcome,
     TrainSpec,
-    TrialFolder,
     TrialReport,
     TrialSpec,
 )
@@ -128,35 +125,6 @@ PARAMS = [
 @pytest.fixture(params=PARAMS)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
-
-
-class Killed(Exception):
-    """Stands for the end of the worker."""
-
-
-def outcome_of(spec: TrialSpec, root: Path, resume: Path | None = None) -> Outcome:
-    root.mkdir(parents=True, exist_ok=True)
-    return run_trial(spec, TrialFolder(root, resume), lambda _: None)
-
-
-def report_of(spec: TrialSpec, root: Path, resume: Path | None = None) -> TrialReport:
-    outcome = outcome_of(spec, root, resume)
-    assert isinstance(outcome, TrialReport), outcome
-    return outcome
-
-
-def killed_after(epoch: int, spec: TrialSpec, root: Path) -> Path:
-    """The checkpoint that a run of `spec` leaves when it ends after `epoch`."""
-    root.mkdir()
-
-    def kill(measured: EpochMetrics) -> None:
-        if measured.epoch == epoch:
-            shutil.copytree(root / "checkpoint", root / "kept")
-            raise Killed
-
-    with pytest.raises(Killed):
-        run_trial(spec, TrialFolder(root), kill)
-    return root / "kept"
 
 
 def timeless(report: TrialReport) -> dict[str, Any]:
