@@ -4,29 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from detection_files import write_yolo
 from PIL import Image
 
 from spaces.errors import UsageError
 from trainables.detection_data import describe_detection, load_detection
 from trainables.yolo_data import image_size
-
-
-def write_data(
-    root: Path, labels: dict[str, dict[str, str]], names: object = ("cell", "cluster"), **more: object
-) -> Path:
-    """A data set of 20 x 10 images: split -> image name -> label text; returns its data.yaml."""
-    for split, images in labels.items():
-        for kind in ("images", "labels"):
-            (root / kind / split).mkdir(parents=True, exist_ok=True)
-        for name, text in images.items():
-            Image.new("RGB", (20, 10)).save(root / "images" / split / f"{name}.png")
-            (root / "labels" / split / f"{name}.txt").write_text(text)
-    described = {split: f"images/{split}" for split in labels} | {
-        "names": list(names) if isinstance(names, tuple) else names
-    }
-    (root / "data.yaml").write_text(yaml.safe_dump(described | more))
-    return root / "data.yaml"
-
 
 GOOD = {
     "train": {"a_0": "0 .5 .5 .2 .2\n0 .1 .1 .1 .1", "a_1": "1 .5 .5 .4 .4\n0 .2 .2 .1 .1", "b_0": ""},
@@ -35,7 +18,7 @@ GOOD = {
 
 
 def test_counts_images_objects_and_sources(tmp_path: Path) -> None:
-    path = write_data(tmp_path, GOOD)
+    path = write_yolo(tmp_path, GOOD)
     (tmp_path / "manifest.csv").write_text(
         "image,source\nimages/train/a_0.png,a\nimages/train/a_1.png,a\nb_0.png,b\nc_0.png,c\n"
     )
@@ -49,13 +32,13 @@ def test_counts_images_objects_and_sources(tmp_path: Path) -> None:
 
 
 def test_without_a_manifest_each_image_is_its_own_source(tmp_path: Path) -> None:
-    data = load_detection(write_data(tmp_path, GOOD))
+    data = load_detection(write_yolo(tmp_path, GOOD))
     names = ["images/train/a_0.png", "images/train/a_1.png", "images/train/b_0.png"]
     assert [image.source for image in data.splits["train"]] == names
 
 
 def test_a_manifest_may_say_group_and_a_pattern_names_what_it_leaves_out(tmp_path: Path) -> None:
-    data_yaml = write_data(tmp_path, GOOD, source_pattern=r"(.+)_\d+")
+    data_yaml = write_yolo(tmp_path, GOOD, source_pattern=r"(.+)_\d+")
     (tmp_path / "manifest.csv").write_text("image,group\nimages/train/a_0.png,patient 1\n")
     data = load_detection(data_yaml)
     assert [image.source for image in data.splits["train"]] == ["patient 1", "a", "b"]
@@ -66,7 +49,7 @@ FOUR_SLIDES = {f"s{slide}_{tile}": "0 .5 .5 .2 .2" for slide in range(4) for til
 
 def test_without_a_test_split_half_of_val_is_set_aside_by_source(tmp_path: Path) -> None:
     labels = FOUR_SLIDES | {"s0_1": "1 .5 .5 .2 .2", "s2_0": "1 .5 .5 .2 .2", "s2_2": "1 .5 .5 .2 .2"}
-    path = write_data(tmp_path, {**GOOD, "val": labels}, source_pattern=r"(\w+)_\d")
+    path = write_yolo(tmp_path, {**GOOD, "val": labels}, source_pattern=r"(\w+)_\d")
     data = load_detection(path)
     sources = {split: {image.source for image in data.splits[split]} for split in ("val", "test")}
     assert not sources["val"] & sources["test"]
@@ -94,7 +77,7 @@ def test_without_a_test_split_half_of_val_is_set_aside_by_source(tmp_path: Path)
 def test_val_is_halved_only_where_it_must_and_can_be(
     tmp_path: Path, splits: dict[str, dict[str, str]], images: dict[str, int]
 ) -> None:
-    summary = describe_detection(write_data(tmp_path, {**GOOD, **splits}))
+    summary = describe_detection(write_yolo(tmp_path, {**GOOD, **splits}))
     assert {split: counted.images for split, counted in summary.splits.items()} == images
     assert not summary.test_from_val
     assert not [note for note in summary.notes() if "set aside" in note]
@@ -104,7 +87,7 @@ def test_a_set_in_one_piece_is_cut_by_source(tmp_path: Path) -> None:
     labels = {
         f"s{slide:02}_{tile}": "0 .5 .5 .2 .2\n1 .2 .2 .1 .1" for slide in range(20) for tile in range(2)
     }
-    path = write_data(tmp_path, {"all": labels}, source_pattern=r"(\w+)_\d")
+    path = write_yolo(tmp_path, {"all": labels}, source_pattern=r"(\w+)_\d")
     summary = describe_detection(path)
     assert {split: counted.sources for split, counted in summary.splits.items()} == {
         "train": 14,
@@ -120,7 +103,7 @@ def test_a_set_in_one_piece_is_cut_by_source(tmp_path: Path) -> None:
 
 def test_a_source_in_two_splits_is_told_with_an_example(tmp_path: Path) -> None:
     labels = {"train": {"a_0": "0 .5 .5 .2 .2"}, "val": {"a_1": "1 .5 .5 .2 .2"}, "test": {"b_0": ""}}
-    summary = describe_detection(write_data(tmp_path, labels, source_pattern=r"(\w+)_\d"))
+    summary = describe_detection(write_yolo(tmp_path, labels, source_pattern=r"(\w+)_\d"))
     assert summary.shared_sources == {"a": ("train", "val")}
     warning, *absent = summary.notes()
     assert "warning: sources with images in more than one split: 1, e.g. a in train and val" in warning
@@ -129,11 +112,11 @@ def test_a_source_in_two_splits_is_told_with_an_example(tmp_path: Path) -> None:
 
 def test_one_and_the_same_name_in_two_splits_is_no_shared_source(tmp_path: Path) -> None:
     labels = {split: {"0001": "0 .5 .5 .2 .2"} for split in ("train", "val", "test")}
-    assert describe_detection(write_data(tmp_path, labels)).shared_sources == {}
+    assert describe_detection(write_yolo(tmp_path, labels)).shared_sources == {}
 
 
 def test_reads_list_files_and_names_as_a_mapping(tmp_path: Path) -> None:
-    write_data(tmp_path, GOOD)
+    write_yolo(tmp_path, GOOD)
     (tmp_path / "train.txt").write_text("./images/train/a_1.png\nimages/train/a_0.png\n")
     described = {"train": "train.txt", "val": ["images/val"], "names": {0: "cell", 1: "cluster"}, "nc": 2}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(described))
@@ -144,13 +127,13 @@ def test_reads_list_files_and_names_as_a_mapping(tmp_path: Path) -> None:
 
 def test_a_polygon_stands_for_its_bounding_box_and_a_repeated_line_counts_once(tmp_path: Path) -> None:
     polygon = "1 .2 .2 .6 .2 .6 .4 .2 .4"
-    data = load_detection(write_data(tmp_path, {**GOOD, "val": {"c": f"{polygon}\n{polygon}"}}))
+    data = load_detection(write_yolo(tmp_path, {**GOOD, "val": {"c": f"{polygon}\n{polygon}"}}))
     (image,) = data.splits["val"]
     np.testing.assert_allclose(image.boxes, [[0.4, 0.3, 0.4, 0.2]], rtol=1e-6)
 
 
 def test_image_size_is_height_and_width(tmp_path: Path) -> None:
-    data = load_detection(write_data(tmp_path, GOOD))
+    data = load_detection(write_yolo(tmp_path, GOOD))
     assert image_size(data.splits["val"][0].path) == (10, 20)
 
 
@@ -179,7 +162,7 @@ def swapped(root: Path) -> None:
 
 @pytest.mark.parametrize("change", [relabelled, moved_a_box, repainted, grouped, swapped])
 def test_the_fingerprint_follows_the_data(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    path = write_data(tmp_path, GOOD)
+    path = write_yolo(tmp_path, GOOD)
     before = describe_detection(path).fingerprint
     assert describe_detection(path).fingerprint == before
     change(tmp_path)
@@ -232,7 +215,7 @@ def test_bad_data_is_the_persons_error_and_says_where(
     tmp_path: Path, labels: dict[str, dict[str, str]], more: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        describe_detection(write_data(tmp_path, labels, **more))
+        describe_detection(write_yolo(tmp_path, labels, **more))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -241,7 +224,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_manifest_without_its_columns(tmp_path: Path) -> None:
-    path = write_data(tmp_path, GOOD)
+    path = write_yolo(tmp_path, GOOD)
     (tmp_path / "manifest.csv").write_text("tile,slide\na,b\n")
     with pytest.raises(UsageError, match="columns image and source"):
         describe_detection(path)
@@ -255,7 +238,7 @@ def test_a_manifest_without_its_columns(tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_that_does_not_name_each_image_once(tmp_path: Path, rows: str, message: str) -> None:
-    path = write_data(tmp_path, GOOD)
+    path = write_yolo(tmp_path, GOOD)
     (tmp_path / "manifest.csv").write_text("image,source\n" + rows)
     with pytest.raises(UsageError, match=message):
         describe_detection(path)
