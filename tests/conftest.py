@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,21 @@ def three_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     splits = {"train": 24, "val": 10, "test": 6}
     return draw_tiles(tmp_path_factory.mktemp("three_splits"), splits, rare_every=6)
+
+
+@pytest.fixture(scope="session")
+def searched_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A searched toy study whose trial 2 failed; only to be read."""
+    from toy_experiments import search_with_a_failure  # noqa: PLC0415
+
+    return search_with_a_failure(tmp_path_factory.mktemp("searched"))
+
+
+@pytest.fixture(scope="session")
+def confirmed_study(searched_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a finished confirmation; only to be read."""
+    from toy_experiments import confirmed_here  # noqa: PLC0415
+
+    path = Path(shutil.copytree(searched_study, tmp_path_factory.mktemp("confirmed") / "study"))
+    confirmed_here(path)
+    return path
