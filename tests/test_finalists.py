@@ -1,10 +1,10 @@
 import pytest
 from in_process import config
+from reports import report_with
 
 from search.finalists import choose_finalists
 from search.study import Baseline, StudyTrial
 from spaces.strategy import BASELINE, Strategy
-from trainables.trial import TrialReport
 
 CONFIG = config()
 MEASURED = Baseline(metrics={}, sd={"map50_95": 0.01, "minority_ap50": 0.0}, seeds=(0, 1, 2), reports=())
@@ -15,18 +15,7 @@ def trial(
     number: int, recall: float, violations: dict[str, float] | None = None, **knobs: float
 ) -> StudyTrial:
     """Of a strategy of its own, by its retention, unless knobs are named."""
-    report = TrialReport(
-        key=f"{number}",
-        metrics={"minority_recall": recall, "map50_95": 0.5},
-        curve=(),
-        applied={},
-        exposure=0.1,
-        images_seen=1,
-        unique_images=1,
-        steps=1,
-        seconds=1.0,
-        device="cpu",
-    )
+    report = report_with({"minority_recall": recall, "map50_95": 0.5}, key=f"{number}")
     strategy = Strategy.from_knobs(knobs or {"retention": 0.9 - 0.01 * number})
     return StudyTrial(
         number, "complete", strategy, 0, report, violations=FAR if violations is None else violations

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from drawn_predictions import drawn_classifications, drawn_detections
 from in_process import config
+from reports import DIVERGED, report_with
 
 from search.evidence import run_replicates
 from search.folder import StudyFolder
@@ -14,10 +15,9 @@ from search.measured import MeasuredArm, Measurer
 from spaces.errors import RunError
 from spaces.strategy import NAMED
 from trainables.predictions import Predictions, save_predictions
-from trainables.trial import Metrics, Outcome, Task, TrialFailure, TrialReport
+from trainables.trial import Outcome, Task, TrialReport
 
 METRICS = ("minority_recall", "minority_ap50")
-DIVERGED = TrialFailure(key="gone", kind="diverged", reason="the loss is nan")
 
 
 @pytest.fixture
@@ -28,19 +28,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 
 def report(key: str, threshold: float | None = 0.3) -> TrialReport:
-    metrics: Metrics = {} if threshold is None else {"threshold": threshold}
-    return TrialReport(
-        key=key,
-        metrics=metrics,
-        curve=(),
-        applied={},
-        exposure=0.1,
-        images_seen=1,
-        unique_images=1,
-        steps=1,
-        seconds=1.0,
-        device="cpu",
-    )
+    return report_with({} if threshold is None else {"threshold": threshold}, key=key)
 
 
 def leave(folder: StudyFolder, key: str, predictions: Predictions) -> None:

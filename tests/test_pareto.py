@@ -1,11 +1,12 @@
 import moocore
 import numpy as np
 import pytest
+from reports import DIVERGED, report_with
 
 from search.pareto import as_json, as_rows, best_feasible, front
 from search.study import Baseline, State, StudyTrial
 from spaces.strategy import BASELINE
-from trainables.trial import EpochMetrics, TrialFailure, TrialReport
+from trainables.trial import EpochMetrics
 
 OBJECTIVES = ("minority_recall", "map50_95")
 
@@ -14,25 +15,15 @@ def trial(
     number: int, recall: float, overall: float, state: State = "complete", violation: float = -0.1
 ) -> StudyTrial:
     metrics = {"minority_recall": recall, "map50_95": overall, "support/rare": 62.0}
-    report = TrialReport(
-        key=f"{number:016}",
-        metrics=metrics,
-        curve=(EpochMetrics(epoch=1, metrics=metrics),),
-        applied={},
-        exposure=0.1,
-        images_seen=1,
-        unique_images=1,
-        steps=1,
-        seconds=2.0,
-        device="cpu",
-    )
+    curve = (EpochMetrics(epoch=1, metrics=metrics),)
+    report = report_with(metrics, key=f"{number:016}", curve=curve, seconds=2.0)
     return StudyTrial(
         number=number,
         state=state,
         strategy=BASELINE,
         seed=0,
         report=report if state == "complete" else None,
-        failure=TrialFailure(key="k", kind="diverged", reason="loss is nan") if state == "failed" else None,
+        failure=DIVERGED if state == "failed" else None,
         violations={"map50_95": violation} if state == "complete" else {},
     )
 
@@ -93,7 +84,7 @@ def test_json_has_the_documented_shape() -> None:
         *("number", "strategy", "metrics", "guards"),
         *("exposure", "seconds", "epochs", "notes"),
     }
-    assert shown["failed"][0]["failure"] == {"kind": "diverged", "reason": "loss is nan"}
+    assert shown["failed"][0]["failure"] == {"kind": "diverged", "reason": "the loss is nan"}
 
 
 def test_json_notes_what_is_wrong_with_each_trial() -> None:

@@ -19,10 +19,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Repeater
 from ray.tune.search.optuna import OptunaSearch
+from reports import report_with
 
 from search.study import Study
 from spaces.errors import RunError
-from trainables.trial import TrialReport
 
 OBJECTIVES = ["minority_recall", "map50_95"]
 POWER = {"sampler_power": [0.0, 1.0]}  # along it recall rises, and beyond some point the guard breaks
@@ -110,25 +110,10 @@ def test_the_sampler_sees_infeasible_trials_as_infeasible(
         trial = study.ask(0)
         power = trial.strategy.sampling.sampler_power
         powers.append(power)
-        report = told_report(recall=power, overall=0.5)
+        report = report_with({"minority_recall": power, "map50_95": 0.5})
         study.tell(trial.number, report, {"map50_95": power - 0.4} if guarded else {})
     within = sum(power <= 0.4 for power in powers[-20:]) / 20
     assert low <= within <= high
-
-
-def told_report(*, recall: float, overall: float) -> TrialReport:
-    return TrialReport(
-        key="0" * 16,
-        metrics={"minority_recall": recall, "map50_95": overall},
-        curve=(),
-        applied={},
-        exposure=0.04,
-        images_seen=1,
-        unique_images=1,
-        steps=1,
-        seconds=0.1,
-        device="cpu",
-    )
 
 
 def test_stock_optuna_search_loses_the_constraints(stock: optuna.Study) -> None:
