@@ -1,81 +1,20 @@
-import io
-import json
-from collections.abc import Sequence
-from pathlib import Path
+"""The numbers of a comparison: means, gains, p-values; and where none can be told."""
 
 import numpy as np
 import pytest
+from compared_arms import LIFTED, NLL, PLAIN, RECALL, arm, compared, gain, report, with_split
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
+from reports import DIVERGED
 from scipy import stats
 
-from search.arms import (
-    DEFAULT_ARMS,
-    MATCHED,
-    UNFIT,
-    known_arms,
-    matched_pairs,
-    named_strategy,
-)
-from search.comparison import Arm, Comparison, Estimate, compare, holm_adjusted, is_better
-from search.comparison_tables import as_json, as_rows, as_table, caption
-from search.plots import Mark, comparison_picture, draw_comparison
+from search.comparison import Arm, Estimate, compare, holm_adjusted, is_better
+from search.comparison_tables import as_rows, caption
 from search.statistics.bounds import satterthwaite_df, welch
 from search.statistics.levels import Plan, holm
 from search.statistics.sources import Replicates, split_noise
-from spaces.errors import UsageError
-from spaces.strategy import BASELINE, NAMED
-from trainables.sampling import expected_exposure
-from trainables.trial import Task, TrialFailure, TrialReport
-
-PLAIN = (0.40, 0.43, 0.38, 0.41, 0.44, 0.39, 0.42, 0.37, 0.45, 0.40)
-LIFTED = (0.52, 0.55, 0.49, 0.58, 0.51)
-DIVERGED = TrialFailure(key="k", kind="diverged", reason="the loss is nan")
-RECALL, NLL = "minority_recall", "nll"
-
-
-def report(recall: float | None, nll: float | None = 0.3, exposure: float = 0.1) -> TrialReport:
-    return TrialReport(
-        key="k",
-        metrics={RECALL: recall, NLL: nll},
-        curve=(),
-        applied={},
-        exposure=exposure,
-        images_seen=960,
-        unique_images=500,
-        steps=60,
-        seconds=12.0,
-        device="cpu",
-    )
-
-
-def arm(name: str, recalls: Sequence[float | None], *failures: TrialFailure) -> Arm:
-    """Its nll falls as its recall rises."""
-    reports = tuple(report(value, None if value is None else 1 - value) for value in recalls)
-    return Arm(name, BASELINE, reports, failures)
-
-
-def with_split(of: Arm, rng: np.random.Generator) -> Arm:
-    """With recall measured without each of 20 sources in turn."""
-    names = tuple(f"slide{i:02}" for i in range(20))
-    replicates = tuple(
-        Replicates(value, value + rng.normal(0, 0.01, 20), names) for value in of.values(RECALL).tolist()
-    )
-    return Arm(of.name, of.strategy, of.reports, of.failures, {RECALL: replicates})
-
-
-def compared(*arms: Arm, pairs: Sequence[tuple[str, str]] = (), alpha: float = 0.05) -> Comparison:
-    return compare(arms, "plain", [RECALL, NLL], deciding=RECALL, split="test", pairs=pairs, alpha=alpha)
-
-
-def gain(comparison: Comparison, name: str, metric: str = RECALL) -> Estimate:
-    found = next(arm for arm in comparison.arms if arm.name == name).measured[metric].gain
-    assert found is not None
-    return found
-
-
-# The numbers
+from spaces.strategy import BASELINE
+from trainables.trial import TrialFailure
 
 
 def test_a_mean_has_the_t_interval_of_scipy() -> None:
@@ -220,9 +159,6 @@ def test_of_an_arm_it_is_told_what_it_saw_and_took() -> None:
     assert (found.seconds, found.seeds, found.failed) == (12, 2, {"diverged": 2, "lost": 1})
 
 
-# What cannot be told
-
-
 @pytest.mark.parametrize(
     ("other", "mean", "reason"),
     [
@@ -299,197 +235,3 @@ def test_replicates_belong_to_reports() -> None:
     replicates = (Replicates(0.4, np.full(10, 0.4), tuple("abcdefghij")),)
     with pytest.raises(ValueError, match="1 replicates of minority_recall for 2 reports"):
         Arm("plain", BASELINE, (report(0.4), report(0.5)), replicates={RECALL: replicates})
-
-
-# What is shown
-
-WORDS = [
-    "Exploratory, on the test split: 3 arms with 4 to 5 seeds each against plain with 10.",
-    "Intervals are 95% each, not simultaneous. They count the seeds' error only, not the test split's own.",
-    "* differs from plain in minority_recall after Holm over 3 arms at 5%.",
-]
-
-
-@pytest.fixture
-def shown() -> Comparison:
-    worse = [value - 0.1 for value in PLAIN[:5]]
-    arms = (
-        arm("plain", PLAIN),
-        arm("lifted", LIFTED),
-        arm("worse", worse),
-        arm("broken", LIFTED[:4], DIVERGED),
-    )
-    return compared(*arms, pairs=[("lifted", "worse")])
-
-
-def test_a_caption_says_how_to_read_it(shown: Comparison) -> None:
-    assert caption(shown)[:3] == WORDS
-    assert caption(shown)[3].startswith("Equal exposure, lifted minus worse: minority_recall +0.218 [+0.1")
-    assert caption(shown)[4].startswith("broken: 1 of 5 seeds gave no result")
-
-
-def test_a_caption_says_whose_error_is_counted() -> None:
-    rng = np.random.default_rng(0)
-    arms = [with_split(arm("plain", PLAIN), rng), with_split(arm("lifted", LIFTED), rng)]
-    both = compared(*arms)
-    assert "the seeds' error and the test split's own; for nll the seeds' only." in caption(both)[1]
-    recall = compare(arms, "plain", [RECALL], deciding=RECALL, split="test")
-    assert caption(recall)[1].endswith("They count the seeds' error and the test split's own.")
-
-
-def test_a_pairs_difference_is_the_one_over_the_other(shown: Comparison) -> None:
-    lifted, worse = (np.array(shown.arms[i].measured[RECALL].values) for i in (1, 2))
-    expected = welch(lifted, worse)
-    assert shown.pairs[0].differences[RECALL].interval == pytest.approx(
-        (expected.lower(0.025), expected.upper(0.025))
-    )
-
-
-def test_the_table_shows_means_gains_and_marks(shown: Comparison) -> None:
-    screen = io.StringIO()
-    Console(width=140, file=screen).print(as_table(shown))
-    text = screen.getvalue()
-    assert "0.530 ± 0.035" in text
-    lifted, worse = gain(shown, "lifted").interval, gain(shown, "worse").interval
-    assert lifted is not None
-    assert worse is not None
-    assert f"+0.121 [{lifted[0]:+.3f},{lifted[1]:+.3f}] *" in text
-    assert f"[{worse[0]:+.3f},{worse[1]:+.3f}] *" in text
-    assert "4 seeds, 1 failed, 10% exposure" in text
-    assert "lower is better" in text
-    unwrapped = " ".join(text.split())  # a caption is as wide as its table
-    assert all(line in unwrapped for line in WORDS)
-
-
-def test_rows_have_one_line_per_arm_and_metric(shown: Comparison) -> None:
-    rows = as_rows(shown)
-    assert [(row["arm"], row["metric"]) for row in rows[:3]] == [
-        ("plain", RECALL),
-        ("plain", NLL),
-        ("lifted", RECALL),
-    ]
-    assert len(rows) == 8
-    assert list(rows[0]) == [
-        *("arm", "metric", "n", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high"),
-        *("p", "p_holm", "exposure", "note"),
-    ]
-    lifted = rows[2]
-    assert (lifted["n"], lifted["mean"], lifted["gain"]) == (
-        5,
-        pytest.approx(0.53),
-        pytest.approx(0.1211, abs=1e-3),
-    )
-    assert lifted["gain_low"] < lifted["gain"] < lifted["gain_high"]
-    assert lifted["p_holm"] == shown.arms[1].p_holm
-    assert rows[3]["p"] is None  # only the deciding metric is tested
-    assert rows[0]["gain"] is None
-
-
-def test_json_holds_plain_values_only(shown: Comparison) -> None:
-    read = json.loads(json.dumps(as_json(shown), allow_nan=False))
-    assert read["reference"] == "plain"
-    lifted = read["arms"][1]
-    assert lifted["differs"]
-    assert lifted["metrics"][NLL]["gain"]["better"]
-    assert lifted["metrics"][RECALL]["values"] == list(LIFTED)
-    assert read["arms"][0]["metrics"][RECALL]["gain"] is None
-    assert read["arms"][3]["metrics"][RECALL]["gain"]["better"] is None
-    assert read["pairs"][0]["differences"][RECALL]["better"]
-    assert read["caption"][:3] == WORDS
-
-
-def test_a_picture_has_a_panel_per_metric_and_a_point_per_arm(shown: Comparison) -> None:
-    picture = comparison_picture(shown)
-    assert [panel.metric for panel in picture.panels] == [RECALL, NLL]
-    assert [panel.lower_is_better for panel in picture.panels] == [False, True]
-    assert picture.labels[1] == ("lifted *", "5 seeds, 10% exposure")
-    recall, nll = picture.panels
-    marks: list[Mark] = [point.mark for point in recall.points]
-    assert marks == ["reference", "better", "worse", "unclaimed"]
-    assert [point.mark for point in nll.points] == ["reference", "unclear", "unclear", "unclaimed"]
-    assert recall.reference == shown.arms[0].measured[RECALL].mean.value
-    assert recall.points[1].seeds == LIFTED
-    assert recall.points[1].interval == shown.arms[1].measured[RECALL].mean.interval
-    assert picture.caption == tuple(caption(shown))
-
-
-def test_a_picture_of_what_cannot_be_told_is_drawn_all_the_same(tmp_path: Path) -> None:
-    picture = comparison_picture(compared(arm("plain", [None, None]), arm("other", [], DIVERGED)))
-    assert picture.panels[0].reference is None
-    draw_comparison(picture, tmp_path / "empty.svg")
-    assert "</svg>" in (tmp_path / "empty.svg").read_text()
-
-
-@pytest.mark.parametrize("kind", ["svg", "png"])
-def test_the_same_comparison_gives_the_same_file(shown: Comparison, tmp_path: Path, kind: str) -> None:
-    for name in ("one", "two"):
-        draw_comparison(comparison_picture(shown), tmp_path / f"{name}.{kind}")
-    written = (tmp_path / f"one.{kind}").read_bytes()
-    assert written == (tmp_path / f"two.{kind}").read_bytes()
-    assert written.startswith({"svg": b"<?xml", "png": b"\x89PNG"}[kind])
-
-
-def test_a_picture_of_another_kind_is_refused(shown: Comparison, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.svg or \.png, got arms\.pdf"):
-        draw_comparison(comparison_picture(shown), tmp_path / "arms.pdf")
-
-
-# The arms
-
-CLASSES = [*[frozenset({0})] * 960, *[frozenset({0, 1})] * 30, *[frozenset({1})] * 10]
-TASKS: list[Task] = ["classification", "detection", "toy"]
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_default_arms_are_known_different_and_begin_with_the_reference(task: Task) -> None:
-    arms = DEFAULT_ARMS[task]
-    assert arms[0] == "plain"
-    assert set(arms) <= set(known_arms(task))
-    strategies = [named_strategy(name, CLASSES, {1}) for name in arms]
-    assert len({strategy.model_dump_json() for strategy in strategies}) == len(arms)
-
-
-def test_a_classifier_has_no_arm_without_the_majority_and_none_that_needs_boxes() -> None:
-    assert set(known_arms("detection")) - set(known_arms("classification")) == {
-        "filtered",
-        "filtered_weighted",
-        "copy_paste",
-        "weighted_copy_paste",
-        "mosaic",
-    }
-    assert set(UNFIT) <= set(NAMED)
-
-
-@pytest.mark.parametrize("name", MATCHED)
-def test_a_matched_arm_draws_from_all_images_at_the_others_exposure(name: str) -> None:
-    matched, other = named_strategy(name, CLASSES, {1}), NAMED[MATCHED[name]]
-    assert set(matched.changed()) == {"sampler_power"}
-    exposures = [
-        expected_exposure(
-            CLASSES,
-            {1},
-            retention=strategy.sampling.retention,
-            power=strategy.sampling.sampler_power,
-            max_repeat=strategy.sampling.max_repeat,
-        )
-        for strategy in (matched, other)
-    ]
-    assert exposures[0] == pytest.approx(exposures[1], abs=1e-5)
-
-
-def test_a_misspelt_arm_is_an_error_with_a_hint() -> None:
-    with pytest.raises(
-        UsageError, match="no such strategy 'weighted_as_undersampled_45'\nhint: did you mean"
-    ):
-        named_strategy("weighted_as_undersampled_45", CLASSES, {1})
-
-
-def test_an_arm_that_the_data_do_not_allow_is_named() -> None:
-    many = [*[frozenset({0})] * 40, *[frozenset({1})] * 60]
-    with pytest.raises(UsageError, match=r"weighted_as_undersampled_30: retention 0\.3 gives"):
-        named_strategy("weighted_as_undersampled_30", many, {1})
-
-
-def test_pairs_are_those_whose_both_arms_are_there() -> None:
-    assert matched_pairs(DEFAULT_ARMS["detection"]) == (("undersampled_40", "weighted_as_undersampled_40"),)
-    assert matched_pairs(["plain", "weighted_as_undersampled_30", "undersampled_50"]) == ()
