@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from trainables.trial import Metrics, TrialFailure, TrialReport
+from trainables.trial import EpochMetrics, Metrics, TrialFailure, TrialReport
 
 DIVERGED = TrialFailure(key="gone", kind="diverged", reason="the loss is nan")
 
 
 def report_with(metrics: Metrics, **more: Any) -> TrialReport:
-    """A report of `metrics` on the split; all else is the least it can be, unless `more` says otherwise."""
+    """A run of one epoch with these metrics; all else is the least it can be unless `more` says otherwise."""
     usual: dict[str, Any] = {
         "key": "k",
-        "curve": (),
+        "curve": (EpochMetrics(epoch=1, metrics=metrics),),
         "applied": {},
         "exposure": 0.1,
         "images_seen": 1,
