@@ -6,6 +6,7 @@ import pytest
 from drawn_predictions import drawn_classifications, drawn_detections
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trials import report_of
 
 from search.evidence import identical_runs, limited_images, run_replicates
 from search.metrics import METRICS
@@ -20,8 +21,7 @@ from trainables.predictions import (
     load_predictions,
     restricted,
 )
-from trainables.run import run_trial
-from trainables.trial import DataSpec, TrainSpec, TrialFolder, TrialReport, TrialSpec
+from trainables.trial import DataSpec, TrainSpec, TrialSpec
 
 SEEDS = st.integers(0, 2**32 - 1)
 DECIMALS = st.sampled_from([1, 2, 7])  # of scores: from many ties to none
@@ -67,8 +67,7 @@ def test_on_the_whole_split_they_are_the_report_of_a_real_run(tmp_path: Path) ->
         seed=0,
         split="test",
     )
-    report = run_trial(spec, TrialFolder(tmp_path), lambda _: None)
-    assert isinstance(report, TrialReport), report
+    report = report_of(spec, tmp_path)
     stored = load_predictions(tmp_path / "result" / "predictions.npz")
     found = run_replicates(stored, METRICS["classification"], threshold=None)
     for metric in METRICS["classification"]:

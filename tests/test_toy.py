@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trials import RUN, outcome_of, report_of
 
 from spaces.errors import UsageError
 from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import toy
-from trainables.run import run_trial
-from trainables.trial import DataSpec, TrainSpec, TrialFailure, TrialFolder, TrialReport, TrialSpec
+from trainables.trial import DataSpec, TrainSpec, TrialFailure, TrialSpec
 
 
 def spec(model: str = "toy", strategy: Strategy = BASELINE, seed: int = 0, split: str = "val") -> TrialSpec:
@@ -23,12 +23,6 @@ def spec(model: str = "toy", strategy: Strategy = BASELINE, seed: int = 0, split
         seed=seed,
         split=split,  # type: ignore[arg-type]
     )
-
-
-def report(tmp_path: Path, asked: TrialSpec) -> TrialReport:
-    outcome = run_trial(asked, TrialFolder(tmp_path), lambda _: None)
-    assert isinstance(outcome, TrialReport), outcome
-    return outcome
 
 
 def moved(knobs: dict[str, float], metric: str) -> float:
@@ -76,7 +70,7 @@ def test_the_guard_on_map_binds_before_recall_is_at_its_best() -> None:
 
 def test_noise_has_the_stated_mean_and_spread(tmp_path: Path) -> None:
     strategy = NAMED["weighted"]
-    seen = [report(tmp_path, spec(strategy=strategy, seed=s)).metrics for s in range(200)]
+    seen = [report_of(spec(strategy=strategy, seed=s), tmp_path).metrics for s in range(200)]
     for metric, sd in toy.SEED_SD.items():
         values = np.array([metrics[metric] for metrics in seen])
         assert values.mean() == pytest.approx(toy.true_metrics(strategy)[metric], abs=4 * sd / 200**0.5)
@@ -88,15 +82,15 @@ def test_noise_has_the_stated_mean_and_spread(tmp_path: Path) -> None:
     [("plain", 0.04), ("filtered", 1.0), ("weighted", 0.5), ("undersampled_40", 40 / (40 + 0.4 * 960))],
 )
 def test_exposure_follows_the_sampling(tmp_path: Path, name: str, exposure: float) -> None:
-    assert report(tmp_path, spec(strategy=NAMED[name])).exposure == pytest.approx(exposure)
+    assert report_of(spec(strategy=NAMED[name]), tmp_path).exposure == pytest.approx(exposure)
 
 
 def test_the_two_splits_have_their_own_noise(tmp_path: Path) -> None:
-    assert report(tmp_path, spec()).metrics != report(tmp_path, spec(split="test")).metrics
+    assert report_of(spec(), tmp_path).metrics != report_of(spec(split="test"), tmp_path).metrics
 
 
 def test_the_learning_curve_rises_to_the_final_metrics(tmp_path: Path) -> None:
-    done = report(tmp_path, spec())
+    done = report_of(spec(), tmp_path)
     maps = [point.metrics["map50_95"] or 0.0 for point in done.curve]
     assert maps[0] < 0.7 * maps[-1]
     assert done.curve[-1].metrics.items() < done.metrics.items()
@@ -113,14 +107,14 @@ def test_the_learning_curve_rises_to_the_final_metrics(tmp_path: Path) -> None:
     ],
 )
 def test_injected_faults_become_failures(tmp_path: Path, model: str, kind: str, reason: str) -> None:
-    outcome = run_trial(spec(model), TrialFolder(tmp_path), lambda _: None)
+    outcome = outcome_of(spec(model), tmp_path)
     assert isinstance(outcome, TrialFailure)
     assert outcome.kind == kind
     assert reason in outcome.reason
 
 
 def test_faults_do_not_change_the_metrics(tmp_path: Path) -> None:
-    assert report(tmp_path, spec("toy:sleep=0.001")).metrics == report(tmp_path, spec()).metrics
+    assert report_of(spec("toy:sleep=0.001"), tmp_path).metrics == report_of(spec(), tmp_path).metrics
 
 
 @pytest.mark.parametrize(
@@ -139,29 +133,23 @@ def test_a_misspelt_model_is_the_persons_error(model: str, message: str) -> None
 def test_a_process_killed_at_epoch_3_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     asked = spec("toy:kill_at=3")
     (tmp_path / "killed").mkdir()
-    code = (
-        "import sys, pathlib; from trainables.run import run_trial; from trainables.trial import *\n"
-        "spec = TrialSpec.model_validate_json(sys.argv[1])\n"
-        "run_trial(spec, TrialFolder(pathlib.Path(sys.argv[2])), lambda _: None)"
-    )
-    arguments = [sys.executable, "-c", code, asked.model_dump_json(), str(tmp_path / "killed")]
+    arguments = [sys.executable, "-c", RUN, asked.model_dump_json(), str(tmp_path / "killed")]
     assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
     checkpoint = tmp_path / "killed" / "checkpoint"
     assert json.loads((checkpoint / toy.STATE).read_text())["epoch"] == 2
-    resumed = run_trial(asked, TrialFolder(tmp_path, resume=checkpoint), lambda _: None)
-    assert isinstance(resumed, TrialReport)
-    uninterrupted = report(tmp_path, spec())
+    resumed = report_of(asked, tmp_path, resume=checkpoint)
+    uninterrupted = report_of(spec(), tmp_path)
     assert (resumed.metrics, resumed.curve) == (uninterrupted.metrics, uninterrupted.curve)
     assert resumed.restarts == 1
 
 
 def test_recall_on_the_training_images_exceeds_that_on_val(tmp_path: Path) -> None:
-    metrics = report(tmp_path, spec()).metrics
+    metrics = report_of(spec(), tmp_path).metrics
     assert metrics["train/minority_recall"] == pytest.approx((metrics["minority_recall"] or 0) + 0.1)
 
 
 def test_the_summary_fits_the_receipt(tmp_path: Path) -> None:
-    applied = report(tmp_path, spec()).applied
+    applied = report_of(spec(), tmp_path).applied
     assert (applied["majority_images"], applied["minority_images"]) == (960, 40)
     train = toy.describe().splits["train"]
     assert train.objects == {"common": 960, "rare": 40}

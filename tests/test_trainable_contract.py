@@ -11,13 +11,7 @@ from trials import killed_after, outcome_of, report_of
 
 from spaces.strategy import Strategy
 from trainables.run import check_receipt
-from trainables.trial import (
-    TRAIN_RECALL,
-    DataSpec,
-    TrainSpec,
-    TrialReport,
-    TrialSpec,
-)
+from trainables.trial import TRAIN_RECALL, DataSpec, TrainSpec, TrialReport, TrialSpec
 
 # Every family is on, so that whatever one of them forgets to seed or to restore shows.
 BUSY = Strategy.from_knobs(
