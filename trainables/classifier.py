@@ -325,7 +325,8 @@ class _Run:
         }
 
     def _contrast_kept(self, group: int) -> float | None:
-        """On the first images of a group, by its pipeline, which is seeded anew before each epoch."""
+        """On the first images of a group, by its pipeline, whose generator serves no epoch after this."""
+        seed_pipeline(self.pipelines[group], self.draws[-1].seed, group, self.spec.train.epochs)
         of_group = self.kept[self.rare == (group == MINORITY)]
         return contrast_kept(self.pipelines[group], self.splits["train"].images[of_group[:CONTRAST_IMAGES]])
 
