@@ -13,6 +13,7 @@ from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import classifier
 from trainables.calibration import fit_temperature, tune_biases
 from trainables.classifier import learning_rate, out_of_patience
+from trainables.classifier_strategy import AppliedStrategy
 from trainables.demo import digits
 from trainables.evaluation.classification import classification_metrics
 from trainables.images import resized
@@ -112,33 +113,39 @@ def test_alpha_follows_the_images_that_are_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "knob"),
     [
-        pytest.param(lambda run: setattr(run.criteria[0], "gamma", 0.0), "focal_gamma", id="another gamma"),
-        pytest.param(lambda run: run.criteria[0].alpha.fill_(1.0), "alpha_power", id="alpha not used"),
-        pytest.param(lambda run: run.criteria[2].adjustment.zero_(), "logit_tau", id="logits not adjusted"),
+        pytest.param(lambda used: setattr(used.criteria[0], "gamma", 0.0), "focal_gamma", id="another gamma"),
+        pytest.param(lambda used: used.criteria[0].alpha.fill_(1.0), "alpha_power", id="alpha not used"),
+        pytest.param(lambda used: used.criteria[2].adjustment.zero_(), "logit_tau", id="logits not adjusted"),
         pytest.param(
-            lambda run: setattr(run.criteria[1], "smoothing", 0.0), "label_smoothing", id="hard labels"
+            lambda used: setattr(used.criteria[1], "smoothing", 0.0), "label_smoothing", id="hard labels"
         ),
         pytest.param(
-            lambda run: run.draws.__setitem__(2, run.draws[0]), "defer", id="draws that do not fade"
+            lambda used: used.draws.__setitem__(2, used.draws[0]), "defer", id="draws that do not fade"
         ),
         pytest.param(
-            lambda run: run.criteria.__setitem__(0, run.criteria[2]), "defer", id="a loss that does not rise"
+            lambda used: used.criteria.__setitem__(0, used.criteria[2]),
+            "defer",
+            id="a loss that does not rise",
         ),
         pytest.param(
-            lambda run: object.__setattr__(run.draws[0], "weights", None), "sampler_power", id="uniform draws"
+            lambda used: object.__setattr__(used.draws[0], "weights", None),
+            "sampler_power",
+            id="uniform draws",
         ),
-        pytest.param(lambda run: run.pipelines.update({1: None}), "augment_minority", id="no pipeline"),
-        pytest.param(lambda run: object.__setattr__(run.draws[0], "seed", 7), "seed", id="the seed ignored"),
+        pytest.param(lambda used: used.pipelines.update({1: None}), "augment_minority", id="no pipeline"),
+        pytest.param(
+            lambda used: object.__setattr__(used.draws[0], "seed", 7), "seed", id="the seed ignored"
+        ),
     ],
 )
 def test_a_run_that_does_otherwise_fails_by_its_receipt(
-    spoil: Callable[[classifier._Run], object], knob: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spoil: Callable[[AppliedStrategy], object], knob: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = classifier._Run.__init__
 
     def spoiled(run: classifier._Run, asked: TrialSpec) -> None:
         built(run, asked)
-        spoil(run)
+        spoil(run.strategy)
 
     monkeypatch.setattr(classifier._Run, "__init__", spoiled)
     busy = Strategy.from_knobs(

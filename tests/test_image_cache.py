@@ -174,7 +174,8 @@ spec = TrialSpec(task="classification", strategy=BASELINE, data=DataSpec(source=
 run = _Run(spec)
 print("imported", flush=True)
 sys.stdin.readline()
-seen = sum(int(run._augmented(rows).sum()) for rows in np.array_split(np.arange(len(run.kept)), 50))
+rows = np.arange(len(run.strategy.kept))
+seen = sum(int(run.strategy.images(some).sum()) for some in np.array_split(rows, 50))
 print(seen, flush=True)
 sys.stdin.readline()
 """

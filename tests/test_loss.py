@@ -303,7 +303,7 @@ def test_a_classifier_that_ignored_the_knob_fails_by_its_receipt(
 
     def spoiled(run: classifier._Run, asked: TrialSpec) -> None:
         built(run, asked)
-        object.__setattr__(run.draws[0], "weights", None)
+        object.__setattr__(run.strategy.draws[0], "weights", None)
 
     monkeypatch.setattr(classifier._Run, "__init__", spoiled)
     outcome = digits_run(tmp_path / "run", knobs)

@@ -6,7 +6,7 @@ a resumed run ends with the same weights, bit for bit on a CPU, as one that was 
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,37 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from spaces.strategy import BASELINE, Strategy
-from trainables.augmentation import (
-    contrast_kept,
-    image_pipeline,
-    image_strength,
-    seed_pipeline,
-    transform_image,
-)
 from trainables.calibration import frozen, tuned_on
 from trainables.classifier_models import build_network
+from trainables.classifier_strategy import AppliedStrategy
 from trainables.evaluation.classification import classification_metrics, untouched_metrics
 from trainables.images import load_images
-from trainables.loss import (
-    FocalCrossEntropy,
-    class_alpha,
-    effective_prior,
-    logit_adjustment,
-    mixed_counts,
-)
 from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
-from trainables.sampling import (
-    Draws,
-    draw_weights,
-    holds_minority,
-    minority_share,
-    retain,
-    sampled_counts,
-)
 from trainables.trial import (
-    LACKS,
     TRAIN_RECALL,
     Diverged,
     EpochMetrics,
@@ -61,8 +38,6 @@ STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
 EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
 WARM_UP = 0.1  # share of the steps
 PREDICTED_AT_ONCE = 2**23  # pixels times channels: what a deep network makes of them must fit a small GPU
-CONTRAST_IMAGES = 128  # of each group, to see what augmentation does to small structures
-MAJORITY, MINORITY = 0, 1  # keys of the augmentation streams
 
 
 def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
@@ -96,7 +71,7 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         return Trained(
             metrics=classification_metrics(predictions) | {TRAIN_RECALL: run.train_recall()},
             applied=run.receipt(),
-            exposure=float(drawn[run.rare].sum() / drawn.sum()),
+            exposure=float(drawn[run.strategy.rare].sum() / drawn.sum()),
             images_seen=int(drawn.sum()),
             unique_images=int((drawn > 0).sum()),
             steps=run.steps_made(),
@@ -122,28 +97,13 @@ class _Run:
     """One training run: its data, its objects, and how far it is."""
 
     def __init__(self, spec: TrialSpec) -> None:
-        train, strategy = spec.train, spec.strategy
+        train = spec.train
         self.spec = spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data = load_images(spec.data.source, train.imgsz)
         self.splits, self.names = self.data.splits, self.data.class_names
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
-        everything = self.splits["train"]
-        classes = [frozenset({int(label)}) for label in everything.labels]
-        self.majority_images = int((~holds_minority(classes, self.minority)).sum())
-        self.kept = retain(classes, self.minority, retention=strategy.sampling.retention, seed=spec.seed)
-        self.classes = [classes[i] for i in self.kept]
-        self.labels = everything.labels[self.kept]  # (n,)
-        self.rare = holds_minority(self.classes, self.minority)  # (n,)
-        # Of each epoch; epochs under the same strategy share theirs.
-        plan = self._plan()
-        draws = {each: self._draws(each) for each in set(plan)}
-        criteria = {each: self._criterion(each, draws[each]) for each in draws}
-        self.draws, self.criteria = [draws[each] for each in plan], [criteria[each] for each in plan]
-        self.pipelines = {
-            MAJORITY: image_pipeline(strategy.augmentation.augment_rest),
-            MINORITY: image_pipeline(strategy.augmentation.augment_minority),
-        }
+        self.strategy = AppliedStrategy(spec, self.splits["train"], self.names, self.minority, self.device)
         self.network = build_network(train, channels=self.data.channels, n_classes=len(self.names))
         # Channels last in memory and a fused optimizer: a sixth to a fifth less time for a training step.
         self.model: nn.Module = self.network.module.to(memory_format=torch.channels_last).to(self.device)
@@ -154,16 +114,14 @@ class _Run:
         )
         self.epoch = 0
         self.macro_f1: list[float] = []  # on val, after each epoch
-        self.drawn = torch.zeros(len(self.kept), dtype=torch.int64)  # how often each image was drawn
+        self.drawn = torch.zeros(len(self.strategy.kept), dtype=torch.int64)  # how often each image was drawn
         self.largest_batch = 0
         self.peak_lr = 0.0
 
     def train_epoch(self) -> None:
         """`eval_every` optimizer steps."""
-        train, draws, criterion = self.spec.train, self.draws[self.epoch], self.criteria[self.epoch]
-        for stream, pipeline in self.pipelines.items():
-            seed_pipeline(pipeline, draws.seed, stream, self.epoch)
-        order = draws.epoch(self.epoch)
+        train, criterion = self.spec.train, self.strategy.criteria[self.epoch]
+        order = self.strategy.order(self.epoch)
         total = torch.zeros((), device=self.device)
         self.model.train()
         for first in range(0, len(order), train.batch):
@@ -172,8 +130,8 @@ class _Run:
             lr = learning_rate(step, steps=train.steps, peak=train.lr, final=train.lr_final)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            images = self._to_input(self._augmented(index))
-            labels = torch.from_numpy(self.labels[index]).to(self.device)
+            images = self._to_input(self.strategy.images(index))
+            labels = torch.from_numpy(self.strategy.labels[index]).to(self.device)
             with self._autocast():
                 logits = self.model(images)
             loss = criterion(logits.float(), labels)
@@ -264,58 +222,12 @@ class _Run:
         return int(next(iter(self.optimizer.state.values()))["step"])
 
     def receipt(self) -> dict[str, Any]:
-        """What was used, read from data set, draws, criteria, pipelines and optimizer.
-
-        Draws and criteria of the first and the last epoch are held against what the strategy asks for then.
-        Of what `defer` changes over time, `alpha` and `effective_prior` are the last epoch's, and
-        `minority_share` the mean.
-        """
-        asked = self.spec.strategy
-        sampling, loss = asked.sampling, asked.loss
-        plan, criterion = self._plan(), self.criteria[-1]
-        ends = [(plan[end], self.draws[end], self.criteria[end]) for end in (0, -1)]
-        drawn_as_asked = all(_same(used.weights, self._weights(each)) for each, used, _ in ends)
-        weighted_as_asked = all(_close(used.alpha, self._alpha(each, drawn)) for each, drawn, used in ends)
-        adjusted_as_asked = all(
-            _close(used.adjustment, self._adjustment(each, drawn)) for each, drawn, used in ends
-        )
-        corrected_as_asked = weighted_as_asked and adjusted_as_asked
-        alpha, adjustment = criterion.alpha.cpu().numpy(), criterion.adjustment.cpu().numpy()
-        prior = effective_prior(alpha, self._sampled_counts(self.draws[-1]), adjustment)
-        by_class = np.bincount(self.labels, weights=self.drawn.numpy(), minlength=len(self.names))
+        """What was used: of the strategy, and read from data set, network and optimizer."""
         return {
-            "retention": int((~self.rare).sum()) / max(1, self.majority_images),
-            "majority_images": self.majority_images,
-            "minority_images": int(self.rare.sum()),
-            "sampler_power": sampling.sampler_power if drawn_as_asked else None,
-            "repeat_threshold": sampling.repeat_threshold if drawn_as_asked else None,
-            "max_repeat": sampling.max_repeat if drawn_as_asked else None,
-            "defer": sampling.defer if drawn_as_asked and corrected_as_asked else None,
-            "minority_share": float(
-                np.mean([minority_share(self.rare, each.weights) for each in self.draws])
-            ),
-            "focal_gamma": _common(each.gamma for each in self.criteria),
-            "alpha_power": loss.alpha_power if weighted_as_asked else None,
-            "alpha_prior": loss.alpha_prior if corrected_as_asked else None,
-            "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
-            "class_balance": loss.class_balance if weighted_as_asked else None,
-            "logit_tau": loss.logit_tau if adjusted_as_asked else None,
-            "label_smoothing": _common(each.smoothing for each in self.criteria),
-            "augment_minority": image_strength(self.pipelines[MINORITY]),
-            "augment_rest": image_strength(self.pipelines[MAJORITY]),
-            "contrast_kept": {
-                "minority": self._contrast_kept(MINORITY),
-                "rest": self._contrast_kept(MAJORITY),
-            },
-            **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
+            **self.strategy.receipt(self.drawn.numpy()),
             "steps": self.steps_made(),
             "batch": self.largest_batch,
             "lr": self.peak_lr,
-            "seed": _common(each.seed for each in self.draws),
-            "alpha": dict(zip(self.names, alpha.tolist(), strict=True)),
-            "effective_prior": dict(zip(self.names, prior.tolist(), strict=True)),
-            "train_images": dict(zip(self.names, self._counts().tolist(), strict=True)),
-            "drawn_images": dict(zip(self.names, by_class.astype(int).tolist(), strict=True)),
             "unreadable_images": self.data.unreadable,
             "weights": self.network.loaded,
             "mean": list(self.network.mean),
@@ -323,68 +235,6 @@ class _Run:
             "weight_decay": self.optimizer.param_groups[0]["weight_decay"],
             "amp": self.spec.train.amp,
         }
-
-    def _contrast_kept(self, group: int) -> float | None:
-        """On the first images of a group, by its pipeline, whose generator serves no epoch after this."""
-        seed_pipeline(self.pipelines[group], self.draws[-1].seed, group, self.spec.train.epochs)
-        of_group = self.kept[self.rare == (group == MINORITY)]
-        return contrast_kept(self.pipelines[group], self.splits["train"].images[of_group[:CONTRAST_IMAGES]])
-
-    def _counts(self) -> npt.NDArray[np.int64]:
-        """Training images per class that are drawn from, (n_classes,)."""
-        return np.bincount(self.labels, minlength=len(self.names))
-
-    def _plan(self) -> list[Strategy]:
-        """The strategy in force in each epoch: a function of the epoch alone."""
-        last = self.spec.train.epochs - 1
-        return [self.spec.strategy.at(epoch / max(1, last)) for epoch in range(last + 1)]
-
-    def _draws(self, strategy: Strategy) -> Draws:
-        train = self.spec.train
-        return Draws(len(self.kept), train.eval_every * train.batch, self._weights(strategy), self.spec.seed)
-
-    def _criterion(self, strategy: Strategy, draws: Draws) -> FocalCrossEntropy:
-        loss = strategy.loss
-        alpha, adjustment = self._alpha(strategy, draws), self._adjustment(strategy, draws)
-        return FocalCrossEntropy(alpha, loss.focal_gamma, adjustment, loss.label_smoothing).to(self.device)
-
-    def _weights(self, strategy: Strategy) -> npt.NDArray[np.float64] | None:
-        """What the strategy draws each image with, (n,); None for shuffled passes."""
-        sampling = strategy.sampling
-        return draw_weights(
-            self.classes,
-            power=sampling.sampler_power,
-            repeat_threshold=sampling.repeat_threshold,
-            max_repeat=sampling.max_repeat,
-        )
-
-    def _sampled_counts(self, draws: Draws) -> npt.NDArray[np.float64]:
-        """Images of each class that a pass of the draws meets on average, (n_classes,)."""
-        each = list(self.labels[:, None])  # an image has one label
-        return sampled_counts(each, draws.weights, n_classes=len(self.names))
-
-    def _corrected_counts(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
-        """The counts that the loss makes up for, (n_classes,)."""
-        everything = np.bincount(self.splits["train"].labels, minlength=len(self.names))
-        return mixed_counts(everything, self._sampled_counts(draws), share=strategy.loss.alpha_prior)
-
-    def _alpha(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
-        """The strategy's weight of each class, (n_classes,)."""
-        loss, counts = strategy.loss, self._corrected_counts(strategy, draws)
-        return class_alpha(counts, power=loss.alpha_power, cap=loss.alpha_cap, balance=loss.class_balance)
-
-    def _adjustment(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
-        """What the strategy's loss adds to each class's logit, (n_classes,)."""
-        return logit_adjustment(self._corrected_counts(strategy, draws), tau=strategy.loss.logit_tau)
-
-    def _augmented(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """A batch of images kept, each freshly transformed by the pipeline of its group."""
-        batch = self.splits["train"].images[self.kept[index]]
-        if any(pipeline is not None for pipeline in self.pipelines.values()):
-            for position, is_rare in enumerate(self.rare[index]):
-                pipeline = self.pipelines[MINORITY if is_rare else MAJORITY]
-                batch[position] = transform_image(pipeline, batch[position])
-        return batch
 
     def _to_input(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """(batch, side, side) or (batch, side, side, 3) uint8 to what the network sees, on the device."""
@@ -426,20 +276,6 @@ def _isolated_torch(seed: int) -> Iterator[None]:
 def _chunks(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
-
-
-def _same(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> bool:
-    return a is b if a is None or b is None else bool(np.array_equal(a, b))
-
-
-def _common(values: Iterable[float]) -> float | None:
-    """The one value that all of them are; None if they differ."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else None
-
-
-def _close(used: Tensor, wanted: npt.NDArray[np.float64]) -> bool:
-    return bool(np.allclose(used.cpu().numpy(), wanted, rtol=1e-5))
 
 
 def _save(path: Path, value: dict[str, Any]) -> None:
