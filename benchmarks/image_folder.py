@@ -6,9 +6,11 @@
 
 The data are drawn, once, below the cache folder: JPEGs of 256 px in five classes of noisy gratings, of which
 `rare` (2 %) differs least from another. The arms train the same network with the same sizes, steps, rates
-and number of validations, class-balanced draws, one torch thread, each in a fresh process:
+and number of validations, class-balanced draws and as many torch threads, each in a fresh process. By default
+an arm has the machine to itself, with a thread per core: what torch takes unless told otherwise, and a trial
+with all cores in `resources.cpu`. With `--threads 1` a trial is one of several on the machine.
 
-- ours: `run_trial`, one process, one thread. It also averages the weights, writes a checkpoint at each
+- ours: `run_trial`, one process. It also averages the weights, writes a checkpoint at each
   validation, tunes thresholds and stores predictions; all of that is timed.
 - plain: `plain_classifier.py`, which decodes each image whenever it is drawn, in two worker processes.
 - cached: the same, that decodes all images once, in two workers, and keeps them in memory.
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--validations", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--model", default="resnet18", help="of torchvision")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch, in each arm")
     parser.add_argument("--trial", help=argparse.SUPPRESS)
     parser.add_argument("--hold", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -81,7 +84,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="rarecall-images-") as scratch:
         os.environ["RARECALL_CACHE"] = scratch  # for the trials: empty at first
-        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
         print_times(*time_arms(data, train, args.pairs), images=args.steps * BATCH)
         print_memory(data)
 

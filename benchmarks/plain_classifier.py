@@ -35,7 +35,6 @@ def main() -> None:
     for name, value in {"lr": 0.001, "lr-final": 0.05, "weight-decay": 0.0005}.items():
         parser.add_argument(f"--{name}", type=float, default=value)
     args = parser.parse_args()
-    torch.set_num_threads(1)
     torch.manual_seed(args.seed)
 
     seen = transforms.Compose(

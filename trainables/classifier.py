@@ -37,7 +37,8 @@ from trainables.trial import (
 STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
 EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
 WARM_UP = 0.1  # share of the steps
-PREDICTED_AT_ONCE = 2**23  # pixels times channels: what a deep network makes of them must fit a small GPU
+IMAGES_AT_ONCE = 128  # in a prediction; with more, what a CPU computes leaves its caches
+PIXELS_AT_ONCE = 2**23  # times channels: what a deep network makes of them must fit a small GPU
 
 
 def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
@@ -157,7 +158,7 @@ class _Run:
     def _predict(self, split: str, rows: npt.NDArray[np.int64]) -> ClassificationPredictions:
         """The same about some images of a split."""
         data, size = self.splits[split], self.spec.train.imgsz**2 * self.data.channels
-        chunks = _chunks(rows, max(1, min(1024, PREDICTED_AT_ONCE // size)))
+        chunks = _chunks(rows, max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // size)))
         self.ema.eval()
         with torch.inference_mode(), self._autocast():
             parts = [self.ema(self._to_input(data.images[chunk])).float().cpu() for chunk in chunks]
