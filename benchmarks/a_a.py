@@ -75,7 +75,7 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch, connected(None, config.resources):
         folder = StudyFolder(Path(scratch) / config.name)
-        study = folder.create(config, summary.fingerprint)
+        study = folder.create(config, summary.fingerprint, data.minority)
         measurer = Measurer(folder, config.task, [one.metric for one in requirements(config)])
         names = [f"{CONFIRMATIONS}{k + 1}" for k in range(args.confirmations)]
         looks: dict[str, Look] = {}

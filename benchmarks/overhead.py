@@ -126,7 +126,7 @@ def time_rarecall(address: str, trials: int, scratch: Path) -> float:
     with connected(address):
         started = time.perf_counter()
         folder = StudyFolder(scratch / "overhead")
-        study = folder.create(config, fingerprint="none")
+        study = folder.create(config, "none", DATA.minority)
         work = SearchWork(study, folder, DATA, lambda snapshot: None)
         run_connected(work, folder.path, config.resources)
         spent = time.perf_counter() - started

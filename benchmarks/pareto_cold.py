@@ -52,7 +52,7 @@ def fill(folder: StudyFolder, scratch: Path, trials: int) -> None:
         }
     )
     data = DataSpec(source="demo:toy", minority=("rare",))
-    work = SearchWork(folder.create(config, ""), folder, data, lambda snapshot: None)
+    work = SearchWork(folder.create(config, "", data.minority), folder, data, lambda snapshot: None)
     while (job := work.take()) is not None:
         with tempfile.TemporaryDirectory(dir=scratch) as root:
             work.finish(job.spec.key, run_trial(job.spec, TrialFolder(Path(root)), lambda measured: None))

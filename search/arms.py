@@ -7,7 +7,7 @@ it is to run unasked.
 
 from collections.abc import Collection, Sequence
 
-from search.config_errors import did_you_mean
+from search.config_errors import no_such_strategy
 from spaces.errors import UsageError
 from spaces.strategy import NAMED, SENTENCES, Strategy
 from trainables.sampling import ClassSets, matched_power
@@ -87,7 +87,7 @@ def named_strategy(name: str, classes: ClassSets, minority: Collection[int]) -> 
     if name in NAMED:
         return NAMED[name]
     if name not in MATCHED:
-        raise UsageError(f"no such strategy '{name}'{did_you_mean(name, (*NAMED, *MATCHED))}")
+        raise UsageError(no_such_strategy(name, (*NAMED, *MATCHED)))
     sampling = NAMED[MATCHED[name]].sampling
     try:
         power = matched_power(

@@ -173,7 +173,7 @@ def _search(args: argparse.Namespace) -> int:
         console=Console(stderr=args.json),
     )
     study = folder.open()
-    _show_front(study, args, args.runs / folder.path.name, everything=False)
+    _show_front(study, folder.minority(), args, args.runs / folder.path.name, everything=False)
     best = best_feasible(study.trials(), study.config.objectives[0])
     if best is None:
         print("no trial kept within the guards", file=sys.stderr)
@@ -194,14 +194,16 @@ def _pipeline() -> Any:
 def _pareto(args: argparse.Namespace) -> int:
     if args.json and args.csv:
         raise UsageError("--json and --csv: one of them")
-    _show_front(StudyFolder(args.study).open(), args, args.study, everything=args.all)
+    folder = StudyFolder(args.study)
+    _show_front(folder.open(), folder.minority(), args, args.study, everything=args.all)
     return DONE
 
 
-def _show_front(study: Study, args: argparse.Namespace, where: Path, *, everything: bool) -> None:
+def _show_front(
+    study: Study, minority: Sequence[str], args: argparse.Namespace, where: Path, *, everything: bool
+) -> None:
     baseline = study.baseline()
     found = front(study.trials(), study.config.objectives, baseline)
-    minority = () if study.config.minority == "auto" else study.config.minority
     if args.json:
         print(json.dumps(as_json(found, baseline, minority=minority), indent=2))
     elif getattr(args, "csv", False):

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search.arms import MATCHED, known_arms
-from search.config_errors import did_you_mean, line
+from search.config_errors import did_you_mean, line, no_such_strategy
 from search.guards import Guard
 from search.metrics import LOWER_IS_BETTER, REPORTED, metric_names
 from search.yaml_file import read_yaml
@@ -41,7 +41,7 @@ class BaselineConfig(Frozen):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in NAMED:
-            raise ValueError(f"no such strategy '{name}'{did_you_mean(name, NAMED)}")
+            raise ValueError(no_such_strategy(name, NAMED))
         return name
 
 
@@ -119,7 +119,7 @@ class CompareConfig(Frozen):
 def _each_named(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in ARMS:
-            raise ValueError(f"no such strategy '{name}'{did_you_mean(name, ARMS)}")
+            raise ValueError(no_such_strategy(name, ARMS))
     if len(set(names)) < len(names):
         raise ValueError(f"a strategy is named twice in {', '.join(names)}")
     return names
@@ -205,11 +205,7 @@ class StudyConfig(Frozen):
                     found.append(
                         f"{knob}: {error.errors()[0]['msg']}, got {value:g}".replace("Input should", "should")
                     )
-        found += [
-            f"first: no such strategy '{name}'{did_you_mean(name, NAMED)}"
-            for name in space.first
-            if name not in NAMED
-        ]
+        found += [f"first: {no_such_strategy(name, NAMED)}" for name in space.first if name not in NAMED]
         if not space.dimensions:
             found.append("nothing to search\nhint: `space: detection` or `space: classification`")
         if found:

@@ -1,6 +1,7 @@
 """What is wrong with a study file, in a person's words: one line per error, with the key and what was got."""
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -26,19 +27,32 @@ def line(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{where}: missing{' (or floor)' if where.endswith('max_drop') else ''}"
     message = item["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = message.replace("a valid tuple", "a list")
     message = re.sub(
         r"a valid dictionary or (instance of|object to extract) \w+( from)?", "a mapping", message
     )
     got = item.get("input")
     plain = isinstance(got, (str, int, float, bool, type(None)))
-    shown = f", got {got!r}" if plain and "got" not in message and str(got) not in message else ""
+    shown = f", got {_in_yaml(got)}" if plain and "got" not in message and str(got) not in message else ""
     return f"{where + ': ' if where else ''}{message}{shown}"
+
+
+def no_such_strategy(name: str, known: Iterable[str]) -> str:
+    """What is said of a name that is none of `known`."""
+    return f"no such strategy '{name}'" + (
+        did_you_mean(name, known) or "\nhint: `rarecall strategies` lists them"
+    )
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """A hint line with the nearest of `known`, or nothing."""
     close = difflib.get_close_matches(got, list(known), n=1, cutoff=0.6)
     return f"\nhint: did you mean '{close[0]}'?" if close else ""
+
+
+def _in_yaml(value: str | float | None) -> str:
+    """A plain value as the person has written it, but for its quotes."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _siblings(place: list[str], model: type[BaseModel]) -> list[str]:

@@ -86,7 +86,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
-        minority = config.minority if config.minority == "auto" else list(config.minority)
+        minority = list(folder.minority())
         what = {"task": config.task, "data": config.data, "minority": minority, "seed": trial.seed}
         _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
         measured = {

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +36,10 @@ class StudyFolder:
         return self.path / "study.yaml"
 
     @property
+    def _provenance(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
     def trials(self) -> Path:
         """One folder per run, named by its key."""
         return self.path / "trials"
@@ -45,8 +49,13 @@ class StudyFolder:
         """Where bundles go unless said otherwise."""
         return self.path / "export"
 
-    def create(self, config: StudyConfig, fingerprint: str) -> Study:
+    def create(self, config: StudyConfig, fingerprint: str, minority: Sequence[str]) -> Study:
         """Make a new study here.
+
+        Args:
+            config: The request.
+            fingerprint: Of its data.
+            minority: The minority classes, by name; `auto` in the request means these.
 
         Raises:
             UsageError: There already is one, or the folder cannot be written.
@@ -55,7 +64,8 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if config.study_db is None:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
-            (self.path / "provenance.json").write_text(json.dumps(provenance(fingerprint), indent=2) + "\n")
+            made_with = provenance(fingerprint, minority)
+            self._provenance.write_text(json.dumps(made_with, indent=2) + "\n")
             study = Study(self._url(config), config, create=True)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
         except OSError as error:
@@ -66,8 +76,8 @@ class StudyFolder:
 
     def discard(self) -> None:
         """Undo `create`: the search could not start, and its request may be another one next time."""
-        for name in (self.study_yaml.name, "provenance.json", DATABASE):
-            (self.path / name).unlink(missing_ok=True)
+        for path in (self.study_yaml, self._provenance, self.path / DATABASE):
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def claimed(self, being: str = "searched") -> Iterator[None]:
@@ -121,8 +131,12 @@ class StudyFolder:
 
     def data_fingerprint(self) -> str:
         """Of the data that the study was made with."""
-        stored = json.loads((self.path / "provenance.json").read_text())
-        return str(stored["data_fingerprint"])
+        return str(json.loads(self._provenance.read_text())["data_fingerprint"])
+
+    def minority(self) -> tuple[str, ...]:
+        """Names of the minority classes: those asked for, or those that `auto` meant."""
+        asked = self.config().minority
+        return asked if asked != "auto" else tuple(json.loads(self._provenance.read_text())["minority"])
 
     def open(self) -> Study:
         """The record of the study in this folder.
@@ -167,14 +181,15 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def provenance(fingerprint: str) -> dict[str, Any]:
-    """What a study ran with: versions, commit, data fingerprint."""
+def provenance(fingerprint: str, minority: Sequence[str]) -> dict[str, Any]:
+    """What a study ran with: versions, commit, data fingerprint, minority classes."""
     return {
         "created": now(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "git_sha": _git_sha(),
         "data_fingerprint": fingerprint,
+        "minority": list(minority),
     }
 
 

@@ -33,5 +33,7 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(), Loader=_OnceLoader)
     except FileNotFoundError:
         raise UsageError(f"no such study file: {path}", "examples/digits.yaml is one to start from") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as yaml: {error}") from None

@@ -92,7 +92,7 @@ class Bench:
 
     def __init__(self, folder: Path, request: StudyConfig) -> None:
         self.folder = StudyFolder(folder / "study")
-        self.study = self.folder.create(request, describe().fingerprint)
+        self.study = self.folder.create(request, describe().fingerprint, DATA.minority)
         self.snapshots: list[Snapshot] = []
         self.ran: list[TrialSpec] = []
         self.work = self.fresh_work()

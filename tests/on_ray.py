@@ -107,7 +107,7 @@ def search_on_ray(
     """Run a toy search, `in_process.config` with `changes`, on the Ray that this process is connected to."""
     request = config(**changes)
     folder = StudyFolder(root / "study")
-    study = folder.create(request, "fingerprint")
+    study = folder.create(request, "fingerprint", DATA.minority)
     work = Sabotaged(SearchWork(study, folder, DATA, lambda snapshot: None), faults or {})
     run_connected(work, folder.path, request.resources, scheduler=scheduler)
     study.flush()

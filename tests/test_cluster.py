@@ -86,7 +86,7 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
         search={"trials": 8, "sampler": "tpe"},
     )
     folder = StudyFolder(tmp_path / "study")
-    study = folder.create(request, "fingerprint")
+    study = folder.create(request, "fingerprint", DATA.minority)
     work = LosesNode(SearchWork(study, folder, DATA, lambda snapshot: None), cluster, node, raylet)
     plain = WorkSearcher.on_trial_result
 

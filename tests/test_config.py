@@ -96,6 +96,13 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         pytest.param({"task": "segmentation"}, "task: should be", id="another task"),
         pytest.param({"minority": []}, "minority: at least one class", id="no minority"),
         pytest.param({"guards": [3]}, "guards.0", id="a guard that is a number"),
+        pytest.param({"guards": 3}, "guards: should be a list, got 3", id="guards that are a number"),
+        pytest.param({"name": None}, "name: should be a valid string, got null", id="a key without a value"),
+        pytest.param(
+            {"baseline": {"strategy": "nothing"}},
+            "no such strategy 'nothing'\nhint: `rarecall strategies` lists them",
+            id="a strategy like none of ours",
+        ),
         pytest.param({"space": 7}, "space: a preset's name", id="a space that is a number"),
         pytest.param({"space": {}}, "nothing to search", id="an empty space"),
         pytest.param({"space": "detektion"}, "did you mean 'detection'?", id="an unknown preset"),
@@ -188,7 +195,7 @@ def test_a_file_that_is_no_request(tmp_path: Path, text: str, expected: str) -> 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such study file: .*nowhere\.yaml"):
         load_config(tmp_path / "nowhere.yaml")
-    with pytest.raises(UsageError, match="not readable"):
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         load_config(tmp_path)
 
 

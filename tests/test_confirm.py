@@ -179,7 +179,8 @@ def test_a_classifiers_confirmation_counts_the_test_splits_own_error(tmp_path: P
             "strategies": ["weighted"],
         },
     )
-    StudyFolder(tmp_path / "study").create(request, describe("demo:digits", "classification").fingerprint)
+    fingerprint = describe("demo:digits", "classification").fingerprint
+    StudyFolder(tmp_path / "study").create(request, fingerprint, ["1", "8", "9"])
     confirmation = confirmed_here(tmp_path / "study")
     (result,) = confirmation.looks[0].results
     widths = [bound.split_half_width for bound in result.verdict.bounds]

@@ -63,7 +63,8 @@ def test_data_that_cannot_confirm(
         space="detection",
         train={"model": "yolo_tiny.yaml", "imgsz": 128, "steps": 1, "eval_every": 1},
     )
-    StudyFolder(tmp_path / "study").create(request, describe(str(data), "detection").fingerprint)
+    fingerprint = describe(str(data), "detection").fingerprint
+    StudyFolder(tmp_path / "study").create(request, fingerprint, ["cluster"])
     assert main(["confirm", str(tmp_path / "study")]) == 2
     assert said in capsys.readouterr().err
 

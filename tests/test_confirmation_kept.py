@@ -17,7 +17,7 @@ from trainables.trial import Split
 @pytest.fixture
 def folder(tmp_path: Path) -> StudyFolder:
     folder = StudyFolder(tmp_path / "study")
-    folder.create(CONFIG, "fingerprint")
+    folder.create(CONFIG, "fingerprint", ["rare"])
     return folder
 
 

@@ -37,7 +37,7 @@ class Trial:
 
     def __init__(self, root: Path) -> None:
         self.folder = StudyFolder(root / "study")
-        self.study = self.folder.create(CONFIG, "fingerprint")
+        self.study = self.folder.create(CONFIG, "fingerprint", DATA.minority)
         self.snapshots: list[ExperimentSnapshot] = []
 
     def reopen(self) -> None:

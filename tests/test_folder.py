@@ -23,7 +23,7 @@ def test_an_attempt_that_ended_before_the_request_was_written_is_no_study(tmp_pa
     bench.folder.study_yaml.unlink()
     with pytest.raises(UsageError, match="no study in"):
         bench.folder.open()
-    bench.folder.create(config(), "fingerprint")
+    bench.folder.create(config(), "fingerprint", ["rare"])
     assert bench.folder.open().trials() == []
 
 
@@ -36,14 +36,14 @@ def test_provenance_says_what_a_study_ran_with(tmp_path: Path) -> None:
 
 def test_two_studies_share_a_database_by_name(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    one = StudyFolder(tmp_path / "one").create(config(name="one", study_db=url), "")
-    StudyFolder(tmp_path / "two").create(config(name="two", study_db=url), "")
+    one = StudyFolder(tmp_path / "one").create(config(name="one", study_db=url), "", ["rare"])
+    StudyFolder(tmp_path / "two").create(config(name="two", study_db=url), "", ["rare"])
     one.ask(0)
     one.flush()
     assert len(StudyFolder(tmp_path / "one").open().trials()) == 1
     assert StudyFolder(tmp_path / "two").open().trials() == []
     with pytest.raises(UsageError, match="already holds a study 'one/search'"):
-        StudyFolder(tmp_path / "three").create(config(name="one", study_db=url), "")
+        StudyFolder(tmp_path / "three").create(config(name="one", study_db=url), "", ["rare"])
 
 
 def test_a_run_resumes_from_its_furthest_checkpoint_wherever_it_lies(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ METRICS = ("minority_recall", "minority_ap50")
 @pytest.fixture
 def folder(tmp_path: Path) -> StudyFolder:
     folder = StudyFolder(tmp_path / "study")
-    folder.create(config(), "fingerprint")
+    folder.create(config(), "fingerprint", ["rare"])
     return folder
 
 

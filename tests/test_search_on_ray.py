@@ -167,7 +167,7 @@ def test_a_run_that_is_made_again_leaves_its_results_in_its_own_folder(
 ) -> None:
     request = config()
     folder = StudyFolder(tmp_path / "study")
-    study = folder.create(request, "fingerprint")
+    study = folder.create(request, "fingerprint", DATA.minority)
     run = Wanted("plain", request.spec(NAMED["plain"], DATA, seed=0, split="test"))
     work = FirstCrashes("toy", study.experiment("compare"), folder, [run], lambda snapshot: None)
     run_connected(work, folder.path, request.resources)

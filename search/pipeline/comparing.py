@@ -91,7 +91,7 @@ def compare_strategies(
     elif resume:
         raise nothing_to_resume(f"there is no study in {shown(folder.path)}", f"rarecall compare {request}")
     else:
-        folder.create(config, summary.fingerprint).flush()
+        folder.create(config, summary.fingerprint, data.minority).flush()
     with folder.claimed("compared"):
         study = folder.open()
         try:

@@ -1,5 +1,6 @@
 """Searching: a study made or gone on with, its trials run on the cluster."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -35,7 +36,7 @@ def search(request: Path, runs: Path, *, cluster: Cluster, resume: bool, console
     if resume:
         take_over(folder, config, summary, request)
     else:
-        _make(folder, config, summary.fingerprint)
+        _make(folder, config, summary.fingerprint, data.minority)
     with folder.claimed(), search_screen(config, console) as show:
         study = folder.open()
         work = SearchWork(study, folder, data, show)
@@ -60,10 +61,10 @@ def _run(work: SearchWork, study: Study, folder: StudyFolder, cluster: Cluster) 
         study.flush()
 
 
-def _make(folder: StudyFolder, config: StudyConfig, fingerprint: str) -> None:
+def _make(folder: StudyFolder, config: StudyConfig, fingerprint: str, minority: Sequence[str]) -> None:
     if folder.study_yaml.exists():
         raise UsageError(
             f"{shown(folder.path)} already holds a study",
             f"go on with it: rarecall search {shown(folder.path)} --resume; or give yours another name",
         )
-    folder.create(config, fingerprint).flush()
+    folder.create(config, fingerprint, minority).flush()
