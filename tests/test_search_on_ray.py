@@ -25,6 +25,7 @@ from search.folder import StudyFolder
 from search.study import StudyTrial
 from spaces.strategy import NAMED
 from trainables.run import run_trial
+from trainables.threads import own_threads
 from trainables.trial import Outcome, TrialFailure, TrialFolder, TrialReport
 from trainables.tune_adapter import hide_other_gpus
 
@@ -319,3 +320,12 @@ def test_a_run_that_asked_for_no_gpu_sees_none(local_ray: None) -> None:
         return os.environ["CUDA_VISIBLE_DEVICES"]
 
     assert ray.get(visible.remote()) == ""
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_run_computes_on_as_many_threads_as_it_asked_for_cpus(local_ray: None, cpus: int) -> None:
+    @ray.remote(num_cpus=cpus)
+    def threads() -> int:
+        return own_threads()
+
+    assert ray.get(threads.remote()) == cpus

@@ -24,6 +24,7 @@ from trainables.evaluation.classification import classification_metrics, untouch
 from trainables.images import load_images
 from trainables.models import check_model
 from trainables.predictions import ClassificationPredictions, save_predictions
+from trainables.threads import own_threads
 from trainables.trial import (
     TRAIN_RECALL,
     Diverged,
@@ -262,7 +263,7 @@ class _Run:
 def _isolated_torch(seed: int) -> Iterator[None]:
     """Seed torch and set its threads and flags for one run; afterwards they are as they were before it."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(own_threads())
     try:
         with (
             torch.random.fork_rng(devices=range(torch.cuda.device_count())),

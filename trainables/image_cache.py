@@ -21,8 +21,9 @@ import numpy.typing as npt
 from spaces.errors import UsageError
 from trainables.cache import cache_folder
 from trainables.classification_data import ClassificationData
-from trainables.image_decoding import Unreadable, check_unreadable, decode, decoding_threads, probe
+from trainables.image_decoding import Unreadable, check_unreadable, decode, probe
 from trainables.labelled_images import ImageFile
+from trainables.threads import own_threads
 
 VERSION = 1  # of how images are decoded and stored
 PIXELS, READABLE = "pixels.npy", "readable.npy"
@@ -111,7 +112,7 @@ def _decode_all(
         except Unreadable as error:
             problems[files[i].name] = str(error)
 
-    with ThreadPoolExecutor(decoding_threads()) as pool:
+    with ThreadPoolExecutor(own_threads()) as pool:
         for _ in pool.map(fill, range(len(files))):
             pass  # raises what `fill` raised
     return problems

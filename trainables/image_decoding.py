@@ -5,7 +5,6 @@ that 65535 becomes 255, whatever range an image uses. Resizing is Pillow's antia
 square without regard to the aspect ratio.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,8 +133,3 @@ def _reading() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise UsageError(f"data: {error}") from error  # of the system: nothing is known of the image
         raise Unreadable(f"{type(error).__name__}: {error}") from error
-
-
-def decoding_threads() -> int:
-    """Threads that this process may use: Ray's share of a trial, else one."""
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))

@@ -25,6 +25,7 @@ from trainables.evaluation.detection import detection_metrics
 from trainables.models import OUR_DETECTORS, check_model
 from trainables.predictions import DetectionPredictions
 from trainables.sampling import Draws
+from trainables.threads import own_threads
 from trainables.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.yolo_data import YoloData
 
@@ -57,7 +58,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.predictions: DetectionPredictions | None = None
         super().__init__(overrides=_arguments(spec, folder, data))
         # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(own_threads())
         self.callbacks: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
         self.add_callback("on_train_epoch_start", lambda run: run.seed_epoch())
         self.add_callback("on_fit_epoch_end", lambda run: run.report_epoch())
