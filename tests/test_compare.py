@@ -71,6 +71,8 @@ def test_a_comparison_is_shown_and_written(tmp_path: Path, capsys: pytest.Captur
     write_request(tmp_path)
     compared_here(tmp_path, Here())
     folder = tmp_path / "runs" / "toy"
+    for name in ("compare.csv", "compare.svg"):
+        (folder / name).write_text("of another comparison")
     command = ["compare", str(folder)]
     assert main(command) == 0
     shown = capsys.readouterr().out

@@ -95,13 +95,15 @@ def compare_strategies(
     with folder.claimed("compared"):
         study = folder.open()
         try:
-            return folder, _compared(
+            comparison = _compared(
                 study, folder, data, summary, plan, cluster, resume=resume, console=console
             )
         finally:
             study.flush()
             if study.empty:
                 folder.discard()  # it could not start, and will be asked for differently
+        _write(folder, comparison, shown_metrics(config))  # also of a stored one: the files may be another's
+    return folder, comparison
 
 
 def _plan(config: StudyConfig, data: DataSpec, summary: DataSummary) -> ComparePlan:
@@ -172,7 +174,6 @@ def _compared(
         pairs=matched_pairs(list(plan.arms)),
     )
     record.conclude(Conclusion(plan=plan, comparison=STORED.dump_json(comparison).decode()).model_dump_json())
-    _write(folder, comparison, shown_metrics(config))
     return comparison
 
 
