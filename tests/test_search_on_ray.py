@@ -27,7 +27,7 @@ from spaces.strategy import NAMED
 from trainables.run import run_trial
 from trainables.threads import own_threads
 from trainables.trial import Outcome, TrialFailure, TrialFolder, TrialReport
-from trainables.tune_adapter import hide_other_gpus
+from trainables.tune_adapter import hide_other_gpus, use_own_cpus
 
 POWER = {"sampler_power": [0.0, 1.0]}
 THREE_EPOCHS = {"model": "toy", "steps": 3, "eval_every": 1}
@@ -324,8 +324,9 @@ def test_a_run_that_asked_for_no_gpu_sees_none(local_ray: None) -> None:
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_a_run_computes_on_as_many_threads_as_it_asked_for_cpus(local_ray: None, cpus: int) -> None:
-    @ray.remote(num_cpus=cpus)
+    @ray.remote(num_cpus=cpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": "4"}})
     def threads() -> int:
+        use_own_cpus()
         return own_threads()
 
     assert ray.get(threads.remote()) == cpus

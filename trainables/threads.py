@@ -4,5 +4,5 @@ import os
 
 
 def own_threads() -> int:
-    """The run's `resources.cpu`, which Ray gives its worker as OMP_NUM_THREADS; else 1."""
+    """OMP_NUM_THREADS, which on Ray is the run's `resources.cpu`; 1 if it is not set."""
     return int(os.environ.get("OMP_NUM_THREADS", "1"))

@@ -26,6 +26,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
     """
     _forget_last_trial()
     hide_other_gpus()
+    use_own_cpus()
     spec = TrialSpec.model_validate(config["spec"])
     with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
         folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
@@ -47,6 +48,15 @@ def hide_other_gpus() -> None:
     """Leave a run without a GPU of its own none to use: Ray shows it all of the node's."""
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def use_own_cpus() -> None:
+    """Let a run compute on as many threads as it has CPUs.
+
+    Ray says so by itself only where OMP_NUM_THREADS is not set, and `ray up` sets it to 1 on each node.
+    """
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
 
 
 def _forget_last_trial() -> None:
