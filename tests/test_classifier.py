@@ -12,7 +12,7 @@ from search.arms import known_arms
 from spaces.strategy import BASELINE, NAMED, Strategy
 from trainables import classifier
 from trainables.calibration import fit_temperature, tune_biases
-from trainables.classifier import learning_rate, out_of_patience
+from trainables.classifier import learning_rate, out_of_patience, warm_epochs
 from trainables.classifier_strategy import AppliedStrategy
 from trainables.demo import digits
 from trainables.evaluation.classification import classification_metrics
@@ -93,6 +93,10 @@ def test_the_exposure_of_a_sampler_that_hands_over_falls_from_balanced_to_natura
         expected.append(sum(drawn[name] for name in MINORITY) / sum(drawn.values()))
     assert expected[0] == pytest.approx(0.3)
     assert done.applied["minority_share"] == pytest.approx(np.mean(expected))
+    rarest = min(images.values())
+    natural = rarest / sum(images.values())
+    first, _, last = done.applied["rarest_share"]
+    assert (first, last) == (pytest.approx(1 / 10), pytest.approx(natural))
     assert done.exposure == pytest.approx(np.mean(expected), abs=0.04)
     assert done.applied["alpha"]["8"] / done.applied["alpha"]["0"] == pytest.approx(images["0"] / images["8"])
 
@@ -255,11 +259,24 @@ def test_a_run_stops_by_macro_f1_and_stays_stopped_when_it_is_resumed(tmp_path: 
     stopped = report(asked, tmp_path / "a")
     f1 = [point.metrics["macro_f1"] or 0.0 for point in stopped.curve]
     assert stopped.steps == stopped.applied["steps"] == 2 * len(f1) < 60
-    assert f1[-1] <= max(f1[:-1])
-    assert all(after > before for before, after in pairwise(f1[:-1]))
+    warm = warm_epochs(asked.train)
+    assert warm == 3
+    assert f1[-1] <= max(f1[warm:-1])
+    assert all(after > before for before, after in pairwise(f1[warm:-1]))
     again = run_trial(asked, TrialFolder(tmp_path / "b", tmp_path / "a" / "checkpoint"), lambda _: None)
     assert isinstance(again, TrialReport)
     assert (again.steps, again.metrics) == (stopped.steps, stopped.metrics)
+
+
+def test_a_run_that_stands_still_is_given_its_warm_up_and_what_it_applied_until_then(tmp_path: Path) -> None:
+    asked = spec(NAMED["deferred"], lr=1e-9, steps=60, eval_every=2, patience=2)
+    still = report(asked, tmp_path)  # its receipt has the whole learning rate
+    assert len(still.curve) == 3 + 1 + 2  # of 30 epochs
+    shares = still.applied["rarest_share"]
+    assert len(shares) == 6
+    assert sorted(shares, reverse=True) == shares
+    assert shares[-1] > shares[0] / 2  # the sampler has not handed over yet
+    assert still.applied["minority_share"] > 0.2
 
 
 def test_torchs_global_state_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from trainables.trial import (
     EpochMetrics,
     OnEpoch,
     Trained,
+    TrainSpec,
     TrialFolder,
     TrialSpec,
 )
@@ -55,7 +56,8 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         if folder.resume is not None:
             run.restore(folder.resume / STATE)
         untouched = None
-        while run.epoch < spec.train.epochs and not out_of_patience(run.macro_f1, spec.train.patience):
+        warm = warm_epochs(spec.train)
+        while run.epoch < spec.train.epochs and not out_of_patience(run.macro_f1[warm:], spec.train.patience):
             run.train_epoch()
             untouched = run.predict("val")
             metrics = untouched_metrics(untouched)
@@ -83,11 +85,20 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
 
 def learning_rate(step: int, *, steps: int, peak: float, final: float) -> float:
     """Rate of a step, counted from 0: linear warm-up to `peak`, then half a cosine to `peak * final`."""
-    warm = max(1, round(WARM_UP * steps))
+    warm = _warm_steps(steps)
     if step < warm:
         return peak * (step + 1) / warm
     done = (step - warm + 1) / (steps - warm)
     return peak * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def warm_epochs(train: TrainSpec) -> int:
+    """The epochs in which the learning rate still rises: standing still there says nothing."""
+    return math.ceil(_warm_steps(train.steps) / train.eval_every)
+
+
+def _warm_steps(steps: int) -> int:
+    return max(1, round(WARM_UP * steps))
 
 
 def out_of_patience(values: Sequence[float], patience: int) -> bool:
@@ -226,7 +237,7 @@ class _Run:
     def receipt(self) -> dict[str, Any]:
         """What was used: of the strategy, and read from data set, network and optimizer."""
         return {
-            **self.strategy.receipt(self.drawn.numpy()),
+            **self.strategy.receipt(self.drawn.numpy(), self.epoch),
             "steps": self.steps_made(),
             "batch": self.largest_batch,
             "lr": self.peak_lr,

@@ -38,7 +38,9 @@ from trainables.sampling import (
 from trainables.trial import LACKS, TrialSpec
 
 MAJORITY, MINORITY = 0, 1  # keys of the augmentation streams
-CONTRAST_IMAGES = 128  # of each group, to see what augmentation does to small structures
+CONTRAST_IMAGES = (
+    128  # of each group, or up to twice as many, to see what augmentation does to small structures
+)
 
 
 class AppliedStrategy:
@@ -94,28 +96,29 @@ class AppliedStrategy:
                 batch[position] = transform_image(pipeline, batch[position])
         return batch
 
-    def receipt(self, drawn: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def receipt(self, drawn: npt.NDArray[np.int64], epochs: int) -> dict[str, Any]:
         """What was applied, read from draws, criteria and pipelines.
 
         Draws and criteria of the first and the last epoch are held against what the strategy asks for then.
         Of what `defer` changes over time, `alpha` and `effective_prior` are the last epoch's, and
-        `minority_share` the mean.
+        `minority_share` the mean; `rarest_share` is the rarest class's share of each epoch's draws.
 
         Args:
             drawn: (n,) how often each image kept was drawn.
+            epochs: That were run: patience may have ended the others.
         """
         asked = self._spec.strategy
         sampling, loss = asked.sampling, asked.loss
-        plan, criterion = self._plan(), self.criteria[-1]
-        ends = [(plan[end], self.draws[end], self.criteria[end]) for end in (0, -1)]
+        plan, draws, criteria = self._plan()[:epochs], self.draws[:epochs], self.criteria[:epochs]
+        ends = [(plan[end], draws[end], criteria[end]) for end in (0, -1)]
         drawn_as_asked = all(_same(used.weights, self._weights(each)) for each, used, _ in ends)
         weighted_as_asked = all(_close(used.alpha, self._alpha(each, draws)) for each, draws, used in ends)
         adjusted_as_asked = all(
             _close(used.adjustment, self._adjustment(each, draws)) for each, draws, used in ends
         )
         corrected_as_asked = weighted_as_asked and adjusted_as_asked
-        alpha, adjustment = criterion.alpha.cpu().numpy(), criterion.adjustment.cpu().numpy()
-        prior = effective_prior(alpha, self._sampled_counts(self.draws[-1]), adjustment)
+        alpha, adjustment = criteria[-1].alpha.cpu().numpy(), criteria[-1].adjustment.cpu().numpy()
+        prior = effective_prior(alpha, self._sampled_counts(draws[-1]), adjustment)
         by_class = np.bincount(self.labels, weights=drawn, minlength=len(self._names))
         return {
             "retention": int((~self.rare).sum()) / max(1, self._majority_images),
@@ -125,16 +128,15 @@ class AppliedStrategy:
             "repeat_threshold": sampling.repeat_threshold if drawn_as_asked else None,
             "max_repeat": sampling.max_repeat if drawn_as_asked else None,
             "defer": sampling.defer if drawn_as_asked and corrected_as_asked else None,
-            "minority_share": float(
-                np.mean([minority_share(self.rare, each.weights) for each in self.draws])
-            ),
-            "focal_gamma": _common(each.gamma for each in self.criteria),
+            "minority_share": float(np.mean([minority_share(self.rare, each.weights) for each in draws])),
+            "rarest_share": [self._rarest_share(each) for each in draws],
+            "focal_gamma": _common(each.gamma for each in criteria),
             "alpha_power": loss.alpha_power if weighted_as_asked else None,
             "alpha_prior": loss.alpha_prior if corrected_as_asked else None,
             "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
             "class_balance": loss.class_balance if weighted_as_asked else None,
             "logit_tau": loss.logit_tau if adjusted_as_asked else None,
-            "label_smoothing": _common(each.smoothing for each in self.criteria),
+            "label_smoothing": _common(each.smoothing for each in criteria),
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
             "contrast_kept": {
@@ -142,7 +144,7 @@ class AppliedStrategy:
                 "rest": self._contrast_kept(MAJORITY),
             },
             **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
-            "seed": _common(each.seed for each in self.draws),
+            "seed": _common(each.seed for each in draws),
             "alpha": dict(zip(self._names, alpha.tolist(), strict=True)),
             "effective_prior": dict(zip(self._names, prior.tolist(), strict=True)),
             "train_images": dict(zip(self._names, self._counts().tolist(), strict=True)),
@@ -150,10 +152,19 @@ class AppliedStrategy:
         }
 
     def _contrast_kept(self, group: int) -> float | None:
-        """On the first images of a group, by its pipeline, whose generator serves no epoch after this."""
+        """On some images of a group, by its pipeline, whose generator serves no epoch after this.
+
+        They are evenly spaced: images are sorted by class, and every class must be among them.
+        """
         seed_pipeline(self.pipelines[group], self.draws[-1].seed, group, self._spec.train.epochs)
         of_group = self.kept[self.rare == (group == MINORITY)]
-        return contrast_kept(self.pipelines[group], self._images.images[of_group[:CONTRAST_IMAGES]])
+        every = max(1, len(of_group) // CONTRAST_IMAGES)
+        return contrast_kept(self.pipelines[group], self._images.images[of_group[::every]])
+
+    def _rarest_share(self, draws: Draws) -> float:
+        counts, drawn = self._counts(), self._sampled_counts(draws)
+        rarest = np.argmin(np.where(counts > 0, counts, np.inf))
+        return float(drawn[rarest] / drawn.sum())
 
     def _counts(self) -> npt.NDArray[np.int64]:
         """Training images per class that are drawn from, (n_classes,)."""

@@ -61,8 +61,9 @@ class TrainSpec(Frozen):
         weight_decay: AdamW's decoupled weight decay.
         close_mosaic: Share of the steps, at the end, that are made without mosaic and mixup, whatever the
             strategy says, in [0, 1]; detection only.
-        patience: Stop after so many epochs in a row without a better macro-F1 on val; 0 is never. Runs that
-            stop make different numbers of steps. The last weights count, not the best. Classification only.
+        patience: Stop after so many epochs in a row without a better macro-F1 on val, counted from the end of
+            the learning rate's warm-up; 0 is never. Runs that stop make different numbers of steps. The last
+            weights count, not the best. Classification only.
         amp: Mixed precision: bfloat16, or off. A detector's only on a GPU. On a CPU with AVX512-BF16 or AMX a
             classifier trains about twice as fast; on one without, slower.
         tune: What the per-class biases are tuned for on val after training; classification only.
