@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_without_a_test_split_half_of_val_is_set_aside(tmp_path: Path) -> None:
     )
     assert summary.test_from_val
     assert [tuple(summary.splits[split].objects.values()) for split in ("val", "test")] == [(3, 2), (3, 2)]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    write_folder(tmp_path, THREE_SPLITS)
+    before = split_sizes(tmp_path)
+    cell = tmp_path / "train" / "cell"
+    for hidden in (".checkpoints/000.jpg", ".000.jpg"):
+        (cell / hidden).parent.mkdir(exist_ok=True)
+        shutil.copy(cell / "000.jpg", cell / hidden)
+    assert split_sizes(tmp_path) == before
 
 
 def test_groups_beside_the_folders_stay_whole(tmp_path: Path) -> None:
@@ -146,6 +157,16 @@ LAYOUTS = {
     "a link to nothing": (
         lambda root: (root / "train/cell/x.jpg").symlink_to(root / "gone.jpg"),
         "x.jpg is a link to a file that is not there",
+    ),
+    "splits by other names": (
+        lambda root: [(root / each).rename(root / each.title()) for each in ("train", "val")],
+        "no folder train, but Train, Val",
+    ),
+    "an image in two groups": (
+        lambda root: (root / "groups.csv").write_text(
+            "image,group\ntrain/cell/000.jpg,g\ntrain/cell/000.jpg,h\n"
+        ),
+        "line 3: train/cell/000.jpg already has another group",
     ),
     "an image that groups.csv lacks": (
         lambda root: (root / "groups.csv").write_text("image,group\ntrain/cell/000.jpg,g\n"),
@@ -244,10 +265,12 @@ def test_an_image_with_more_behind_its_end_is_read(tmp_path: Path, suffix: str) 
     assert probe([listed(file)]).problems == {}
 
 
-def test_a_png_cut_short_is_unreadable(tmp_path: Path) -> None:
-    draw(0, 100, size=(60, 60)).save(tmp_path / "a.png")
-    cut_short(tmp_path / "a.png")
-    assert probe([listed(tmp_path / "a.png")]).problems.keys() == {"a.png"}
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
+def test_an_image_cut_short_is_unreadable(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a.{suffix}"
+    draw(0, 100, size=(60, 60)).save(file)
+    cut_short(file)
+    assert probe([listed(file)]).problems.keys() == {file.name}
 
 
 def test_a_class_whose_only_training_image_is_unreadable_is_refused(tmp_path: Path) -> None:

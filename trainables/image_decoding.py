@@ -58,7 +58,7 @@ class Probed:
 
 
 def probe(files: Sequence[ImageFile]) -> Probed:
-    """Look at the header and the end of each image; one whose end is missing is decoded, to be sure."""
+    """Look at the header and the end of each image; one whose end says nothing is decoded, to be sure."""
     problems, grey = {}, True
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
         for image, (mode, why) in zip(files, pool.map(_mode, files), strict=True):
@@ -72,8 +72,8 @@ def _mode(image: ImageFile) -> tuple[str | None, str | None]:
     """Pillow's mode of an image, or why it has none."""
     try:
         with _reading(), Image.open(image.path) as opened:
-            mode, marker = opened.mode, LAST_MARKER.get(str(opened.format), b"")
-        if marker not in _tail(image.path):
+            mode, marker = opened.mode, LAST_MARKER.get(str(opened.format))
+        if marker is None or marker not in _tail(image.path):
             decode(image.path, 8, 3)
     except Unreadable as error:
         return None, str(error)

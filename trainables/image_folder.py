@@ -1,8 +1,8 @@
 """Classification data in folders: one folder per class, within `train`, `val`, `test` or all in one piece.
 
 `<root>/train/<class>/**/*.jpg`, the same for `val` and, where there is one, `test`; or, if the root has no
-folder `train`, `<root>/<class>/**/*.jpg`. Hidden folders are left out. A file `groups.csv` in the root, with
-the columns `image` (a path relative to the root) and `group`, says which images belong together.
+folder `train`, `<root>/<class>/**/*.jpg`. Hidden files and folders are left out. A file `groups.csv` in the
+root, with the columns `image` (a path relative to the root) and `group`, says which images belong together.
 """
 
 from dataclasses import replace
@@ -14,6 +14,9 @@ from trainables.labelled_images import ALL, SPLITS, ImageFile
 from trainables.yolo_data import SUFFIXES
 
 GROUPS = "groups.csv"
+# What people call splits; classes of such a name are far more often splits that we would not have seen.
+LIKE_SPLITS = frozenset({*SPLITS, "training", "valid", "validation", "testing"})
+HINT = "folders train, val and, if you have one, test; for a class of such a name use a CSV"
 
 
 def read_image_folder(root: Path) -> list[ImageFile]:
@@ -25,12 +28,12 @@ def read_image_folder(root: Path) -> list[ImageFile]:
     """
     if (root / "train").is_dir():
         if not (root / "val").is_dir():
-            raise UsageError(
-                f"data: {root} has a folder train, but no folder val",
-                "train, val and, if you have one, test; for a class called 'train' use a CSV",
-            )
+            raise UsageError(f"data: {root} has a folder train, but no folder val", HINT)
         splits = {split: root / split for split in SPLITS if (root / split).is_dir()}
     else:
+        alike = sorted(entry.name for entry in root.iterdir() if entry.name.lower() in LIKE_SPLITS)
+        if alike:
+            raise UsageError(f"data: {root} has no folder train, but {', '.join(alike)}", HINT)
         splits = {ALL: root}
     images = [image for split, folder in splits.items() for image in _images(root, folder, split)]
     return _grouped(root / GROUPS, images)
@@ -44,7 +47,9 @@ def _images(root: Path, folder: Path, split: str) -> list[ImageFile]:
     found = []
     for class_folder in classes:
         files = [
-            file for file in class_folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir()
+            file
+            for file in class_folder.rglob("*")
+            if file.suffix.lower() in SUFFIXES and not file.is_dir() and not _hidden(file, class_folder)
         ]
         if not files and split in ("train", ALL):
             raise UsageError(
@@ -59,11 +64,18 @@ def _images(root: Path, folder: Path, split: str) -> list[ImageFile]:
     return found
 
 
+def _hidden(file: Path, below: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(below).parts)
+
+
 def _grouped(groups_file: Path, images: list[ImageFile]) -> list[ImageFile]:
     """The images with the groups that a file says, if it is there."""
     if not groups_file.is_file():
         return images
-    groups = {row["image"]: row["group"] for _, row in read_rows(groups_file, ("image", "group"))}
+    groups: dict[str, str] = {}
+    for number, row in read_rows(groups_file, ("image", "group")):
+        if groups.setdefault(row["image"], row["group"]) != row["group"]:
+            raise UsageError(f"{groups_file}, line {number}: {row['image']} already has another group")
     unlisted = [image.name for image in images if not groups.get(image.name)]
     if unlisted:
         raise UsageError(
