@@ -69,7 +69,8 @@ class Biases:
     Attributes:
         bias: (n_classes,) fitted on all images, times the factor; 0 for a class without an image.
         factor: One of `FACTORS`, that of the best score out of fold.
-        held_out: (n,) the decision about each image by biases (and factor) that were tuned without its fold.
+        held_out: (n,) the decision about each image by biases that were fitted without its fold, times the
+            factor that does best for the other images.
     """
 
     bias: npt.NDArray[np.float64]
