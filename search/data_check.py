@@ -5,7 +5,7 @@ from search.config_errors import did_you_mean
 from search.metrics import metric_names
 from spaces.errors import UsageError
 from trainables.dataset import DataSummary, rare_classes
-from trainables.sampling import holds_minority
+from trainables.sampling import retain
 from trainables.trial import DataSpec
 
 
@@ -60,15 +60,18 @@ def _retention_problems(config: StudyConfig, summary: DataSummary, minority: tup
     """A retention that leaves nothing, or for a classifier no image of some class."""
     ids = {summary.class_names.index(name) for name in minority if name in summary.class_names}
     classes = summary.splits["train"].classes_per_image
-    rare = int(holds_minority(classes, ids).sum())
-    majority = len(classes) - rare
     found = []
     for where, retention in _retentions(config):
-        kept = round(retention * majority)
-        if rare + kept == 0:
+        kept = retain(classes, ids, retention=retention, seed=config.search.seed)
+        left = frozenset[int]().union(*(classes[i] for i in kept))
+        gone = [name for class_id, name in enumerate(summary.class_names) if class_id not in left]
+        if len(kept) == 0:
             found.append(f"{where}: retention {retention:g} leaves no training image of {len(classes)}")
-        elif config.task == "classification" and kept < len(summary.class_names) - len(ids):
-            found.append(f"{where}: retention {retention:g} leaves {kept} images for the majority classes")
+        elif config.task == "classification" and gone:
+            found.append(
+                f"{where}: retention {retention:g} leaves no training image of {', '.join(gone)}\n"
+                "hint: a higher one, or name such rare classes in minority"
+            )
     return found
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
+from drawn_images import write_folder
 
 from search.config import StudyConfig, load_config
 from search.data_check import check_data
@@ -238,8 +239,14 @@ def test_auto_finds_the_rare_digits(tmp_path: Path) -> None:
 
 
 def test_a_retention_that_leaves_a_class_without_images(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"space.retention: retention 0 leaves 0 images"):
+    with pytest.raises(UsageError, match=r"space\.retention: retention 0 leaves no training image of 0, 2"):
         checked(tmp_path, **DIGITS, space={"retention": [0, 0.5]})
+    write_folder(tmp_path / "data", {"train/a": 20, "train/b": 1, "train/c": 3})
+    write_folder(tmp_path / "data", {"val/a": 2, "val/b": 1, "val/c": 1})
+    lone = DIGITS | {"data": "data", "minority": ["c"]}
+    with pytest.raises(UsageError, match=r"retention 0\.3 leaves no training image of b\nhint: a higher one"):
+        checked(tmp_path, **lone, space={"retention": [0.3, 1.0]})
+    checked(tmp_path, **lone | {"minority": ["b", "c"]}, space={"retention": [0.3, 1.0]})
 
 
 def test_a_per_class_metric_must_name_a_class(tmp_path: Path) -> None:
