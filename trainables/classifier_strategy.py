@@ -38,9 +38,7 @@ from trainables.sampling import (
 from trainables.trial import LACKS, TrialSpec
 
 MAJORITY, MINORITY = 0, 1  # keys of the augmentation streams
-CONTRAST_IMAGES = (
-    128  # of each group, or up to twice as many, to see what augmentation does to small structures
-)
+CONTRAST_IMAGES = 128  # of each group, or up to twice as many: what augmentation does to them is looked at
 
 
 class AppliedStrategy:
