@@ -16,21 +16,21 @@ from pathlib import Path
 from scipy import stats
 
 from search.cluster.launch import connected, run_connected
-from search.cluster.work import Job
-from search.config import ConfirmConfig, load_config
-from search.confirmation import ConfirmPlan, Look, PlannedCandidate, judge, requirements, store
-from search.experiment import ExperimentWork
-from search.experiment_record import CONFIRMATIONS
-from search.folder import StudyFolder
-from search.measured import Measurer
+from search.judging.confirmation import ConfirmPlan, Look, PlannedCandidate, judge, requirements, store
+from search.judging.measured import Measurer
 from search.pipeline import data_of
-from trainables.trial import Outcome
+from search.record.experiments import CONFIRMATIONS
+from search.record.folder import StudyFolder
+from search.request.config import ConfirmConfig, load_config
+from search.work.experiment_queue import ExperimentWork
+from search.work.protocol import Job
+from trainables.contract.trial import Outcome
 
 ITSELF = "the baseline again"
 
 
 class Together:
-    """Several experiments as one queue; implements `search.cluster.work.Work`."""
+    """Several experiments as one queue; implements `search.work.protocol.Work`."""
 
     def __init__(self, works: Sequence[ExperimentWork]) -> None:
         self._left = deque(works)

@@ -15,11 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from search.config import load_config
 from search.pipeline import data_of
+from search.request.config import load_config
 from spaces.strategy import NAMED
-from trainables.run import run_trial
-from trainables.trial import TrialFailure, TrialFolder, TrialReport, TrialSpec
+from trainables.contract.trial import TrialFailure, TrialFolder, TrialReport, TrialSpec
+from trainables.worker.run import run_trial
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from search.export import choose
-from search.folder import StudyFolder
+from search.export.bundle import choose
 from search.pipeline import data_of
-from trainables.run import run_trial
-from trainables.trial import TrialFolder, TrialReport
+from search.record.folder import StudyFolder
+from trainables.contract.trial import TrialFolder, TrialReport
+from trainables.worker.run import run_trial
 
 FRESH = 500  # a study's own seeds are 1000 * its seed, and the few after it
 

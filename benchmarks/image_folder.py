@@ -42,9 +42,9 @@ import psutil
 from PIL import Image
 
 from spaces.strategy import BASELINE, NAMED
-from trainables.cache import cache_folder
-from trainables.run import run_trial
-from trainables.trial import DataSpec, EpochMetrics, TrainSpec, TrialFolder, TrialReport, TrialSpec
+from trainables.contract.node import cache_folder
+from trainables.contract.trial import DataSpec, EpochMetrics, TrainSpec, TrialFolder, TrialReport, TrialSpec
+from trainables.worker.run import run_trial
 
 DRAWN_SIDE, SIDE, BATCH = 256, 64, 64
 RARE = "rare"

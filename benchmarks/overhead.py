@@ -27,8 +27,8 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from spaces.strategy import Strategy
-from trainables.toy import train_toy
-from trainables.trial import DataSpec, EpochMetrics, TrainSpec, TrialFolder, TrialSpec
+from trainables.contract.trial import DataSpec, EpochMetrics, TrainSpec, TrialFolder, TrialSpec
+from trainables.worker.toy import train_toy
 
 ARMS = ("rarecall", "default", "reuse")
 OBJECTIVES = ["minority_recall", "map50_95"]
@@ -107,9 +107,9 @@ def time_arm(arm: str, address: str, trials: int) -> float:
 def time_rarecall(address: str, trials: int, scratch: Path) -> float:
     # Imported here: it sets Ray's environment, which the stock arms must not see.
     from search.cluster.launch import connected, run_connected  # noqa: PLC0415
-    from search.config import StudyConfig  # noqa: PLC0415
-    from search.folder import StudyFolder  # noqa: PLC0415
-    from search.worklist import SearchWork  # noqa: PLC0415
+    from search.record.folder import StudyFolder  # noqa: PLC0415
+    from search.request.config import StudyConfig  # noqa: PLC0415
+    from search.work.search_queue import SearchWork  # noqa: PLC0415
 
     config = StudyConfig.model_validate(
         {

@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from search.config import StudyConfig
-from search.folder import StudyFolder
-from search.worklist import SearchWork
-from trainables.run import run_trial
-from trainables.trial import DataSpec, TrialFolder
+from search.record.folder import StudyFolder
+from search.request.config import StudyConfig
+from search.work.search_queue import SearchWork
+from trainables.contract.trial import DataSpec, TrialFolder
+from trainables.worker.run import run_trial
 
 EPOCHS = 15
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from search.statistics.bounds import (
+from search.judging.statistics.bounds import (
     Floats,
     Gain,
     Part,
@@ -16,7 +16,7 @@ from search.statistics.bounds import (
     satterthwaite_df,
     welch,
 )
-from search.statistics.sources import SplitNoise
+from search.judging.statistics.jackknife import SplitNoise
 
 CHOSEN = "Welch + test split"  # what the verdict uses
 

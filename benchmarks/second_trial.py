@@ -30,7 +30,7 @@ from ray import tune
 
 from search.cluster.launch import connected
 from spaces.strategy import NAMED
-from trainables.trial import DataSpec, TrainSpec, TrialSpec
+from trainables.contract.trial import DataSpec, TrainSpec, TrialSpec
 
 TRAIN: dict[str, Any] = {"model": "yolo_tiny.yaml", "imgsz": 128, "batch": 16, "steps": 40, "eval_every": 20}
 CLOCKS = {"wall": time.perf_counter, "CPU": time.process_time}
@@ -73,7 +73,7 @@ def timed_trial(config: dict[str, Any]) -> None:
     # Imported in the worker, where they are needed.
     from trainables.detector import trainer  # noqa: PLC0415
     from trainables.detector.strategy_run import StrategyRun  # noqa: PLC0415
-    from trainables.tune_adapter import train_on_ray  # noqa: PLC0415
+    from trainables.worker.tune_adapter import train_on_ray  # noqa: PLC0415
 
     phases = Phases()
 

@@ -27,10 +27,10 @@ import yaml
 from scipy.stats import binom
 
 from spaces.strategy import BASELINE
-from trainables.demo import cytology
+from trainables.contract.trial import DataSpec, TrainSpec, TrialFolder, TrialSpec
+from trainables.data.demo import cytology
 from trainables.detector.dataset import load_once
 from trainables.detector.strategy_run import StrategyRun
-from trainables.trial import DataSpec, TrainSpec, TrialFolder, TrialSpec
 
 # isort: split
 from ultralytics.models.yolo.detect import DetectionTrainer

@@ -3,7 +3,7 @@
 python -m benchmarks.verdict             the whole grid, minutes
 python -m benchmarks.verdict --quick     2,000 studies in three cells, seconds
 
-The bounds and levels are those of `search.statistics`, applied to all studies of a cell at once. The studies
+The bounds and levels are those of `judging.statistics`, applied to all studies of a cell at once. The studies
 are described in `benchmarks/simulated_studies.py`, the rules compared in `benchmarks/rules.py`.
 """
 
@@ -27,10 +27,10 @@ from benchmarks.simulated_studies import (
     draw_studies,
     with_splits,
 )
-from search.statistics.bounds import Floats
-from search.statistics.decision import Evidence, Requirement
-from search.statistics.levels import Plan, Seeds, holm
-from search.statistics.planning import POWER, SEEDS_LIMIT, Noise, power, seeds_needed
+from search.judging.statistics.bounds import Floats
+from search.judging.statistics.decision import Evidence, Requirement
+from search.judging.statistics.levels import Plan, Seeds, holm
+from search.judging.statistics.planning import POWER, SEEDS_LIMIT, Noise, power, seeds_needed
 
 LARGER_TRUTH = np.array([0.16, 0.0, 0.12])  # where fewer objects let seeds decide, too
 ONE_LOOK = Plan(second=None)

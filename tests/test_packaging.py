@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 from ray.autoscaler._private.util import prepare_config, validate_config
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_rays_own_validation_accepts_cluster_yaml() -> None:
@@ -61,7 +60,7 @@ def test_a_built_wheel_installed_elsewhere_runs_check(tmp_path: Path) -> None:
         packed.extractall(site)
     study = tmp_path / "study.yaml"
     study.write_text((ROOT / "examples" / "digits.yaml").read_text())
-    run = f"import sys; sys.path.insert(0, {str(site)!r}); from search.cli import main; import search;"
+    run = f"import sys; sys.path.insert(0, {str(site)!r}); from search.cli.main import main; import search;"
     run += f"assert search.__file__.startswith({str(site)!r}), search.__file__;"
     run += f"sys.exit(main(['check', {str(study)!r}]))"
     done = subprocess.run(

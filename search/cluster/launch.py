@@ -27,10 +27,10 @@ from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a 
 from ray.tune.schedulers import TrialScheduler
 
 from search.cluster.searcher import WorkSearcher
-from search.cluster.work import Launch, Work
-from search.config import Resources
+from search.request.config import Resources
+from search.work.protocol import Launch, Work
 from spaces.errors import RunError, UsageError
-from trainables.tune_adapter import train_on_ray
+from trainables.worker.tune_adapter import train_on_ray
 
 MAX_RETRIES = 3  # of a trial whose worker or node is lost; each goes on from the last checkpoint
 CONNECT_TIMEOUT_S = 5.0

@@ -4,9 +4,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.cluster.work import Work
-from trainables.trial import OUTCOMES, TrialFailure
-from trainables.tune_adapter import OUTCOME
+from search.work.protocol import Work
+from trainables.contract.trial import OUTCOMES, TrialFailure
+from trainables.worker.tune_adapter import OUTCOME
 
 
 class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here

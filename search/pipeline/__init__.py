@@ -3,8 +3,8 @@
 from search.cluster.launch import RayCluster, impossible_here
 from search.pipeline.comparing import compare_strategies, shown_metrics
 from search.pipeline.confirming import confirm
+from search.pipeline.opening import data_of, shown
 from search.pipeline.searching import search
-from search.pipeline.shared import data_of, shown
 
 __all__ = [
     "RayCluster",

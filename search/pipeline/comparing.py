@@ -7,17 +7,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from search.arms import DEFAULT_ARMS, matched_pairs, named_strategy
-from search.cluster.work import Cluster
-from search.comparison import Comparison, compare
-from search.comparison_tables import as_rows
-from search.config import CompareConfig, StudyConfig
-from search.experiment import Wanted, seeds_of
-from search.experiment_record import COMPARISON
-from search.folder import StudyFolder
-from search.measured import Measurer
-from search.metrics import metric_names
-from search.pipeline.shared import (
+from search.judging.comparison import Comparison, compare
+from search.judging.measured import Measurer
+from search.pipeline.opening import (
     class_sets,
     data_of,
     nothing_to_resume,
@@ -27,13 +19,21 @@ from search.pipeline.shared import (
     take_over,
     tell_notes,
 )
-from search.plots import comparison_picture, draw_comparison
-from search.study import Study
+from search.record.experiments import COMPARISON
+from search.record.folder import StudyFolder
+from search.record.study import Study
+from search.request.arms import DEFAULT_ARMS, matched_pairs, named_strategy
+from search.request.config import CompareConfig, StudyConfig
+from search.show.comparison import as_rows
+from search.show.plots import comparison_picture, draw_comparison
+from search.work.experiment_queue import Wanted, seeds_of
+from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
-from trainables.dataset import DataSummary
-from trainables.trial import DataSpec
+from trainables.contract.tasks import metric_names
+from trainables.contract.trial import DataSpec
+from trainables.data.summary import DataSummary
 
 STORED: TypeAdapter[Comparison] = TypeAdapter(Comparison)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.arms import named_strategy
-from search.cluster.work import Cluster
-from search.confirmation import (
+from search.export.bundle import choose
+from search.judging.choosing import choose_finalists
+from search.judging.confirmation import (
     Asked,
     Confirmation,
     ConfirmPlan,
@@ -16,12 +16,8 @@ from search.confirmation import (
     requirements,
     store,
 )
-from search.experiment_record import CONFIRMATIONS
-from search.export import choose
-from search.finalists import choose_finalists
-from search.folder import StudyFolder
-from search.measured import Measurer
-from search.pipeline.shared import (
+from search.judging.measured import Measurer
+from search.pipeline.opening import (
     check_same_data,
     class_sets,
     data_of,
@@ -30,10 +26,14 @@ from search.pipeline.shared import (
     shown,
     tell_notes,
 )
-from search.study import Study
+from search.record.experiments import CONFIRMATIONS
+from search.record.folder import StudyFolder
+from search.record.study import Study
+from search.request.arms import named_strategy
+from search.work.protocol import Cluster
 from spaces.errors import UsageError
-from trainables.dataset import DataSummary
-from trainables.trial import DataSpec
+from trainables.contract.trial import DataSpec
+from trainables.data.summary import DataSummary
 
 
 def confirm(

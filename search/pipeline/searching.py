@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.cluster.work import Cluster
-from search.config import StudyConfig
-from search.folder import StudyFolder
-from search.pipeline.shared import data_of, requested, shown, take_over, tell_notes
-from search.progress import search_screen
-from search.study import Study
-from search.worklist import SearchWork
+from search.pipeline.opening import data_of, requested, shown, take_over, tell_notes
+from search.record.folder import StudyFolder
+from search.record.study import Study
+from search.request.config import StudyConfig
+from search.show.screens import search_screen
+from search.work.protocol import Cluster
+from search.work.search_queue import SearchWork
 from spaces.errors import Interrupted, RarecallError, UsageError
 
 

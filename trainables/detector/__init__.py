@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from trainables.cache import cache_folder
+from trainables.contract.node import cache_folder
 
 _QUIET = {
     "YOLO_OFFLINE": "1",

@@ -9,7 +9,7 @@ from torch import nn
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
 from spaces.loss import Loss
-from trainables.loss import class_alpha, mixed_counts
+from trainables.strategy.loss import class_alpha, mixed_counts
 
 
 class ImbalanceBCE(nn.Module):

@@ -1,7 +1,7 @@
 """Ultralytics' data set under a strategy: which tiles are kept, how each is augmented, in which order.
 
-Labels come from `trainables.detection_data`, so that Ultralytics' label cache, a file that concurrent workers
-fight over, is neither read nor written. Every sample's randomness is a function of (seed, position in the
+Labels come from `data.boxes.data_set`, so that Ultralytics' label cache, a file that concurrent workers fight
+over, is neither read nor written. Every sample's randomness is a function of (seed, position in the
 run), so that a resumed run sees the same pixels.
 """
 
@@ -22,11 +22,11 @@ from ultralytics.utils.instance import Instances
 
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
-from trainables.augmentation import augment_tile
-from trainables.copy_paste import MOST_PASTED, Tile, paste_objects
-from trainables.detection_data import load_detection
-from trainables.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
-from trainables.yolo_data import YoloData, YoloImage, image_size
+from trainables.data.boxes.data_set import load_detection
+from trainables.data.boxes.yolo import YoloData, YoloImage, image_size
+from trainables.strategy.augmentation import augment_tile
+from trainables.strategy.copy_paste import MOST_PASTED, Tile, paste_objects
+from trainables.strategy.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
 
 # What a sample counts of itself.
 COUNTS = (

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from ultralytics.utils import nms, ops
 
+from trainables.contract.predictions import DetectionPredictions
+from trainables.data.boxes.yolo import YoloData, YoloImage, image_size
 from trainables.detector.dataset import TileDataset
 from trainables.evaluation.detection import match
-from trainables.predictions import DetectionPredictions
-from trainables.yolo_data import YoloData, YoloImage, image_size
 
 CONF = 0.001  # lowest score kept; Ultralytics' validation default
 IOU = 0.7  # of non-maximum suppression; Ultralytics' validation default

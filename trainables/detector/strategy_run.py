@@ -18,16 +18,16 @@ from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
+from trainables.contract.node import own_threads
+from trainables.contract.predictions import DetectionPredictions
+from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
+from trainables.data.boxes.yolo import YoloData
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles
 from trainables.detector.evaluator import max_detections, predict
+from trainables.detector.models import OUR_DETECTORS, check_model
 from trainables.evaluation.detection import detection_metrics
-from trainables.models import OUR_DETECTORS, check_model
-from trainables.predictions import DetectionPredictions
-from trainables.sampling import Draws
-from trainables.threads import own_threads
-from trainables.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
-from trainables.yolo_data import YoloData
+from trainables.strategy.sampling import Draws
 
 STATE = "state.pt"
 CRITERION = "criterion.pt"  # of the same checkpoint; by itself, since the receipt reads it and nothing else

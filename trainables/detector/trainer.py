@@ -19,16 +19,16 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 from spaces.strategy import BASELINE
-from trainables.demo import cytology
+from trainables.contract.predictions import save_predictions
+from trainables.contract.trial import LACKS, TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.data.demo import cytology
 from trainables.detector.criterion import class_losses
 from trainables.detector.dataset import COUNTS, TrainingTiles, load_once
 from trainables.detector.evaluator import max_detections
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
-from trainables.loss import class_alpha, effective_prior, mixed_counts
-from trainables.predictions import save_predictions
-from trainables.sampling import draw_weights, minority_share
-from trainables.trial import LACKS, TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts
+from trainables.strategy.sampling import draw_weights, minority_share
 
 
 def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:

@@ -6,8 +6,8 @@ recall is measured within one class and needs none.
 
 import numpy as np
 
-from trainables.predictions import Bools, ClassificationPredictions, Floats, Ints
-from trainables.trial import Metrics
+from trainables.contract.predictions import Bools, ClassificationPredictions, Floats, Ints
+from trainables.contract.trial import Metrics
 
 ECE_BINS = 15
 TUNED = ("minority_recall", "minority_recall_worst", "macro_f1", "balanced_accuracy", "accuracy")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainables.predictions import DetectionPredictions
-from trainables.trial import Metrics
+from trainables.contract.predictions import DetectionPredictions
+from trainables.contract.trial import Metrics
 
 IOUS = np.linspace(0.5, 0.95, 10)
 GRID = np.linspace(0, 1, 1000)  # confidences

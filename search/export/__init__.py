@@ -1,0 +1,1 @@
+"""What leaves the house: bundles that need no rarecall to be read."""

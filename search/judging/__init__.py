@@ -1,0 +1,1 @@
+"""What the record means: fronts, notes, comparisons, verdicts. Values in, values out."""

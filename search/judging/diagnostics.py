@@ -1,0 +1,347 @@
+"""What is wrong with a strategy's runs, in plain sentences, each with the number that it hangs on.
+
+Pure: values in, values out. A diagnosis that needs what is not there (the baseline, a metric of an older
+record, a second seed) is left out. Identical seeds and evaluator limits are not looked for here.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from spaces.strategy import Strategy
+from trainables.contract.trial import TRAIN_RECALL, Metrics, Split, TrialReport
+
+RECALL, RANKING = "minority_recall", "minority_ap50"
+
+Z95 = 1.645  # one-sided 95 % of a normal
+# Where the counting error of a recall is largest. At the observed recall it would be 0 where the minority is
+# never or always found, and what is a property of the split would differ from trial to trial.
+WORST_RECALL = 0.5
+SAME_EXPOSURE = 0.05  # relative: nearer to what it would be without the knob is no effect
+LARGE_GAP = 0.1  # of recalls on the training images: less is never worth a sentence
+BEYOND_NOISE = 2.0  # standard errors
+MOST_LOST = 0.05  # share of the boxes that augmentation may push out of the image
+# Of small structures, after augmentation; ours at full strength leave 63 to 75 % of it on digits of 8 px.
+LEAST_CONTRAST = 0.6
+REWEIGHTING = (
+    ("sampler_power", "the weighted sampler"),
+    ("repeat_threshold", "repeat factors"),
+    ("alpha_power", "class weights"),
+    ("class_balance", "class-balanced weights"),
+    ("logit_tau", "logit adjustment"),
+)
+AUGMENTING = ("augment_minority", "augment_rest")
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing that is wrong.
+
+    Attributes:
+        name: The same for all trials, e.g. `strategy without effect`.
+        number: What it hangs on; its meaning is in the sentence.
+        sentence: For someone who has not seen the code.
+    """
+
+    name: str
+    number: float
+    sentence: str
+
+
+def diagnose(
+    strategy: Strategy,
+    reports: Sequence[TrialReport],
+    baseline: Sequence[TrialReport],
+    *,
+    minority: Sequence[str],
+    split: Split = "val",
+    split_variance: float | None = None,
+    min_gain: float = 0.05,
+) -> tuple[Diagnosis, ...]:
+    """Everything that is wrong with one strategy.
+
+    Args:
+        strategy: What was asked.
+        reports: Its seeds, at least one, measured on `split`.
+        baseline: The baseline's seeds, measured on the same split; may be empty.
+        minority: Names of the minority classes; if empty, what counts their objects is left out.
+        split: Where the reports' final metrics were measured; the curves are on val.
+        split_variance: Variance of the recall on `split` that comes from its images, not from the seeds.
+        min_gain: The gain in minority recall that is looked for.
+    """
+    found = (
+        small_support(reports, minority, split=split, min_gain=min_gain),
+        idle_sampler(strategy, reports),
+        idle_retention(strategy, reports),
+        threshold_shift(reports, baseline, min_gain=min_gain),
+        memorised(reports, baseline),
+        collapse(reports),
+        boxes_lost(reports),
+        structures_lost(reports),
+        too_strong(strategy, reports, baseline),
+        stacked(strategy, reports, minority),
+        fall(reports, minority, split_variance) if split == "test" else None,
+    )
+    return tuple(diagnosis for diagnosis in found if diagnosis is not None)
+
+
+def lines(diagnoses: Sequence[Diagnosis]) -> list[str]:
+    """One line of text for each."""
+    return [f"{diagnosis.name}: {diagnosis.sentence}" for diagnosis in diagnoses]
+
+
+def small_support(
+    reports: Sequence[TrialReport], minority: Sequence[str], *, split: Split, min_gain: float
+) -> Diagnosis | None:
+    """Counting alone leaves recall more uncertain than the gain; number: the one-sided 95 % half-width.
+
+    The objects of several minority classes are taken together: the best case for the mean of their recalls.
+    """
+    support = _support(reports[0].metrics, minority)
+    if support is None:
+        return None
+    width = Z95 * math.sqrt(WORST_RECALL * (1 - WORST_RECALL) / support) if support else 1.0
+    if width <= min_gain:
+        return None
+    return Diagnosis(
+        "support too small",
+        width,
+        f"the {split} split holds {support:.0f} minority objects: so few leave recall uncertain by up to "
+        f"±{width:.3f} (one-sided 95 %), more than the gain of {min_gain:g} that is looked for",
+    )
+
+
+def idle_sampler(strategy: Strategy, reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """Weighted draws show the minority no more often than uniform ones; number: the exposure.
+
+    Where every image kept holds a minority object, no weighting can: that is found here too.
+    """
+    if strategy.sampling.sampler_power == 0 and strategy.sampling.repeat_threshold == 0:
+        return None
+    return _idle("the sampler", strategy.sampling.retention, reports)
+
+
+def idle_retention(strategy: Strategy, reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """Undersampling shows the minority no more often than all images would; number: the exposure."""
+    if strategy.sampling.retention == 1:
+        return None
+    return _idle("undersampling the majority", 1.0, reports)
+
+
+def _idle(what: str, retention: float, reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """`what` does not move the exposure from that of uniform draws at `retention`."""
+    applied = reports[0].applied
+    if "minority_images" not in applied:
+        return None
+    natural = applied["minority_images"] / (
+        applied["minority_images"] + retention * applied["majority_images"]
+    )
+    exposure = statistics.fmean(report.exposure for report in reports)
+    if abs(exposure - natural) > SAME_EXPOSURE * natural + ROUNDING:
+        return None
+    return Diagnosis(
+        "strategy without effect",
+        exposure,
+        f"{what} changes nothing: {exposure:.1%} of the drawn images hold a minority object, "
+        f"{natural:.1%} would without it",
+    )
+
+
+def threshold_shift(
+    reports: Sequence[TrialReport], baseline: Sequence[TrialReport], *, min_gain: float
+) -> Diagnosis | None:
+    """Recall rose, the ranking did not; number: the change of minority AP50."""
+    recall, ranking = (_rise(reports, baseline, name) for name in (RECALL, RANKING))
+    if recall is None or ranking is None or recall < min_gain - ROUNDING or ranking > ROUNDING:
+        return None
+    return Diagnosis(
+        "threshold shift only",
+        ranking,
+        f"minority recall rose by {recall:.3f} over the baseline, but average precision (AP50) changed by "
+        f"{ranking:+.3f}: detections are ranked no better, and a lower score threshold would do the same",
+    )
+
+
+def memorised(reports: Sequence[TrialReport], baseline: Sequence[TrialReport]) -> Diagnosis | None:
+    """Recall falls off from training to val images by more than the baseline's; number: by how much more."""
+    gaps, usual = _values(reports, _train_gap), _values(baseline, _train_gap)
+    excess = _rise_beyond_noise(gaps, usual)
+    if excess is None:
+        return None
+    return Diagnosis(
+        "minority memorised",
+        excess,
+        f"minority recall is {statistics.fmean(gaps):.3f} higher on the training images than on val; for the "
+        f"baseline the difference is {statistics.fmean(usual):.3f}",
+    )
+
+
+def collapse(reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """Some seeds never find the minority; number: how many."""
+    lost = sum(report.metrics[RECALL] == 0 for report in reports)
+    if lost == 0:
+        return None
+    return Diagnosis(
+        "minority collapse",
+        lost,
+        f"{lost} of {len(reports)} trained models never found the minority: recall 0",
+    )
+
+
+def boxes_lost(reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """Augmentation pushes boxes out of the image; number: their share."""
+    entered, lost = (
+        sum(report.applied.get(name, 0) for report in reports) for name in ("boxes_augmented", "boxes_lost")
+    )
+    if lost <= MOST_LOST * entered:
+        return None
+    return Diagnosis(
+        "augmentation too strong",
+        lost / entered,
+        f"augmentation loses {lost / entered:.1%} of the boxes it is given ({lost} of {entered})",
+    )
+
+
+def structures_lost(reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """Augmentation blurs small structures or makes them pale; number: the share of contrast left."""
+    kept = [
+        (share, group)
+        for report in reports
+        for group, share in report.applied.get("contrast_kept", {}).items()
+        if share is not None
+    ]
+    least, group = min(kept, default=(1.0, ""))
+    if least >= LEAST_CONTRAST:
+        return None
+    images = "of the minority" if group == "minority" else "of the other classes"
+    return Diagnosis(
+        "augmentation too strong",
+        least,
+        f"augmentation leaves small structures {least:.0%} of their contrast, in images {images}: a small "
+        "defect may be gone",
+    )
+
+
+def too_strong(
+    strategy: Strategy, reports: Sequence[TrialReport], baseline: Sequence[TrialReport]
+) -> Diagnosis | None:
+    """Augmentation keeps even the training images from being learnt; number: the recall on them it costs."""
+    if strategy.changed().keys().isdisjoint(AUGMENTING):
+        return None
+    ours, usual = _values(reports, _train_recall), _values(baseline, _train_recall)
+    deficit = _rise_beyond_noise([-recall for recall in ours], [-recall for recall in usual])
+    if deficit is None:
+        return None
+    return Diagnosis(
+        "augmentation too strong",
+        deficit,
+        f"minority recall is only {statistics.fmean(ours):.3f} even on the training images as they are, not "
+        f"augmented; for the baseline it is {statistics.fmean(usual):.3f}",
+    )
+
+
+def stacked(strategy: Strategy, reports: Sequence[TrialReport], minority: Sequence[str]) -> Diagnosis | None:
+    """The minority is favoured in more than one way at once, and too much; number: in how many ways.
+
+    Too much is a minority class with more than its even share of the prior that the trained scores stand for.
+    If the receipt lacks that prior, or no minority is known, more than one way is enough.
+    """
+    used = [
+        f"{words} ({knob} {strategy.knobs()[knob]:.2f})"
+        for knob, words in REWEIGHTING
+        if knob in strategy.changed()
+    ]
+    prior = {
+        name: share for name, share in reports[0].applied.get("effective_prior", {}).items() if share > 0
+    }
+    favoured = [name for name in minority if prior.get(name, 0) * len(prior) > 1 + SAME_EXPOSURE]
+    if len(used) < 2 or (prior and minority and not favoured):
+        return None
+    sentence = f"{' and '.join(used)} multiply: they can more than make up for the minority being rare"
+    if prior:
+        most, least = max(prior, key=prior.__getitem__), min(prior, key=prior.__getitem__)
+        sentence += f"; the loss sees '{most}' {prior[most] / prior[least]:.1f} times as much as '{least}'"
+        shares = ", ".join(f"'{name}' {prior[name]:.0%}" for name in favoured or minority if name in prior)
+        sentence += f" (effective prior: {shares}; even would be {1 / len(prior):.0%})"
+    return Diagnosis("reweighting stacked", len(used), sentence)
+
+
+def fall(
+    reports: Sequence[TrialReport], minority: Sequence[str], split_variance: float | None
+) -> Diagnosis | None:
+    """Recall on test lies below that on val by more than seeds and images explain; number: the mean fall.
+
+    SE^2 = variance of the n seeds' falls / n + split_variance * (1 + support on test / support on val). Seeds
+    share the images, so what these add is not averaged; val's add what test's do, scaled by support.
+    """
+    falls = _values(reports, lambda report: _minus(_val_recall(report), report.metrics[RECALL]))
+    on_test = _support(reports[0].metrics, minority)
+    on_val = _support(reports[0].curve[-1].metrics, minority)
+    if split_variance is None or len(falls) < 2 or on_test is None or not on_val:
+        return None
+    mean = statistics.fmean(falls)
+    error = math.sqrt(statistics.variance(falls) / len(falls) + split_variance * (1 + on_test / on_val))
+    if mean <= BEYOND_NOISE * error:
+        return None
+    return Diagnosis(
+        "val-to-test fall",
+        mean,
+        f"minority recall falls by {mean:.3f} from the val to the test split, where chance explains up to "
+        f"{BEYOND_NOISE * error:.3f}: the two splits differ, or the strategy was fitted to val",
+    )
+
+
+def _rise(reports: Sequence[TrialReport], baseline: Sequence[TrialReport], metric: str) -> float | None:
+    """Of the mean of a final metric over the baseline's."""
+    ours, theirs = (
+        _values(group, lambda report: report.metrics.get(metric)) for group in (reports, baseline)
+    )
+    return statistics.fmean(ours) - statistics.fmean(theirs) if ours and theirs else None
+
+
+def _rise_beyond_noise(ours: Sequence[float], baseline: Sequence[float]) -> float | None:
+    """How far the mean of `ours` lies above the baseline's, if that is far; else None.
+
+    Far is at least `LARGE_GAP` and more than `BEYOND_NOISE` standard errors. The baseline's sd stands for
+    both (a search trial is one seed and has none): SE = sd * sqrt(1 / n + 1 / n_baseline), so that far is
+    2.3 sd for 1 seed against 3, and 1.1 sd for 5 against 10. One baseline seed has no sd: nothing is said.
+    """
+    if not ours or len(baseline) < 2:
+        return None
+    rise = statistics.fmean(ours) - statistics.fmean(baseline)
+    error = statistics.stdev(baseline) * math.sqrt(1 / len(ours) + 1 / len(baseline))
+    return rise if rise >= LARGE_GAP - ROUNDING and rise > BEYOND_NOISE * error else None
+
+
+def _train_recall(report: TrialReport) -> float | None:
+    return report.metrics.get(TRAIN_RECALL)
+
+
+def _val_recall(report: TrialReport) -> float | None:
+    return report.curve[-1].metrics[RECALL]
+
+
+def _train_gap(report: TrialReport) -> float | None:
+    return _minus(_train_recall(report), _val_recall(report))
+
+
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _support(metrics: Metrics, minority: Sequence[str]) -> float | None:
+    """Minority objects of the split that was measured; None if it is not known."""
+    counts = _complete([metrics.get(f"support/{name}") for name in minority])
+    return sum(counts) if counts else None
+
+
+def _values(reports: Sequence[TrialReport], read: Callable[[TrialReport], float | None]) -> list[float]:
+    return _complete([read(report) for report in reports])
+
+
+def _complete(values: Sequence[float | None]) -> list[float]:
+    """`values`, or none of them if one is missing."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else []

@@ -1,0 +1,112 @@
+"""The record of one experiment: its plan, every run, what was concluded. Kept beside the search's trials.
+
+An experiment is several arms (strategies), each trained with several seeds. Each run is an entry of its own;
+a run that is made again, because its worker was lost, is a further entry of the same arm and seed.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.record.database import Record
+from trainables.contract.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
+
+CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
+COMPARISON = "compare"  # the name of the comparison
+BASELINE = "baseline"  # name of a confirmation's arm that every candidate is measured against
+PLAN, CONCLUSIONS, CREATED = "plan", "conclusions", "created"
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One run of an arm, as it stands in the record.
+
+    Attributes:
+        number: Of the entry.
+        arm: Name of the arm.
+        seed: Training seed.
+        split: That it was measured on.
+        key: `TrialSpec.key`.
+        outcome: None while it runs.
+    """
+
+    number: int
+    arm: str
+    seed: int
+    split: Split
+    key: str
+    outcome: Outcome | None
+
+
+class ExperimentRecord:
+    """One experiment in the study's record; written by one process."""
+
+    def __init__(self, record: Record, objectives: tuple[str, str]) -> None:
+        self._record = record
+        self._objectives = objectives
+
+    @property
+    def plan(self) -> Any:
+        """What was fixed before the first run: plain values, or None if nothing was yet."""
+        return self._record.attrs.get(PLAN)
+
+    @property
+    def created(self) -> str:
+        """When the plan was fixed first; ISO 8601, UTC."""
+        return str(self._record.attrs[CREATED])
+
+    def set_plan(self, plan: Any) -> None:
+        """Fix the plan: plain values."""
+        if CREATED not in self._record.attrs:
+            self._record.set_study_attr(CREATED, now())
+        self._record.set_study_attr(PLAN, plan)
+
+    @property
+    def conclusions(self) -> list[Any]:
+        """What was concluded at each look so far: plain values."""
+        return list(self._record.attrs.get(CONCLUSIONS, []))
+
+    def conclude(self, conclusion: Any) -> None:
+        """Add the conclusion of a look: plain values."""
+        self._record.set_study_attr(CONCLUSIONS, [*self.conclusions, conclusion])
+
+    def runs(self) -> list[ArmRun]:
+        """All runs so far, by number."""
+        return [_read(trial) for trial in self._record.trials()]
+
+    def add(self, arm: str, spec: TrialSpec) -> int:
+        """Note that a run is wanted; returns its number."""
+        trial = self._record.live.ask()
+        for name, value in (("arm", arm), ("seed", spec.seed), ("split", spec.split), ("key", spec.key)):
+            trial.set_user_attr(name, value)
+        trial.set_user_attr("strategy", spec.strategy.model_dump_json())
+        return self._record.write_new(trial).number
+
+    def tell(self, number: int, outcome: Outcome) -> ArmRun:
+        """A run has ended."""
+        if isinstance(outcome, TrialFailure):
+            self._record.set_attr(number, "failure", outcome.model_dump_json())
+            return _read(self._record.tell(number, TrialState.FAIL))
+        self._record.set_attr(number, "report", outcome.model_dump_json())
+        values = [outcome.metrics[name] for name in self._objectives]
+        known = [value for value in values if value is not None]
+        # Optuna completes no trial without its values; the report is what counts here.
+        state = TrialState.COMPLETE if len(known) == len(values) else TrialState.FAIL
+        return _read(self._record.tell(number, state, known if state == TrialState.COMPLETE else None))
+
+
+def _read(trial: FrozenTrial) -> ArmRun:
+    attrs = trial.user_attrs
+    outcome: Outcome | None = None
+    if "report" in attrs:
+        outcome = TrialReport.model_validate_json(attrs["report"])
+    elif "failure" in attrs:
+        outcome = TrialFailure.model_validate_json(attrs["failure"])
+    return ArmRun(trial.number, attrs["arm"], attrs["seed"], attrs["split"], attrs["key"], outcome)
+
+
+def now() -> str:
+    """The time as ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""What was asked: the study file, its guards and arms, and whether the data allow it. No torch, no Ray."""

@@ -1,0 +1,81 @@
+"""Whether a study can be run on its data: classes, splits, per-class metrics, retention. Counts only."""
+
+from search.request.config import StudyConfig
+from search.request.config_errors import did_you_mean
+from spaces.errors import UsageError
+from trainables.contract.tasks import metric_names
+from trainables.contract.trial import DataSpec
+from trainables.data.summary import DataSummary, rare_classes
+from trainables.strategy.sampling import retain
+
+
+def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
+    """Check the study against its data.
+
+    Returns:
+        The data with `minority: auto` resolved.
+
+    Raises:
+        UsageError: With every problem found.
+    """
+    minority = rare_classes(summary) if config.minority == "auto" else config.minority
+    problems = []
+    for split in ("train", "val"):
+        if split not in summary.splits or summary.splits[split].images == 0:
+            problems.append(f"data: the {split} split is empty")
+    if problems:
+        raise UsageError("\n".join(problems))
+    for name in minority:
+        if name not in summary.class_names:
+            hint = (
+                did_you_mean(name, summary.class_names)
+                or f"\nhint: classes: {', '.join(summary.class_names)}"
+            )
+            problems.append(f"minority: no class '{name}' in the data{hint}")
+            continue
+        problems += [
+            f"minority: class '{name}' has no object in {split}"
+            for split in ("train", "val")
+            if summary.splits[split].objects[name] == 0
+        ]
+    if set(summary.class_names) <= set(minority):
+        problems.append("minority: every class is named, so there is no majority")
+    valid = metric_names(config.task, summary.class_names)
+    for where, metric in _named_metrics(config):
+        if metric not in valid:
+            problems.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, valid)}")
+    problems += _retention_problems(config, summary, minority)
+    if problems:
+        raise UsageError("\n".join(problems))
+    return DataSpec(source=config.data, minority=minority)
+
+
+def _named_metrics(config: StudyConfig) -> list[tuple[str, str]]:
+    return [(f"objectives.{i}", metric) for i, metric in enumerate(config.objectives)] + [
+        (f"guards.{i}.metric", guard.metric) for i, guard in enumerate(config.guards)
+    ]
+
+
+def _retention_problems(config: StudyConfig, summary: DataSummary, minority: tuple[str, ...]) -> list[str]:
+    """A retention that leaves nothing, or for a classifier no image of some class."""
+    ids = {summary.class_names.index(name) for name in minority if name in summary.class_names}
+    classes = summary.splits["train"].classes_per_image
+    found = []
+    for where, retention in _retentions(config):
+        kept = retain(classes, ids, retention=retention, seed=config.search.seed)
+        left = frozenset[int]().union(*(classes[i] for i in kept))
+        gone = [name for class_id, name in enumerate(summary.class_names) if class_id not in left]
+        if len(kept) == 0:
+            found.append(f"{where}: retention {retention:g} leaves no training image of {len(classes)}")
+        elif config.task == "classification" and gone:
+            found.append(
+                f"{where}: retention {retention:g} leaves no training image of {', '.join(gone)}\n"
+                "hint: a higher one, or name such rare classes in minority"
+            )
+    return found
+
+
+def _retentions(config: StudyConfig) -> list[tuple[str, float]]:
+    space = config.space.dimensions.get("retention")
+    searched = [("space.retention", value) for value in space.ends()] if space is not None else []
+    return [*searched, ("baseline.strategy", config.baseline_strategy.sampling.retention)]

@@ -1,0 +1,1 @@
+"""How results are shown: tables, sentences, plain values, pictures. Computes nothing that decides."""

@@ -1,0 +1,142 @@
+"""A confirmation as a table, sentences and JSON. Builds them; only `cli` prints."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from search.judging.confirmation import Confirmation, Result, SplitUse
+from search.judging.diagnostics import lines as notes_lines
+from search.judging.statistics.decision import Bounds
+from search.judging.statistics.planning import Advice
+from search.show.front import describe, own_and_shared
+
+STYLE = {"accepted": "bold green", "rejected": "red", "inconclusive": "yellow", "invalid": "red"}
+COLUMNS = ("requirement", "baseline", "candidate", "gain", "asked", "bound", "level", "test alone")
+
+
+def verdict_table(confirmation: Confirmation) -> Table:
+    """Each candidate with its verdict, a row for each requirement."""
+    look, planned = confirmation.looks[-1], confirmation.plan.looks.looks
+    title = f"{confirmation.experiment}: on the test split, after look {look.number} of {planned}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "requirement" else "right", no_wrap=True)
+    for result in look.results:
+        verdict = result.verdict
+        rows = [_row(bounds, result) for bounds in verdict.bounds] or [[""] * len(COLUMNS)]
+        for i, row in enumerate(rows):
+            seeds = f"{result.seeds.candidate} v {result.seeds.baseline}"
+            first = [result.candidate.name, verdict.outcome, seeds] if i == 0 else [""] * 3
+            table.add_row(*first, *row, style=STYLE[verdict.outcome], end_section=row is rows[-1])
+    return table
+
+
+def _row(bounds: Bounds, result: Result) -> list[str]:
+    metric = bounds.requirement.metric
+    against = bounds.requirement.against_baseline
+    sign = bounds.requirement.sign
+    least = "≤" if bounds.requirement.lower_is_better else "≥"
+    alone = bounds.split_half_width
+    return [
+        metric if against else f"{metric} (floor)",
+        _plain(result.baseline.get(metric)),
+        _plain(result.means.get(metric)),
+        _signed(sign * bounds.gain) if against else "",
+        f"{least} {_signed(sign * bounds.requirement.margin)}",
+        f"{least} {_signed(sign * bounds.lower)}",
+        f"{bounds.lower_level:.2%}",
+        "" if alone is None else f"±{alone:.3f}",
+    ]
+
+
+def sentences(confirmation: Confirmation, path: str) -> list[str]:
+    """What a person reads below the table: per candidate what it is, why this verdict, what would decide it.
+
+    Args:
+        confirmation: With at least one look.
+        path: The study's folder as the person would type it.
+    """
+    said = []
+    results = confirmation.looks[-1].results
+    told, shared = own_and_shared([notes_lines(result.notes) for result in results])
+    for result, notes in zip(results, told, strict=True):
+        verdict, candidate = result.verdict, result.candidate
+        said.append(f"{candidate.name} ({describe(candidate.strategy)}): {verdict.outcome}")
+        said += [f"    {reason}" for reason in verdict.reasons]
+        if result.advice is not None:
+            said.append(f"    {advice_sentence(result.advice, result, path)}")
+        said += [f"    note: {line}" for line in notes]
+        if verdict.bounds:
+            met = "met" if verdict.point_rule else "not met"
+            said.append(f"    the point rule (means alone; wrong for half of those on the margin): {met}")
+    said += [f"note: {line}" for line in shared]
+    said.append(
+        "asked: what must hold; bound: what holds but for a chance of `level`, all of them together at most "
+        f"{confirmation.plan.settings.alpha:g}; test alone: how uncertain the test images alone leave it"
+    )
+    if confirmation.looks[-1].accepted:
+        said.append(f"next: rarecall export {path}")
+    return said
+
+
+def advice_sentence(advice: Advice, result: Result, path: str) -> str:
+    """What would decide an inconclusive candidate."""
+    match advice.kind:
+        case "seeds":
+            candidate = result.candidate
+            who = f"--strategy {candidate.name}" if candidate.trial is None else f"--trial {candidate.trial}"
+            seeds = f"--seeds {advice.candidate_seeds} --baseline-seeds {advice.baseline_seeds}"
+            return (
+                f"+{advice.candidate_seeds} seeds would decide it, if its gains are what they seem: "
+                f"rarecall confirm {path} --fresh --one-look {who} {seeds}"
+            )
+        case "labels":
+            factor = "" if advice.sources is None else f": about {advice.sources:.1f} times the test sources"
+            return f"more seeds cannot help, label more{factor}"
+        case "too_many_seeds":
+            return "the gain is too small for its noise: even 100 seeds would not decide it"
+        case "no_gain":
+            return "an estimate does not reach what is asked for: nothing to confirm"
+
+
+def ledger_sentence(uses: Sequence[SplitUse]) -> str:
+    """How often the test split has been looked at."""
+    if not uses:
+        return "the test split has not been used yet"
+    listed = ", ".join(
+        f"{use.experiment} ({use.created[:10]}, {use.arms} arms, {use.runs} runs)" for use in uses
+    )
+    more = "" if len(uses) == 1 else "; the error rate holds for each by itself"
+    return f"the test split has been used by {listed}{more}"
+
+
+def confirmation_json(confirmation: Confirmation, uses: Sequence[SplitUse]) -> dict[str, Any]:
+    """All of a confirmation as plain values for `--json`; infinite degrees of freedom are null."""
+    look = confirmation.looks[-1]
+    plain = json.loads(look.model_dump_json(), parse_constant=lambda _: None)
+    for shown, result in zip(plain["results"], look.results, strict=True):
+        shown["verdict"]["point_rule"] = result.verdict.point_rule
+        shown["candidate"]["strategy"] = result.candidate.strategy.knobs()
+    return {
+        "experiment": confirmation.experiment,
+        "finished": confirmation.finished,
+        "look": look.number,
+        "looks": confirmation.plan.looks.looks,
+        "settings": confirmation.plan.settings.model_dump(mode="json"),
+        "accepted": [result.candidate.name for result in look.accepted],
+        "candidates": plain["results"],
+        "ledger": [vars(use) for use in uses],
+    }
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}"

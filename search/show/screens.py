@@ -1,0 +1,179 @@
+"""What a person sees while work runs: a live screen on a terminal, plain lines elsewhere. Prints."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.request.config import StudyConfig
+from search.show.front import change
+from search.work.experiment_queue import ExperimentSnapshot
+from search.work.queue import Running
+from search.work.search_queue import Snapshot
+
+LINE_EVERY_S = 10.0  # plain lines are at least this far apart, except for news and the last one
+
+
+@dataclass(frozen=True)
+class View:
+    """What a screen says of any work.
+
+    Attributes:
+        title: Of the work.
+        done: Runs that have ended.
+        total: Runs in all.
+        running: The runs that have a worker.
+        epochs: Of each run.
+        elapsed_s: Seconds since the work began.
+        eta_s: Seconds left, or None before anything has finished.
+        counts: What has ended, in words.
+        news: The best so far, in words; empty for work that says nothing before its end.
+    """
+
+    title: str
+    done: int
+    total: int
+    running: tuple[Running, ...]
+    epochs: int
+    elapsed_s: float
+    eta_s: float | None
+    counts: str
+    news: str = ""
+
+
+@contextmanager
+def search_screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot], None]]:
+    """Yields what to call with each new snapshot of a search."""
+    with _screen(console) as show:
+        yield lambda snapshot: show(_view_of_search(config, snapshot))
+
+
+@contextmanager
+def experiment_screen(console: Console) -> Iterator[Callable[[ExperimentSnapshot], None]]:
+    """Yields what to call with each new snapshot of an experiment."""
+    with _screen(console) as show:
+        yield lambda snapshot: show(_view_of_experiment(snapshot))
+
+
+def _view_of_search(config: StudyConfig, snapshot: Snapshot) -> View:
+    return View(
+        title=config.name,
+        done=snapshot.done + snapshot.baseline_done,
+        total=snapshot.trials + snapshot.baseline_seeds,
+        running=snapshot.running,
+        epochs=snapshot.epochs,
+        elapsed_s=snapshot.elapsed_s,
+        eta_s=snapshot.eta_s,
+        counts=counts(snapshot),
+        news=verdict(config, snapshot),
+    )
+
+
+def _view_of_experiment(snapshot: ExperimentSnapshot) -> View:
+    """No results: looking at them before all planned seeds are in is what makes a stated error rate wrong."""
+    failed = f", {snapshot.failed} failed" if snapshot.failed else ""
+    busy = f"{len(snapshot.running)} running{failed}"
+    return View(
+        title=snapshot.title,
+        done=snapshot.done,
+        total=snapshot.runs,
+        running=snapshot.running,
+        epochs=snapshot.epochs,
+        elapsed_s=snapshot.elapsed_s,
+        eta_s=snapshot.eta_s,
+        counts=f"{snapshot.title}: {snapshot.done}/{snapshot.runs} runs ({busy})",
+    )
+
+
+@contextmanager
+def _screen(console: Console) -> Iterator[Callable[[View], None]]:
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    picture = _Picture()
+    with Live(console=console, refresh_per_second=4, get_renderable=picture.draw):
+        yield picture.show
+
+
+class _Lines:
+    """A line for each piece of news, and for other progress once in a while."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = 0.0
+        self._shown: int | None = None
+        self._news: str | None = None
+
+    def __call__(self, view: View) -> None:
+        last = view.done == view.total
+        due = time.monotonic() - self._last >= LINE_EVERY_S
+        if view.news == self._news and (view.done == self._shown or not (due or last)):
+            return
+        self._last, self._shown, self._news = time.monotonic(), view.done, view.news
+        said = [timing(view), view.counts, view.news]
+        self._console.print("; ".join(filter(None, said)), soft_wrap=True, highlight=False)
+
+
+class _Picture:
+    """The live screen; drawn anew four times a second, so that the clock runs while nothing happens."""
+
+    def __init__(self) -> None:
+        self._view: View | None = None
+        self._at = time.monotonic()
+
+    def show(self, view: View) -> None:
+        self._view, self._at = view, time.monotonic()
+
+    def draw(self) -> Group:
+        view = self._view
+        if view is None:
+            return Group()
+        since = time.monotonic() - self._at
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            Text(view.title, style="bold"),
+            ProgressBar(total=view.total, completed=view.done, width=40),
+            timing(view, since),
+        )
+        running = Table.grid(padding=(0, 1))
+        for run in view.running:
+            part = ProgressBar(total=view.epochs, completed=run.epoch, width=20)
+            running.add_row(f"  {run.label}", part, f"{run.epoch}/{view.epochs} epochs")
+        return Group(bar, Text(view.counts), running, Text(view.news, style="bold green"))
+
+
+def counts(snapshot: Snapshot) -> str:
+    """`baseline 3/3, trials 12/30 (2 running, 0 failed)`."""
+    baseline = f"baseline {snapshot.baseline_done}/{snapshot.baseline_seeds}"
+    trials = f"trials {snapshot.done}/{snapshot.trials}"
+    return f"{baseline}, {trials} ({len(snapshot.running)} running, {snapshot.failed} failed)"
+
+
+def timing(view: View, since_s: float = 0.0) -> str:
+    """Elapsed and, once something has finished, what is left, `since_s` after the view was taken."""
+    left = ""
+    if view.eta_s is not None:
+        left = f", about {clock(max(0.0, view.eta_s - since_s))} left"
+    return f"{clock(view.elapsed_s + since_s)}{left}"
+
+
+def clock(seconds: float) -> str:
+    """`m:ss`, or `h:mm:ss` from an hour on."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def verdict(config: StudyConfig, snapshot: Snapshot) -> str:
+    """The best feasible trial so far: what it lifts and what it costs, both against the baseline's mean."""
+    if snapshot.baseline is None:
+        return "measuring the baseline"
+    if snapshot.best is None:
+        return "no feasible trial yet"
+    return f"best feasible: trial {snapshot.best.number}, {change(snapshot.best, snapshot.baseline, config)}"

@@ -1,0 +1,279 @@
+"""The worklist of a search: baseline seeds, then trials, each judged against the baseline's mean.
+
+Wires the study's record to a queue of work; knows nothing of Ray or Optuna.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from search.judging.front import best_feasible
+from search.record.folder import StudyFolder
+from search.record.study import Baseline, Study, StudyTrial
+from search.request.config import StudyConfig
+from search.request.guards import MissingMetric, violations
+from search.work.protocol import Job
+from search.work.queue import Crew, Running
+from spaces.errors import RunError
+from trainables.contract.trial import DataSpec, Outcome, TrialFailure, TrialReport, TrialSpec
+
+MAX_DUPLICATES = 20  # asks in a row that give nothing new: the space is exhausted
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a screen shows of a search.
+
+    Attributes:
+        baseline_done: Finished baseline seeds, of `baseline_seeds`.
+        done: Told trials, of `trials`; failed ones are counted in both `done` and `failed`.
+        running: The runs that have a worker.
+        eta_s: Seconds left, or None before anything has finished.
+        best: The best feasible trial so far.
+    """
+
+    baseline_done: int
+    baseline_seeds: int
+    done: int
+    failed: int
+    trials: int
+    running: tuple[Running, ...]
+    epochs: int
+    elapsed_s: float
+    eta_s: float | None
+    best: StudyTrial | None
+    baseline: Baseline | None
+
+
+@dataclass
+class _Wanted:
+    """Who waits for a run: baseline seeds and trials, by number."""
+
+    baseline: list[int] = field(default_factory=list)
+    trials: list[int] = field(default_factory=list)
+
+
+class SearchWork:
+    """The queue of a search; implements `cluster.work.Work`.
+
+    Nothing waits for the baseline: strategies that are asked first train beside it, and their reports are
+    judged once the baseline's mean is known.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        data: DataSpec,
+        on_change: Callable[[Snapshot], None],
+    ) -> None:
+        self._study = study
+        self._config: StudyConfig = study.config
+        self._folder = folder
+        self._data = data
+        self._on_change = on_change
+        self._queue: deque[TrialSpec] = deque()
+        self._wanted: dict[str, _Wanted] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._unjudged: list[tuple[int, TrialReport]] = []
+        self._crew = Crew()
+        self._exhausted = False
+        self._baseline: Baseline | None = None
+        self._baseline_failures: list[StudyTrial] = []
+        self._keys: set[str] = set()  # of the trials asked so far; a duplicate costs nothing of the budget
+        self._ended: list[StudyTrial] = []
+        self._restore()
+
+    def _restore(self) -> None:
+        """Queue the baseline's missing seeds and what an earlier, interrupted search left unfinished."""
+        known = self._study.baseline_trials()
+        for seed in map(self._seed, range(self._config.baseline.seeds)):
+            spec = self._config.spec(self._config.baseline_strategy, self._data, seed=seed)
+            reports = [trial.report for trial in known if trial.seed == seed and trial.report is not None]
+            if reports:
+                self._outcomes[spec.key] = reports[0]
+                continue
+            left = [trial.number for trial in known if trial.seed == seed and trial.state == "running"]
+            self._want(spec).baseline.append(left[0] if left else self._study.add_baseline(seed))
+        self._baseline_complete()
+        for trial in self._study.trials():
+            spec = self._config.spec(trial.strategy, self._data, seed=trial.seed)
+            self._keys.add(spec.key)
+            if trial.report is not None:
+                self._outcomes[spec.key] = trial.report
+            if trial.state != "running":
+                self._ended.append(trial)
+            elif trial.report is not None:
+                self._answer(trial.number, trial.report)
+            else:
+                self._want(spec).trials.append(trial.number)
+
+    # cluster.work.Work
+
+    def take(self) -> Job | None:
+        """The next run; asks the sampler when nothing is queued."""
+        if not self._queue and not self._exhausted:
+            self._ask()
+        if not self._queue:
+            return None
+        spec = self._queue.popleft()
+        resume = self._folder.resumable(spec.key)
+        return Job(spec, None if resume is None else str(resume))
+
+    def exhausted(self) -> bool:
+        """Whether all trials of the budget have been started, or the search cannot go on."""
+        return not self._queue and (self._exhausted or self._spent())
+
+    def started(self, key: str) -> None:
+        """A run has a worker; also after a lost one."""
+        self._crew.started(key, self._label(key))
+        self._changed()
+
+    def epoch(self, key: str, epoch: int) -> None:
+        """A run has finished an epoch."""
+        self._crew.epoch(key, self._label(key), epoch)
+        self._changed()
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        """A run has ended: tell whoever waits for it."""
+        self._crew.ended(key, outcome)
+        self._outcomes[key] = outcome
+        wanted = self._wanted.pop(key)
+        for number in wanted.baseline:
+            told = self._study.tell_baseline(number, self._with_objectives(outcome))
+            if told.failure is not None:
+                self._baseline_failures.append(told)
+        if wanted.baseline:
+            self._baseline_complete()
+        for number in wanted.trials:
+            self._answer(number, outcome)
+        self._changed()
+
+    def stopped(self, key: str) -> None:
+        """A scheduler has ended a run early."""
+        self._crew.ended(key)
+        for number in self._wanted.pop(key).trials:
+            self._ended.append(self._study.tell_stopped(number))
+        self._changed()
+
+    def complete(self) -> bool:
+        """Whether the budget is spent and every trial told."""
+        return self.exhausted() and not self._wanted and not self._unjudged
+
+    def check_baseline(self) -> None:
+        """Raise if there is nothing to compare with.
+
+        Raises:
+            RunError: A baseline seed gave no result, with its reason.
+        """
+        for trial in self._baseline_failures:
+            failure = trial.failure
+            assert failure is not None
+            raise RunError(f"the baseline's seed {trial.seed} failed ({failure.kind}): {failure.reason}")
+
+    def _ask(self) -> None:
+        """Put a new trial on the queue; a duplicate is answered at once from what is known."""
+        for _ in range(MAX_DUPLICATES):
+            if self._spent():
+                break
+            trial = self._study.ask(self._seed(0))
+            spec = self._config.spec(trial.strategy, self._data, seed=trial.seed)
+            self._keys.add(spec.key)
+            known = self._outcomes.get(spec.key)
+            if known is not None:
+                self._answer(trial.number, known)
+                continue
+            self._want(spec).trials.append(trial.number)
+            if self._queue:
+                return
+        self._exhausted = True
+
+    def _spent(self) -> bool:
+        """Whether no further trial may be asked: the budget is, or there is nothing to compare with."""
+        return len(self._keys) >= self._config.search.trials or bool(self._baseline_failures)
+
+    def _want(self, spec: TrialSpec) -> _Wanted:
+        if spec.key not in self._wanted:
+            self._wanted[spec.key] = _Wanted()
+            self._queue.append(spec)
+        return self._wanted[spec.key]
+
+    def _answer(self, number: int, outcome: Outcome) -> None:
+        """Tell a trial's outcome, once the baseline's mean is there to judge it by."""
+        if isinstance(outcome, TrialFailure):
+            self._ended.append(self._study.tell(number, outcome, {}))
+        elif self._baseline is None:
+            self._study.store(number, outcome)
+            self._unjudged.append((number, outcome))
+        else:
+            self._judge(number, outcome, self._baseline)
+
+    def _judge(self, number: int, report: TrialReport, baseline: Baseline) -> None:
+        found: dict[str, float] = {}
+        outcome = self._with_objectives(report)
+        if isinstance(outcome, TrialReport):
+            try:
+                found = violations(self._config.guards, report.metrics, baseline.metrics)
+            except MissingMetric as error:
+                outcome = TrialFailure(key=report.key, kind="error", reason=error.message)
+        self._ended.append(self._study.tell(number, outcome, found))
+
+    def _with_objectives(self, outcome: Outcome) -> Outcome:
+        """A report that lacks an objective is a failure: no sampler can use it."""
+        if isinstance(outcome, TrialReport):
+            for name in self._config.objectives:
+                if outcome.metrics.get(name) is None:
+                    reason = f"objective '{name}' was not measured"
+                    return TrialFailure(key=outcome.key, kind="error", reason=reason)
+        return outcome
+
+    def _baseline_complete(self) -> None:
+        """Once every baseline seed has reported: judge what has been waiting for its mean."""
+        baseline = self._study.baseline()
+        if baseline is None or len(baseline.seeds) < self._config.baseline.seeds:
+            return
+        unmeasured = [
+            guard.metric for guard in self._config.guards if baseline.metrics.get(guard.metric) is None
+        ]
+        if unmeasured:
+            raise RunError(
+                f"guard on '{unmeasured[0]}': the baseline could not measure it", "guard another metric"
+            )
+        self._baseline = baseline
+        self._study.tell_baseline_mean()
+        waiting, self._unjudged = self._unjudged, []
+        for number, report in waiting:
+            self._judge(number, report, baseline)
+
+    def _seed(self, index: int) -> int:
+        """Training seed: `index` counts the baseline's seeds; trials share the first of them."""
+        return self._config.search.seed * 1000 + index
+
+    # For a screen
+
+    def snapshot(self) -> Snapshot:
+        """Where the search stands now."""
+        seeds_left = sum(len(wanted.baseline) for wanted in self._wanted.values())
+        left = max(0, self._config.search.trials - len(self._ended)) + seeds_left
+        return Snapshot(
+            baseline_done=self._config.baseline.seeds - seeds_left,
+            baseline_seeds=self._config.baseline.seeds,
+            done=len(self._ended) + len(self._unjudged),
+            failed=sum(trial.state == "failed" for trial in self._ended),
+            trials=self._config.search.trials,
+            running=self._crew.running,
+            epochs=self._config.train.epochs,
+            elapsed_s=self._crew.elapsed_s,
+            eta_s=self._crew.eta_s(left),
+            best=best_feasible(self._ended, self._config.objectives[0]),
+            baseline=self._baseline,
+        )
+
+    def _label(self, key: str) -> str:
+        wanted = self._wanted[key]
+        if wanted.baseline:
+            return "baseline seed " + ", ".join(str(number) for number in wanted.baseline)
+        return "trial " + ", ".join(str(number) for number in wanted.trials)
+
+    def _changed(self) -> None:
+        self._on_change(self.snapshot())

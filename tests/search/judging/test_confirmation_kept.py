@@ -1,0 +1,72 @@
+"""What a study keeps of its confirmations, and its ledger of the test split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from in_process import DATA, Here
+from judged_arms import CONFIG, frozen_look, plan
+
+from search.judging.confirmation import BASELINE, Confirmation, latest, ledger, store
+from search.record.folder import StudyFolder
+from search.work.experiment_queue import ExperimentWork, Wanted, seed_of
+from spaces.strategy import NAMED
+from trainables.contract.trial import Split
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(tmp_path / "study")
+    folder.create(CONFIG, "fingerprint", ["rare"])
+    return folder
+
+
+def test_a_look_reads_back_as_it_was_kept_with_infinite_degrees_of_freedom(folder: StudyFolder) -> None:
+    look = frozen_look()
+    assert look.results[0].verdict.bounds[1].df == np.inf
+    study = folder.open()
+    record = study.experiment("confirm/1")
+    record.set_plan(plan("weighted").model_dump_json())
+    store(record, look)
+    study.flush()
+    assert latest(folder.open()) == Confirmation("confirm/1", plan("weighted"), (look,))
+
+
+def test_the_last_confirmation_is_the_one_begun_last(folder: StudyFolder) -> None:
+    study = folder.open()
+    assert latest(study) is None
+    for number in range(1, 11):
+        study.experiment(f"confirm/{number}").set_plan(plan("focal").model_dump_json())
+    study.experiment("compare").set_plan("another's")
+    study.flush()
+    assert latest(folder.open()) == Confirmation("confirm/10", plan("focal"), ())
+
+
+def test_the_ledger_counts_runs_on_the_test_split_by_experiment(folder: StudyFolder) -> None:
+    study = folder.open()
+
+    def experiment(name: str, split: Split, arms: tuple[str, ...], at_most: int = 100) -> None:
+        record = study.experiment(name)
+        record.set_plan("planned")
+        runs = [
+            Wanted(arm, CONFIG.spec(NAMED["plain"], DATA, seed=seed_of(0, name, arm, index), split=split))
+            for arm in arms
+            for index in range(2)
+        ]
+        work = ExperimentWork(name, record, folder, runs, lambda snapshot: None)
+        Here(at_most=at_most).launch(work, folder.path)
+
+    assert ledger(study) == ()
+    experiment("compare", "val", ("plain", "focal"))
+    assert ledger(study) == ()
+    experiment("confirm/1", "test", (BASELINE, "focal", "weighted"))
+    experiment(
+        "confirm/2", "test", (BASELINE, "focal", "weighted"), at_most=3
+    )  # interrupted: two arms so far
+    study.flush()
+    uses = ledger(folder.open())
+    assert [(use.experiment, use.arms, use.runs) for use in uses] == [
+        ("confirm/1", 3, 6),
+        ("confirm/2", 2, 3),
+    ]
+    assert uses[0].created == study.experiment("confirm/1").created

@@ -1,0 +1,92 @@
+import pytest
+from in_process import config
+from reports import report_with
+
+from search.judging.choosing import choose_finalists
+from search.record.study import Baseline, StudyTrial
+from spaces.strategy import BASELINE, Strategy
+
+CONFIG = config()
+MEASURED = Baseline(metrics={}, sd={"map50_95": 0.01, "minority_ap50": 0.0}, seeds=(0, 1, 2), reports=())
+FAR = {"map50_95": -0.03, "minority_ap50": -0.03}  # every guard holds by three sd
+
+
+def trial(
+    number: int, recall: float, violations: dict[str, float] | None = None, **knobs: float
+) -> StudyTrial:
+    """Of a strategy of its own, by its retention, unless knobs are named."""
+    report = report_with({"minority_recall": recall, "map50_95": 0.5}, key=f"{number}")
+    strategy = Strategy.from_knobs(knobs or {"retention": 0.9 - 0.01 * number})
+    return StudyTrial(
+        number, "complete", strategy, 0, report, violations=FAR if violations is None else violations
+    )
+
+
+def chosen(trials: list[StudyTrial], count: int, baseline: Baseline = MEASURED) -> list[int]:
+    return [one.number for one in choose_finalists(trials, baseline, CONFIG, count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        pytest.param(0, [], id="none are asked for"),
+        pytest.param(1, [2], id="the one with the highest recall"),
+        pytest.param(2, [2, 0], id="by recall, highest first"),
+        pytest.param(9, [2, 0, 1], id="fewer than asked for"),
+    ],
+)
+def test_the_first_objective_ranks(count: int, expected: list[int]) -> None:
+    assert chosen([trial(0, 0.6), trial(1, 0.5), trial(2, 0.7)], count) == expected
+
+
+@pytest.mark.parametrize(
+    ("violation", "kept"),
+    [
+        pytest.param(-0.0101, True, id="just more than one sd within"),
+        pytest.param(-0.01, True, id="exactly one sd within"),
+        pytest.param(-0.0099, False, id="just less than one sd within"),
+        pytest.param(0.0, False, id="feasible, at the limit"),
+        pytest.param(0.001, False, id="infeasible"),
+    ],
+)
+def test_guards_hold_by_one_sd_of_the_baseline(violation: float, kept: bool) -> None:
+    one = trial(0, 0.6, {"map50_95": violation, "minority_ap50": 0.0})
+    assert chosen([one], 3) == ([0] if kept else [])
+
+
+def test_with_one_baseline_seed_feasible_is_enough() -> None:
+    of_one = Baseline(metrics={}, sd={"map50_95": None, "minority_ap50": None}, seeds=(0,), reports=())
+    assert chosen([trial(0, 0.6, {"map50_95": 0.0, "minority_ap50": 0.0})], 3, of_one) == [0]
+
+
+def test_a_strategy_is_a_finalist_once() -> None:
+    again = [trial(number, 0.6, sampler_power=0.5) for number in (3, 4)]
+    assert chosen([*again, trial(5, 0.5)], 3) == [3, 5]
+
+
+def test_the_baselines_own_strategy_is_none() -> None:
+    lucky = StudyTrial(0, "complete", BASELINE, 0, trial(0, 0.9).report, violations=FAR)
+    assert chosen([lucky, trial(1, 0.5), trial(2, 0.4)], 2) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        pytest.param(2, [0, 3], id="the last place goes to the best of another family"),
+        pytest.param(1, [0], id="a single place is the best trial's"),
+        pytest.param(4, [0, 1, 2, 3], id="the other family is among them anyway"),
+    ],
+)
+def test_not_all_of_one_family(count: int, expected: list[int]) -> None:
+    sampling = [trial(number, 0.8 - 0.1 * number) for number in range(3)]
+    other = [trial(3, 0.3, focal_gamma=1.0), trial(4, 0.2, alpha_power=0.5)]
+    assert chosen([*sampling, *other], count) == expected
+
+
+def test_one_family_alone_keeps_all_places() -> None:
+    assert chosen([trial(number, 0.8 - 0.1 * number) for number in range(3)], 2) == [0, 1]
+
+
+def test_two_families_at_once_are_another_family_than_each_alone() -> None:
+    both = trial(2, 0.3, retention=0.5, focal_gamma=1.0)
+    assert chosen([trial(0, 0.6), trial(1, 0.5), both], 2) == [0, 2]

@@ -1,0 +1,122 @@
+import moocore
+import numpy as np
+import pytest
+from reports import DIVERGED, report_with
+
+from search.judging.front import as_json, as_rows, best_feasible, front
+from search.record.study import Baseline, State, StudyTrial
+from spaces.strategy import BASELINE
+
+OBJECTIVES = ("minority_recall", "map50_95")
+
+
+def trial(
+    number: int, recall: float, overall: float, state: State = "complete", violation: float = -0.1
+) -> StudyTrial:
+    metrics = {"minority_recall": recall, "map50_95": overall, "support/rare": 62.0}
+    report = report_with(metrics, key=f"{number:016}", seconds=2.0)
+    return StudyTrial(
+        number=number,
+        state=state,
+        strategy=BASELINE,
+        seed=0,
+        report=report if state == "complete" else None,
+        failure=DIVERGED if state == "failed" else None,
+        violations={"map50_95": violation} if state == "complete" else {},
+    )
+
+
+def test_every_trial_is_in_exactly_one_group() -> None:
+    trials = [
+        trial(0, 0.5, 0.5),
+        trial(1, 0.4, 0.4),
+        trial(2, 0.9, 0.9, violation=0.01),
+        trial(3, 0, 0, "stopped"),
+        trial(4, 0, 0, "running"),
+        trial(5, 0, 0, "failed"),
+    ]
+    found = front(trials, OBJECTIVES, None)
+    groups = {name: [one.number for one in group] for name, group in vars(found).items()}
+    assert groups == {
+        "best": [0],
+        "dominated": [1],
+        "infeasible": [2],
+        "stopped": [3],
+        "running": [4],
+        "failed": [5],
+    }
+
+
+def test_what_the_baseline_dominates_is_not_on_the_front() -> None:
+    baseline = Baseline.of([trial(0, 0.5, 0.5)])
+    found = front([trial(0, 0.45, 0.49), trial(1, 0.6, 0.48)], OBJECTIVES, baseline)
+    assert [one.number for one in found.best] == [1]
+
+
+def test_equal_trials_are_both_on_the_front() -> None:
+    assert len(front([trial(0, 0.5, 0.5), trial(1, 0.5, 0.5)], OBJECTIVES, None).best) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_front_is_moocores(seed: int) -> None:
+    points = np.random.default_rng(seed).random((60, 2)).round(1)  # rounding makes ties
+    found = front([trial(i, *point) for i, point in enumerate(points)], OBJECTIVES, None)
+    expected = np.flatnonzero(moocore.is_nondominated(points, maximise=True, keep_weakly=True))
+    assert sorted(one.number for one in found.best) == expected.tolist()
+
+
+def test_the_best_feasible_trial_is_not_the_best_one() -> None:
+    assert (
+        best_feasible([trial(0, 0.5, 0.5), trial(1, 0.9, 0.1, violation=0.2)], "minority_recall").number == 0
+    )  # type: ignore[union-attr]
+    assert best_feasible([trial(1, 0.9, 0.1, violation=0.2)], "minority_recall") is None
+
+
+def test_json_has_the_documented_shape() -> None:
+    baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)])
+    shown = as_json(front([trial(0, 0.5, 0.5), trial(5, 0, 0, "failed")], OBJECTIVES, baseline), baseline)
+    assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
+    assert shown["baseline"]["metrics"]["minority_recall"] == pytest.approx(0.35)
+    assert shown["baseline"]["sd"]["minority_recall"] == pytest.approx(0.0707, abs=1e-4)
+    assert set(shown["best"][0]) == {
+        *("number", "strategy", "metrics", "guards"),
+        *("exposure", "seconds", "epochs", "notes"),
+    }
+    assert shown["failed"][0]["failure"] == {"kind": "diverged", "reason": "the loss is nan"}
+
+
+def test_json_notes_what_is_wrong_with_each_trial() -> None:
+    found = front([trial(0, 0.0, 0.5), trial(1, 0.5, 0.5), trial(2, 0, 0, "failed")], OBJECTIVES, None)
+    without = as_json(found, None)
+    assert without["dominated"][0]["notes"] == [
+        {
+            "name": "minority collapse",
+            "number": 1,
+            "sentence": "1 of 1 trained models never found the minority: recall 0",
+        }
+    ]
+    assert without["best"][0]["notes"] == without["failed"][0]["notes"] == []
+    named = as_json(found, None, minority=("rare",))
+    assert [note["name"] for note in named["best"][0]["notes"]] == ["support too small"]
+    assert len(named["dominated"][0]["notes"]) == 2
+
+
+def test_json_notes_compare_with_the_baseline() -> None:
+    seeds = [trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)]
+    for one in seeds:
+        assert one.report is not None
+        one.report.metrics["minority_ap50"] = 0.2
+    shifted = trial(0, 0.6, 0.5)
+    assert shifted.report is not None
+    shifted.report.metrics["minority_ap50"] = 0.19
+    baseline = Baseline.of(seeds)
+    (shown,) = as_json(front([shifted], OBJECTIVES, baseline), baseline)["best"]
+    assert [note["name"] for note in shown["notes"]] == ["threshold shift only"]
+
+
+def test_csv_rows_are_flat_and_by_number() -> None:
+    rows = as_rows(front([trial(3, 0.5, 0.5), trial(1, 0.4, 0.4)], OBJECTIVES, None))
+    assert [row["number"] for row in rows] == [1, 3]
+    assert rows[0]["group"] == "dominated"
+    assert rows[0]["retention"] == 1.0
+    assert rows[0]["violation/map50_95"] == -0.1

@@ -1,0 +1,69 @@
+"""A study's folder: what is there when a process ends at a bad moment."""
+
+import json
+from pathlib import Path
+
+import pytest
+from in_process import Bench, config
+
+from search.record.folder import StudyFolder
+from spaces.errors import UsageError
+from trainables.contract.trial import PROGRESS
+from trainables.worker.toy import describe
+
+
+def checkpoint(folder: Path, epochs: int) -> None:
+    folder.mkdir(parents=True)
+    (folder / PROGRESS).write_text(json.dumps({"curve": [{}] * epochs, "seconds": 1.0, "restarts": 0}))
+    (folder / "state.pt").write_text(f"after {epochs}")
+
+
+def test_an_attempt_that_ended_before_the_request_was_written_is_no_study(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, config())
+    bench.folder.study_yaml.unlink()
+    with pytest.raises(UsageError, match="no study in"):
+        bench.folder.open()
+    bench.folder.create(config(), "fingerprint", ["rare"])
+    assert bench.folder.open().trials() == []
+
+
+def test_provenance_says_what_a_study_ran_with(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, config())
+    stored = json.loads((bench.folder.path / "provenance.json").read_text())
+    assert stored["data_fingerprint"] == describe().fingerprint
+    assert {"rarecall", "ray", "optuna", "torch", "ultralytics"} <= set(stored["versions"])
+
+
+def test_two_studies_share_a_database_by_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    one = StudyFolder(tmp_path / "one").create(config(name="one", study_db=url), "", ["rare"])
+    StudyFolder(tmp_path / "two").create(config(name="two", study_db=url), "", ["rare"])
+    one.ask(0)
+    one.flush()
+    assert len(StudyFolder(tmp_path / "one").open().trials()) == 1
+    assert StudyFolder(tmp_path / "two").open().trials() == []
+    with pytest.raises(UsageError, match="already holds a study 'one/search'"):
+        StudyFolder(tmp_path / "three").create(config(name="one", study_db=url), "", ["rare"])
+
+
+def test_a_run_resumes_from_its_furthest_checkpoint_wherever_it_lies(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    assert folder.resumable("key") is None
+    checkpoint(folder.trials / "key" / "checkpoint_000000", 3)
+    aside = folder.resumable("key")
+    assert aside is not None
+    assert (aside / "state.pt").read_text() == "after 3"
+    # The next attempt counts its checkpoints from 0 again, and ends before its first epoch, or after it.
+    assert folder.resumable("key") == aside
+    checkpoint(folder.trials / "key" / "checkpoint_000000", 4)
+    assert folder.resumable("key") == aside
+    assert (aside / "state.pt").read_text() == "after 4"
+    assert not list((folder.trials / "key").glob("checkpoint_*"))
+
+
+def test_a_finished_run_is_known_by_a_folder_without_progress(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    checkpoint(folder.trials / "key" / "checkpoint_000000", 3)
+    assert folder.result("key") is None
+    (folder.trials / "key" / "checkpoint_000001").mkdir()
+    assert folder.result("key") == folder.trials / "key" / "checkpoint_000001"

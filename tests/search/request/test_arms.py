@@ -1,0 +1,67 @@
+"""The arms that a task knows, and those that are matched in exposure."""
+
+import pytest
+
+from search.request.arms import DEFAULT_ARMS, MATCHED, UNFIT, known_arms, matched_pairs, named_strategy
+from spaces.errors import UsageError
+from spaces.strategy import NAMED
+from trainables.contract.trial import Task
+from trainables.strategy.sampling import expected_exposure
+
+CLASSES = [*[frozenset({0})] * 960, *[frozenset({0, 1})] * 30, *[frozenset({1})] * 10]
+TASKS: list[Task] = ["classification", "detection", "toy"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_default_arms_are_known_different_and_begin_with_the_reference(task: Task) -> None:
+    arms = DEFAULT_ARMS[task]
+    assert arms[0] == "plain"
+    assert set(arms) <= set(known_arms(task))
+    strategies = [named_strategy(name, CLASSES, {1}) for name in arms]
+    assert len({strategy.model_dump_json() for strategy in strategies}) == len(arms)
+
+
+def test_a_classifier_has_no_arm_without_the_majority_and_none_that_needs_boxes() -> None:
+    assert set(known_arms("detection")) - set(known_arms("classification")) == {
+        "filtered",
+        "filtered_weighted",
+        "copy_paste",
+        "weighted_copy_paste",
+        "mosaic",
+    }
+    assert set(UNFIT) <= set(NAMED)
+
+
+@pytest.mark.parametrize("name", MATCHED)
+def test_a_matched_arm_draws_from_all_images_at_the_others_exposure(name: str) -> None:
+    matched, other = named_strategy(name, CLASSES, {1}), NAMED[MATCHED[name]]
+    assert set(matched.changed()) == {"sampler_power"}
+    exposures = [
+        expected_exposure(
+            CLASSES,
+            {1},
+            retention=strategy.sampling.retention,
+            power=strategy.sampling.sampler_power,
+            max_repeat=strategy.sampling.max_repeat,
+        )
+        for strategy in (matched, other)
+    ]
+    assert exposures[0] == pytest.approx(exposures[1], abs=1e-5)
+
+
+def test_a_misspelt_arm_is_an_error_with_a_hint() -> None:
+    with pytest.raises(
+        UsageError, match="no such strategy 'weighted_as_undersampled_45'\nhint: did you mean"
+    ):
+        named_strategy("weighted_as_undersampled_45", CLASSES, {1})
+
+
+def test_an_arm_that_the_data_do_not_allow_is_named() -> None:
+    many = [*[frozenset({0})] * 40, *[frozenset({1})] * 60]
+    with pytest.raises(UsageError, match=r"weighted_as_undersampled_30: retention 0\.3 gives"):
+        named_strategy("weighted_as_undersampled_30", many, {1})
+
+
+def test_pairs_are_those_whose_both_arms_are_there() -> None:
+    assert matched_pairs(DEFAULT_ARMS["detection"]) == (("undersampled_40", "weighted_as_undersampled_40"),)
+    assert matched_pairs(["plain", "weighted_as_undersampled_30", "undersampled_50"]) == ()

@@ -1,0 +1,114 @@
+"""A search on a real Ray, for tests: its queue with chosen runs made to misbehave, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from in_process import DATA, config
+from optuna.trial import FrozenTrial
+from ray.tune.schedulers import TrialScheduler
+
+from search.cluster.launch import run_connected
+from search.record.folder import StudyFolder
+from search.record.study import Study
+from search.request.config import StudyConfig
+from search.work.experiment_queue import ExperimentWork
+from search.work.protocol import Job
+from search.work.search_queue import SearchWork
+from trainables.contract.trial import Outcome, TrialFailure, TrialReport, TrialSpec
+
+
+@dataclass
+class Sabotaged:
+    """A queue of work whose n-th run trains `faults[n]` instead of the plain toy; counts what is run."""
+
+    work: SearchWork | ExperimentWork
+    faults: Mapping[int, str]
+    ran: list[TrialSpec] = field(default_factory=list)
+    epochs: list[tuple[str, int]] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)  # of the run as it is -> as the search knows it
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def take(self) -> Job | None:
+        job = self.work.take()
+        if job is None:
+            return None
+        number = len(self.ran)
+        self.ran.append(job.spec)
+        model = self.faults.get(number, job.spec.train.model)
+        spec = job.spec.model_copy(update={"train": job.spec.train.model_copy(update={"model": model})})
+        self._keys[spec.key] = job.spec.key
+        self._numbers[spec.key] = number
+        return Job(spec, job.resume)
+
+    def exhausted(self) -> bool:
+        return self.work.exhausted()
+
+    def started(self, key: str) -> None:
+        self.work.started(self._keys[key])
+
+    def epoch(self, key: str, epoch: int) -> None:
+        self.epochs.append((key, epoch))
+        self.work.epoch(self._keys[key], epoch)
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        self.outcomes[self._numbers[key]] = outcome
+        self.work.finish(self._keys[key], outcome)
+
+    def stopped(self, key: str) -> None:
+        self.work.stopped(self._keys[key])
+
+    def number(self, key: str) -> int:
+        """Which run has this key on Ray."""
+        return self._numbers[key]
+
+    def epochs_of(self, number: int) -> list[int]:
+        """The epochs that a run has reported, in order."""
+        return [epoch for key, epoch in self.epochs if self._numbers[key] == number]
+
+    def report(self, number: int) -> TrialReport:
+        outcome = self.outcomes[number]
+        assert isinstance(outcome, TrialReport), outcome
+        return outcome
+
+    def failure(self, number: int) -> TrialFailure:
+        outcome = self.outcomes[number]
+        assert isinstance(outcome, TrialFailure), outcome
+        return outcome
+
+
+@dataclass
+class Searched:
+    """A search that has run on Ray."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    study: Study
+    work: Sabotaged
+
+    def record(self, name: str = "search") -> list[FrozenTrial]:
+        """The trials as Optuna itself reads them from the database."""
+        return self.optuna_study(name).get_trials()
+
+    def optuna_study(self, name: str = "search") -> optuna.Study:
+        database = f"sqlite:///{self.folder.path / 'study.db'}"
+        return optuna.load_study(study_name=f"{self.config.name}/{name}", storage=database)
+
+
+def search_on_ray(
+    root: Path,
+    faults: Mapping[int, str] | None = None,
+    scheduler: TrialScheduler | None = None,
+    **changes: Any,
+) -> Searched:
+    """Run a toy search, `in_process.config` with `changes`, on the Ray that this process is connected to."""
+    request = config(**changes)
+    folder = StudyFolder(root / "study")
+    study = folder.create(request, "fingerprint", DATA.minority)
+    work = Sabotaged(SearchWork(study, folder, DATA, lambda snapshot: None), faults or {})
+    run_connected(work, folder.path, request.resources, scheduler=scheduler)
+    study.flush()
+    return Searched(request, folder, study, work)

@@ -1,0 +1,100 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_predictions import N_IMAGES, drawn_classifications, drawn_detections
+
+from trainables.contract.predictions import (
+    DetectionPredictions,
+    Predictions,
+    load_predictions,
+    restricted,
+    save_predictions,
+)
+
+BOTH = pytest.mark.parametrize(
+    "predictions",
+    [
+        pytest.param(drawn_classifications(0), id="classification"),
+        pytest.param(drawn_detections(0), id="detection"),
+    ],
+)
+
+
+def assert_equal(one: Predictions, other: Predictions) -> None:
+    assert type(one) is type(other)
+    for field in fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+
+
+@BOTH
+def test_what_was_saved_is_loaded(predictions: Predictions, tmp_path: Path) -> None:
+    save_predictions(tmp_path / "predictions.npz", predictions)
+    assert_equal(load_predictions(tmp_path / "predictions.npz"), predictions)
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
+
+
+def test_a_file_of_another_schema_is_an_error_that_names_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "predictions.npz", version=7)
+    with pytest.raises(ValueError, match=r"predictions\.npz: predictions schema version 7"):
+        load_predictions(tmp_path / "predictions.npz")
+
+
+@BOTH
+def test_restricted_to_all_images_nothing_changes(predictions: Predictions) -> None:
+    assert_equal(restricted(predictions, np.ones(N_IMAGES, dtype=bool)), predictions)
+
+
+@BOTH
+def test_restricted_twice_is_restricted_to_both(predictions: Predictions) -> None:
+    first, second = np.arange(N_IMAGES) % 3 != 0, np.arange(N_IMAGES) % 5 != 0
+    assert_equal(
+        restricted(restricted(predictions, first), second[first]), restricted(predictions, first & second)
+    )
+
+
+def test_images_that_go_take_their_columns_along_and_the_others_are_re_indexed() -> None:
+    three = DetectionPredictions(
+        split="test",
+        class_names=np.array(["a", "b"]),
+        minority=np.array([1]),
+        image=np.array(["i0", "i1", "i2"]),
+        source=np.array(["s", "s", "t"]),
+        size=np.array([[10, 20], [30, 40], [50, 60]]),
+        pred_image=np.array([2, 1, 0, 2]),
+        pred_class=np.array([0, 1, 1, 0]),
+        pred_score=np.array([0.9, 0.8, 0.7, 0.6]),
+        pred_box=np.arange(16.0).reshape(4, 4),
+        pred_match=np.repeat([[True], [False], [True], [False]], 10, axis=1),
+        true_image=np.array([0, 1, 2]),
+        true_class=np.array([1, 0, 0]),
+        true_box=np.arange(12.0).reshape(3, 4),
+        max_det=100,
+        conf=0.001,
+        iou=0.7,
+    )
+    by_hand = replace(
+        three,
+        image=np.array(["i0", "i2"]),
+        source=np.array(["s", "t"]),
+        size=np.array([[10, 20], [50, 60]]),
+        pred_image=np.array([1, 0, 1]),
+        pred_class=np.array([0, 1, 0]),
+        pred_score=np.array([0.9, 0.7, 0.6]),
+        pred_box=np.array([[0.0, 1, 2, 3], [8, 9, 10, 11], [12, 13, 14, 15]]),
+        pred_match=np.repeat([[True], [True], [False]], 10, axis=1),
+        true_image=np.array([0, 1]),
+        true_class=np.array([1, 0]),
+        true_box=np.array([[0.0, 1, 2, 3], [8, 9, 10, 11]]),
+    )
+    assert_equal(restricted(three, np.array([True, False, True])), by_hand)
+
+
+def test_images_of_a_classifier_keep_their_labels_logits_and_weights() -> None:
+    whole, keep = drawn_classifications(0), np.arange(N_IMAGES) >= 34
+    last = restricted(whole, keep)
+    assert last.image.tolist() == ["i34", "i35"]
+    assert last.source.tolist() == ["s10", "s11"]
+    for name in ("label", "logits", "weight"):
+        np.testing.assert_array_equal(getattr(last, name), getattr(whole, name)[-2:])

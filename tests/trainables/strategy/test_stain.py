@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from trainables.strategy.stain import HED, jitter_stains, stain_densities, stained
+
+PICTURES = arrays(np.uint8, (5, 7, 3), elements=st.integers(0, 255))
+UNIT = HED / np.linalg.norm(HED, axis=1, keepdims=True)  # (3 stains, rgb)
+
+
+def slide(*densities: float) -> np.ndarray:
+    """Two by two pixels behind so much haematoxylin, eosin and DAB, by Beer and Lambert's law."""
+    light = np.minimum(256 * np.exp(-np.array(densities) @ UNIT), 255)
+    return np.full((2, 2, 3), light, dtype=np.uint8)
+
+
+@given(PICTURES)
+def test_densities_and_back_is_the_same_picture(picture: np.ndarray) -> None:
+    np.testing.assert_array_equal(stained(stain_densities(picture)), picture)
+
+
+@given(PICTURES)
+def test_a_jitter_by_nothing_is_the_same_picture(picture: np.ndarray) -> None:
+    np.testing.assert_array_equal(jitter_stains(picture, scale=np.ones(3), shift=np.zeros(3)), picture)
+
+
+@given(PICTURES, arrays(float, (3,), elements=st.floats(0.75, 1.25)))
+def test_a_jitter_scales_the_densities(picture: np.ndarray, scale: np.ndarray) -> None:
+    wanted = stained((stain_densities(picture) * scale).astype(np.float32))
+    got = jitter_stains(picture, scale=scale, shift=np.zeros(3))
+    np.testing.assert_allclose(got.astype(int), wanted.astype(int), atol=1)
+
+
+@pytest.mark.parametrize(
+    "densities",
+    [
+        pytest.param((0.6, 0, 0), id="haematoxylin"),
+        pytest.param((0, 0.6, 0), id="eosin"),
+        pytest.param((0, 0, 0.6), id="DAB"),
+        pytest.param((0.3, 0.2, 0.1), id="all three"),
+        pytest.param((0, 0, 0), id="an empty slide"),
+    ],
+)
+def test_stains_are_told_apart(densities: tuple[float, float, float]) -> None:
+    np.testing.assert_allclose(stain_densities(slide(*densities))[0, 0], densities, atol=0.02)
+
+
+def test_scaling_one_stain_leaves_the_others() -> None:
+    doubled = jitter_stains(slide(0.3, 0.2, 0), scale=[1, 2, 1], shift=[0, 0, 0])
+    np.testing.assert_allclose(doubled.astype(int), slide(0.3, 0.4, 0).astype(int), atol=3)
+
+
+def test_a_shift_stains_the_whole_slide() -> None:
+    shifted = jitter_stains(slide(0, 0.2, 0), scale=[1, 1, 1], shift=[0.3, 0, 0])
+    np.testing.assert_allclose(shifted.astype(int), slide(0.3, 0.2, 0).astype(int), atol=2)
+
+
+def test_the_picture_given_stays_as_it_is() -> None:
+    picture = slide(0.3, 0.2, 0)
+    jitter_stains(picture, scale=[2, 2, 2], shift=[0, 0, 0])
+    np.testing.assert_array_equal(picture, slide(0.3, 0.2, 0))

@@ -1,0 +1,156 @@
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spaces.strategy import NAMED
+from trainables.contract.trial import (
+    DataSpec,
+    EpochMetrics,
+    ReceiptMismatch,
+    TrainSpec,
+    TrialFailure,
+    TrialFolder,
+    TrialReport,
+    TrialSpec,
+)
+from trainables.worker.run import PROGRESS, check_receipt, run_trial
+
+
+class Stop(Exception):
+    """What a caller stops a run with."""
+
+
+def spec(model: str = "toy") -> TrialSpec:
+    return TrialSpec(
+        task="toy",
+        strategy=NAMED["undersampled_40"],
+        data=DataSpec(source="demo:toy", minority=("rare",)),
+        train=TrainSpec(model=model, steps=60, eval_every=10),
+        seed=3,
+    )
+
+
+def receipt(**changed: object) -> dict[str, object]:
+    asked = spec()
+    honest = {
+        **asked.strategy.knobs(),
+        "steps": 60,
+        "batch": 16,
+        "lr": 0.004,
+        "seed": 3,
+        "majority_images": 900,
+    }
+    return {**honest, **changed}
+
+
+@pytest.mark.parametrize(
+    ("steps", "fits"), [(60, True), (20, True), (15, False), (0, False), (70, False), (None, False)]
+)
+def test_a_run_with_patience_may_stop_after_any_whole_epoch(steps: int | None, fits: bool) -> None:
+    asked = spec()
+    patient = asked.model_copy(update={"train": asked.train.model_copy(update={"patience": 2})})
+    if fits:
+        check_receipt(patient, receipt(steps=steps))
+    else:
+        with pytest.raises(ReceiptMismatch, match="steps"):
+            check_receipt(patient, receipt(steps=steps))
+
+
+def test_a_trial_that_raises_is_a_value_with_its_traceback(tmp_path: Path) -> None:
+    outcome = run_trial(spec("toy:raise=2"), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert (outcome.kind, outcome.retry, outcome.key) == ("error", False, spec("toy:raise=2").key)
+    assert "Traceback" in outcome.reason
+    assert "RuntimeError: the toy was told to raise at epoch 2" in outcome.reason
+
+
+def test_divergence_is_a_failure_of_its_own_kind(tmp_path: Path) -> None:
+    outcome = run_trial(spec("toy:nan"), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "diverged"
+
+
+def test_a_wrong_receipt_is_a_failure_and_says_what_differs(tmp_path: Path) -> None:
+    outcome = run_trial(spec("toy:receipt"), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "receipt"
+    assert outcome.reason == "seed: asked 3, applied 4"
+
+
+@pytest.mark.parametrize("error", [Stop("enough"), RuntimeError("also of a kind that training raises")])
+def test_what_the_caller_raises_passes_through(tmp_path: Path, error: Exception) -> None:
+    def stop(measured: EpochMetrics) -> None:
+        if measured.epoch == 2:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        run_trial(spec(), TrialFolder(tmp_path), stop)
+    assert raised.value is error
+
+
+def test_the_checkpoint_is_there_before_the_caller_hears_of_the_epoch(tmp_path: Path) -> None:
+    seen = []
+
+    def look(measured: EpochMetrics) -> None:
+        stored = json.loads((tmp_path / "checkpoint" / PROGRESS).read_text())
+        seen.append((measured.epoch, len(stored["curve"])))
+
+    run_trial(spec(), TrialFolder(tmp_path), look)
+    assert seen == [(epoch, epoch) for epoch in range(1, 7)]
+
+
+def test_a_resumed_run_has_the_whole_curve_its_time_and_its_restarts(tmp_path: Path) -> None:
+    whole = run_trial(spec("toy:sleep=0.02"), TrialFolder(tmp_path), lambda _: None)
+    checkpoint, told = tmp_path / "earlier", []
+    for stop_at in (2, 5):
+        folder = TrialFolder(tmp_path, resume=checkpoint if checkpoint.exists() else None)
+
+        def stop(measured: EpochMetrics, stop_at: int = stop_at) -> None:
+            told.append(measured.epoch)
+            if measured.epoch == stop_at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            run_trial(spec("toy:sleep=0.02"), folder, stop)
+        shutil.copytree(folder.checkpoint, checkpoint, dirs_exist_ok=True)
+    done = run_trial(spec("toy:sleep=0.02"), TrialFolder(tmp_path, resume=checkpoint), lambda _: None)
+    assert isinstance(whole, TrialReport)
+    assert isinstance(done, TrialReport)
+    assert told == [1, 2, 3, 4, 5]
+    assert (done.curve, done.metrics) == (whole.curve, whole.metrics)
+    assert done.restarts == 2
+    assert done.seconds >= 6 * 0.02
+
+
+def test_an_honest_receipt_is_accepted() -> None:
+    check_receipt(spec(), receipt())
+
+
+def test_retention_may_be_off_by_half_an_image() -> None:
+    check_receipt(spec(), receipt(retention=0.4 + 0.49 / 900))
+    with pytest.raises(ReceiptMismatch, match="retention"):
+        check_receipt(spec(), receipt(retention=0.4 + 0.6 / 900))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        pytest.param({"lr": 0.01}, "lr: asked 0.004, applied 0.01", id="another value"),
+        pytest.param({"sampler_power": None}, "sampler_power: asked 0.0, applied None", id="not confirmed"),
+        pytest.param({"steps": math.nan}, "steps: asked 60, applied nan", id="NaN equals nothing"),
+        pytest.param({"seed": 4, "batch": 8}, "batch: .*; seed: ", id="everything that differs is said"),
+    ],
+)
+def test_a_receipt_that_differs_is_refused(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(ReceiptMismatch, match=message):
+        check_receipt(spec(), receipt(**changed))
+
+
+def test_a_knob_missing_from_the_receipt_is_refused() -> None:
+    applied = receipt()
+    del applied["focal_gamma"]
+    with pytest.raises(ReceiptMismatch, match="focal_gamma"):
+        check_receipt(spec(), applied)

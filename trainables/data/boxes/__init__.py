@@ -1,0 +1,1 @@
+"""A detector's data: images with boxes."""

@@ -1,0 +1,262 @@
+"""A detector's data set, from a `data.yaml` or a COCO json; every reader of splits gets them from here.
+
+A `data.yaml` says `train`, `val` and, where there is one, `test`:
+- in YOLO's layout a folder, a list file (`.txt`), or a list of those, with the classes in `names`;
+- or COCO instance files (`.json`), the classes being their categories; file names are relative to the folder
+  `images:` (one for all, or one per split), else to the json.
+Paths are relative to `path:`, which is relative to the data.yaml. `all` instead of the splits, or a COCO json
+itself as the data, is a set in one piece: 70, 15 and 15 % of its sources become train, val and test. Without
+`test`, half of val's sources become it. `splitting` says how, `source_names` what a source is.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from spaces.errors import UsageError
+from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
+from trainables.data.boxes.yolo import YoloData, YoloImage, image_files, yolo_images
+from trainables.data.source_names import SourceNames
+from trainables.data.splitting import SHARES, cut_by_source, set_aside, shared_sources
+from trainables.data.summary import DataSummary, SplitSummary
+
+SPLITS = ("train", "val", "test")
+ALL = "all"  # the key of a data set in one piece
+
+Splits = dict[str, list[YoloImage]]
+
+
+def describe_detection(path: Path) -> DataSummary:
+    """Count what a data set holds.
+
+    Raises:
+        UsageError: As `load_detection`.
+    """
+    data = load_detection(path)
+    return DataSummary(
+        class_names=data.class_names,
+        splits={split: _summary(images, data.class_names) for split, images in data.splits.items()},
+        fingerprint=data.fingerprint,
+        one_piece=data.one_piece,
+        test_from_val=data.test_from_val,
+        shared_sources=shared_sources(
+            {split: [image.source for image in images] for split, images in data.splits.items()}
+        ),
+        mended=data.mended,
+    )
+
+
+def load_detection(path: Path) -> YoloData:
+    """Read all boxes of a data set, with the source of each image, split by split.
+
+    The same files give the same splits, on every machine.
+
+    Args:
+        path: A `data.yaml`, or a COCO json.
+
+    Raises:
+        UsageError: A key, a file, an annotation or a source is missing or wrong.
+    """
+    if not path.is_file():
+        raise UsageError(f"data: no such file: {path}")
+    described = {ALL: path.name} if path.suffix == ".json" else _described(path)
+    sources = SourceNames.read(path, described.get("source_pattern"))
+    entries = _entries(path, described)
+    if any(str(entry).endswith(".json") for listed in entries.values() for entry in listed):
+        names, splits, mended = _read_coco_splits(path, described, entries, sources)
+    else:
+        names, splits = _read_yolo_splits(path, described, entries, sources)
+        mended = Counter()
+    _check_listed_once(path, splits)
+    splits = {split: sorted(images, key=lambda image: image.path) for split, images in splits.items()}
+    cut, one_piece = _cut(path, splits), ALL in splits
+    return YoloData(
+        class_names=names,
+        splits={split: tuple(images) for split, images in cut.items()},
+        fingerprint=_fingerprint(names, cut, sources),
+        one_piece=one_piece,
+        test_from_val="test" in cut and "test" not in splits and not one_piece,
+        mended=dict(mended),
+    )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8-sig", errors="replace"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: no valid yaml: {error}") from error
+    if not isinstance(described, dict):
+        raise UsageError(f"{path}: a mapping with train, val and names, got {type(described).__name__}")
+    return described
+
+
+def _entries(path: Path, described: dict[str, Any]) -> dict[str, list[Any]]:
+    """Split, or `all` -> what is listed for it."""
+    wanted = [split for split in (*SPLITS, ALL) if described.get(split) is not None]
+    if ALL in wanted and len(wanted) > 1:
+        raise UsageError(f"{path}: either '{ALL}', or splits, got {', '.join(wanted)}")
+    for split in ("train", "val"):
+        if split not in wanted and wanted != [ALL]:
+            raise UsageError(
+                f"{path}: key '{split}' is missing",
+                f"{split}: a folder of images, a list file or a COCO json; `{ALL}:` is split by source image",
+            )
+    return {
+        split: described[split] if isinstance(described[split], list) else [described[split]]
+        for split in wanted
+    }
+
+
+def _root(path: Path, described: dict[str, Any]) -> Path:
+    return path.parent / str(described.get("path") or "")
+
+
+def _read_yolo_splits(
+    path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames
+) -> tuple[tuple[str, ...], Splits]:
+    names, root = _class_names(path, described), _root(path, described)
+    return names, {
+        split: yolo_images(image_files(path, split, root, listed), len(names), sources)
+        for split, listed in entries.items()
+    }
+
+
+def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
+    names = described.get("names")
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise UsageError(f"{path}: names: ids must run from 0 without a gap, got {list(names)}")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UsageError(f"{path}: key 'names' is missing or empty", "names: [cell, cluster]")
+    if len(set(map(str, names))) < len(names):
+        raise UsageError(f"{path}: names: each class needs its own name, got {names}")
+    if described.get("nc") not in (None, len(names)):
+        raise UsageError(f"{path}: nc is {described['nc']}, but names has {len(names)} entries")
+    return tuple(str(name) for name in names)
+
+
+def _read_coco_splits(
+    path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames
+) -> tuple[tuple[str, ...], Splits, Counter[str]]:
+    root, folder = _root(path, described), described.get("images")
+    files = {split: [_coco_file(path, split, root, entry) for entry in entries[split]] for split in entries}
+    names = _category_names(path, described, [file for listed in files.values() for file in listed])
+    splits: Splits = {split: [] for split in files}
+    mended = Counter[str]()
+    for split, listed in files.items():
+        for file in listed:
+            beside = file.path.parent
+            place = beside if folder is None else _images_folder(path, split, root, folder)
+            images, counted = coco_images(file, place, names, sources)
+            splits[split] += images
+            mended += counted
+    return names, splits, mended
+
+
+def _coco_file(path: Path, split: str, root: Path, entry: Any) -> CocoFile:
+    place = (root / str(entry)).resolve()
+    if not place.is_file() or place.suffix != ".json":
+        raise UsageError(
+            f"{path}: {split}: no such COCO json: {place}",
+            "paths are relative to `path:`, or to the file; all splits come in one format",
+        )
+    return read_coco(place)
+
+
+def _category_names(path: Path, described: dict[str, Any], files: list[CocoFile]) -> tuple[str, ...]:
+    """Of the first file; all others, and `names` if it is there, must agree."""
+    first = files[0]
+    names = tuple(first.categories.values())
+    for file in files[1:]:
+        if set(file.categories.values()) != set(names):
+            raise UsageError(
+                f"{file.path}: categories {', '.join(file.categories.values())}, but {first.path} has "
+                f"{', '.join(names)}",
+                "all splits need the same categories",
+            )
+    if described.get("names") is not None and _class_names(path, described) != names:
+        raise UsageError(
+            f"{path}: names: {described['names']}, but {first.path} has categories {', '.join(names)}",
+            "leave `names` out: the categories, in the order of their ids, are the classes",
+        )
+    return names
+
+
+def _images_folder(path: Path, split: str, root: Path, said: Any) -> Path:
+    """The folder that `images:` says."""
+    folder = said.get(split) if isinstance(said, dict) else said
+    if folder is None or not (root / str(folder)).is_dir():
+        raise UsageError(
+            f"{path}: images: no such folder for {split}: {folder}", "one folder, or one for each split"
+        )
+    return root / str(folder)
+
+
+def _check_listed_once(path: Path, splits: Splits) -> None:
+    places = defaultdict(list)
+    for split, images in splits.items():
+        for image in images:
+            places[os.path.realpath(image.path)].append(split)
+    twice = [(file, listed) for file, listed in places.items() if len(listed) > 1]
+    if twice:
+        file, listed = twice[0]
+        raise UsageError(
+            f"{path}: {len(twice)} images are listed more than once, e.g. {file} in {' and '.join(listed)}",
+            "an image belongs to one split; without a `test`, half of val's sources become it",
+        )
+
+
+def _cut(path: Path, splits: Splits) -> Splits:
+    """The splits that a study uses: a set in one piece cut in three, a test split set aside from val."""
+    if ALL in splits:
+        return _cut_one_piece(path, splits[ALL])
+    if "test" in splits:
+        return splits
+    images = splits["val"]
+    test = set_aside(*_sources_and_classes(images))
+    if not test.any():
+        return splits
+    kept, aside = ([images[i] for i in np.flatnonzero(mask)] for mask in (~test, test))
+    return splits | {"val": kept, "test": aside}
+
+
+def _cut_one_piece(path: Path, images: list[YoloImage]) -> Splits:
+    parts = cut_by_source(*_sources_and_classes(images), SHARES)
+    splits: Splits = {part: [] for part in SHARES if part in parts}
+    for image, part in zip(images, parts, strict=True):
+        splits[part].append(image)
+    if "val" not in splits:
+        raise UsageError(
+            f"{path}: all images come from one source, {images[0].source}, so they cannot be split by source"
+        )
+    return splits
+
+
+def _sources_and_classes(images: list[YoloImage]) -> tuple[list[str], list[list[int]]]:
+    return [image.source for image in images], [image.classes.tolist() for image in images]
+
+
+def _fingerprint(names: tuple[str, ...], splits: Splits, sources: SourceNames) -> str:
+    digest = hashlib.sha256(repr(names).encode())
+    for split, images in splits.items():
+        for image in images:
+            size, objects = image.path.stat().st_size, len(image.classes)
+            digest.update(repr((split, sources.name(image.path), size, image.source, objects)).encode())
+            digest.update(image.classes.tobytes() + image.boxes.tobytes())
+    return digest.hexdigest()
+
+
+def _summary(images: tuple[YoloImage, ...], names: tuple[str, ...]) -> SplitSummary:
+    counts = np.bincount(np.concatenate([image.classes for image in images]), minlength=len(names))
+    return SplitSummary(
+        images=len(images),
+        objects=dict(zip(names, counts.tolist(), strict=True)),
+        classes_per_image=tuple(frozenset(image.classes.tolist()) for image in images),
+        sources=len({image.source for image in images}),
+    )

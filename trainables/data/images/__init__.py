@@ -1,0 +1,1 @@
+"""A classifier's data: images with one label each."""

@@ -1,0 +1,117 @@
+"""Decoded images of a data set, once per node: a file of bytes that all its trials map read-only.
+
+It lies in `images/` of the cache folder, one folder for each state of the files and image size; remove it to
+free the disk. The first trial that needs it makes it, the others wait. It is written under another name, so
+what a killed process leaves is never read.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spaces.errors import UsageError
+from trainables.contract.node import cache_folder, own_threads
+from trainables.data.images.data_set import ClassificationData
+from trainables.data.images.decoding import Unreadable, check_unreadable, decode, probe
+from trainables.data.images.listed import ImageFile
+
+VERSION = 1  # of how images are decoded and stored
+PIXELS, READABLE = "pixels.npy", "readable.npy"
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """A data set's images, decoded.
+
+    Attributes:
+        pixels: (n, side, side) grey or (n, side, side, 3) RGB, mapped read-only; readable images only.
+        readable: (n_files,) which of the data set's files they are, in the order of `data.files()`.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    readable: npt.NDArray[np.bool_]
+
+
+def stored_pixels(data: ClassificationData, side: int) -> StoredPixels:
+    """The images of `data` at `side` x `side`, decoded now unless this node has them.
+
+    Raises:
+        UsageError: Too many images are unreadable, or there is no room for them.
+    """
+    key = hashlib.sha256(repr((VERSION, str(data.source), data.stamp, side)).encode()).hexdigest()[:32]
+    folder = cache_folder() / "images" / key
+    if not folder.is_dir():
+        folder.parent.mkdir(exist_ok=True)
+        with _locked(folder.with_suffix(".lock")):
+            if not folder.is_dir():  # another process may have made it meanwhile
+                _make(folder, data.files(), side)
+    readable = np.load(folder / READABLE)
+    pixels = np.load(folder / PIXELS, mmap_mode="r")[: readable.sum()]
+    return StoredPixels(pixels.view(np.ndarray), readable)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Be the one process of this node in here; the system unlocks what a killed process leaves."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path, files: list[ImageFile], side: int) -> None:
+    partial = folder.with_suffix(".tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    channels = 1 if probe(files).grey else 3
+    shape = (len(files), side, side) if channels == 1 else (len(files), side, side, 3)
+    pixels = _reserved(partial / PIXELS, shape)
+    problems = _decode_all(files, pixels, side, channels)
+    check_unreadable(problems, len(files))
+    readable = np.array([image.name not in problems for image in files])
+    for new, old in enumerate(np.flatnonzero(readable)):
+        if new != old:
+            pixels[new] = pixels[old]
+    pixels.flush()  # to the disk, before the folder gets its name
+    np.save(partial / READABLE, readable)
+    os.replace(partial, folder)
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+    """A new array file with its room on the disk, which otherwise may run out in the middle of a write."""
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    try:
+        with path.open("r+b") as stored:
+            os.posix_fallocate(stored.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise UsageError(
+            f"no room for {pixels.nbytes / 2**30:.1f} GiB of decoded images in {path.parent}: {error}",
+            "set RARECALL_CACHE to a folder on a larger disk",
+        ) from error
+    return pixels
+
+
+def _decode_all(
+    files: list[ImageFile], pixels: npt.NDArray[np.uint8], side: int, channels: int
+) -> dict[str, str]:
+    """Fill `pixels`; returns which images are unreadable, and why."""
+    problems = {}
+
+    def fill(i: int) -> None:
+        try:
+            pixels[i] = decode(files[i].path, side, channels)
+        except Unreadable as error:
+            problems[files[i].name] = str(error)
+
+    with ThreadPoolExecutor(own_threads()) as pool:
+        for _ in pool.map(fill, range(len(files))):
+            pass  # raises what `fill` raised
+    return problems

@@ -1,0 +1,206 @@
+"""A classifier's data set, from class folders or a CSV; every reader of splits gets them from here.
+
+Classes are the labels in alphabetical order. A set in one piece is cut in 70, 15 and 15 % of its groups, a
+missing test split is half of val's groups, as for a detector (`splitting`). A group is what images were cut
+or photographed from; no group is in two splits. No image is decoded here: splits and fingerprint depend on
+what is listed, and an image that turns out to be unreadable is then missing from its split.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from spaces.errors import UsageError
+from trainables.data.images.csv_list import read_image_csv
+from trainables.data.images.decoding import check_unreadable, probe
+from trainables.data.images.folder import read_image_folder
+from trainables.data.images.listed import ALL, SPLITS, ImageFile
+from trainables.data.splitting import SHARES, cut_by_source, set_aside, shared_sources
+from trainables.data.summary import DataSummary, SplitSummary
+
+Splits = dict[str, list[ImageFile]]
+
+
+@dataclass(frozen=True)
+class ClassificationData:
+    """A whole data set, whichever files it came in.
+
+    Attributes:
+        source: The folder or CSV.
+        class_names: In class-id order.
+        splits: `train`, `val` and, where there is one, `test`; each in the order of the images' names.
+        fingerprint: Hash of class names, and of every image's name, size in bytes, label and group, split by
+            split. Pixels are not read for it.
+        stamp: Hash of the same and of the times at which the files were changed.
+        one_piece: Whether the data set came undivided, so that all its splits were cut here.
+        test_from_val: Whether `test` was cut from `val` here.
+    """
+
+    source: Path
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[ImageFile, ...]]
+    fingerprint: str
+    stamp: str
+    one_piece: bool
+    test_from_val: bool
+
+    def files(self) -> list[ImageFile]:
+        """All images, split after split."""
+        return [image for images in self.splits.values() for image in images]
+
+    def without(self, names: Collection[str]) -> "ClassificationData":
+        """The same data, its splits less some images.
+
+        Raises:
+            UsageError: A class has no training image left.
+        """
+        splits = {
+            split: tuple(image for image in images if image.name not in names)
+            for split, images in self.splits.items()
+        }
+        _check_trained(self.source, self.class_names, splits)
+        return replace(self, splits=splits)
+
+
+def describe_classification(path: Path) -> DataSummary:
+    """Count what a data set holds; of each image only the header and the end are looked at.
+
+    Raises:
+        UsageError: As `load_classification`, or too many images are unreadable.
+    """
+    listed = load_classification(path)
+    problems = probe(listed.files()).problems
+    check_unreadable(problems, len(listed.files()))
+    data = listed.without(problems)
+    counted = {}
+    for split, images in data.splits.items():
+        labels = [data.class_names.index(image.label) for image in images]
+        objects = np.bincount(labels, minlength=len(data.class_names)).tolist()
+        counted[split] = SplitSummary(
+            images=len(labels),
+            objects=dict(zip(data.class_names, objects, strict=True)),
+            classes_per_image=tuple(frozenset({label}) for label in labels),
+            sources=len({image.source for image in images}),
+        )
+    return DataSummary(
+        class_names=data.class_names,
+        splits=counted,
+        fingerprint=data.fingerprint,
+        one_piece=data.one_piece,
+        test_from_val=data.test_from_val,
+        mended={f"unreadable images left out, e.g. {next(iter(problems))}": len(problems)}
+        if problems
+        else {},
+    )
+
+
+@lru_cache(maxsize=1)
+def load_once(path: Path) -> ClassificationData:
+    """`load_classification`, read once for all trials of a worker: they share one study's data."""
+    return load_classification(path)
+
+
+def load_classification(path: Path) -> ClassificationData:
+    """List all images of a data set, split by split.
+
+    The same files give the same splits, on every machine.
+
+    Args:
+        path: A folder, or a CSV.
+
+    Raises:
+        UsageError: The files are not as `image_folder` or `image_csv` says, there is one class only, a class
+            of val or test is not in train, or a group is in two splits.
+    """
+    images = read_image_folder(path) if path.is_dir() else read_image_csv(path)
+    listed: Splits = defaultdict(list)
+    for image in sorted(images, key=lambda image: image.name):
+        listed[image.split].append(image)
+    one_piece = ALL in listed
+    found = _cut_one_piece(path, listed[ALL]) if one_piece else _with_test(path, listed)
+    splits = {split: tuple(found[split]) for split in SPLITS if split in found}
+    names = tuple(sorted({image.label for image in images}))
+    if len(names) < 2:
+        raise UsageError(f"data: {path}: one class only, {names[0]}", "a classifier needs at least two")
+    _check_trained(path, names, splits)
+    fingerprint, stamp = _fingerprints(names, splits)
+    return ClassificationData(
+        source=path,
+        class_names=names,
+        splits=splits,
+        fingerprint=fingerprint,
+        stamp=stamp,
+        one_piece=one_piece,
+        test_from_val="test" in splits and "test" not in listed and not one_piece,
+    )
+
+
+def _cut_one_piece(path: Path, images: list[ImageFile]) -> Splits:
+    parts = cut_by_source(*_sources_and_classes(images), SHARES)
+    splits: Splits = defaultdict(list)
+    for image, part in zip(images, parts, strict=True):
+        splits[part].append(image)
+    if "val" not in splits:
+        raise UsageError(
+            f"data: {path}: all images belong to one group, {images[0].source}, so they cannot be split"
+        )
+    return splits
+
+
+def _with_test(path: Path, splits: Splits) -> Splits:
+    """Given splits, with half of val set aside as test if there is none."""
+    for split in ("train", "val"):
+        if not splits.get(split):
+            raise UsageError(f"data: {path}: no image in {split}")
+    shared = shared_sources({split: [image.source for image in images] for split, images in splits.items()})
+    if shared:
+        group, where = next(iter(shared.items()))
+        raise UsageError(
+            f"data: {path}: {len(shared)} groups have images in more than one split, e.g. {group} in "
+            f"{' and '.join(where)}",
+            "what is measured on a group that was trained on flatters; without splits, they are cut by group",
+        )
+    if splits.get("test"):
+        return splits
+    images = splits["val"]
+    test = set_aside(*_sources_and_classes(images))
+    if not test.any():
+        return {"train": splits["train"], "val": images}
+    kept, aside = ([images[i] for i in np.flatnonzero(mask)] for mask in (~test, test))
+    return {"train": splits["train"], "val": kept, "test": aside}
+
+
+def _sources_and_classes(images: list[ImageFile]) -> tuple[list[str], list[list[int]]]:
+    ids = {label: i for i, label in enumerate(sorted({image.label for image in images}))}
+    return [image.source for image in images], [[ids[image.label]] for image in images]
+
+
+def _check_trained(path: Path, names: tuple[str, ...], splits: Mapping[str, tuple[ImageFile, ...]]) -> None:
+    trained = {image.label for image in splits["train"]}
+    untrained = [name for name in names if name not in trained]
+    if untrained:
+        counts = {
+            split: sum(image.label == untrained[0] for image in images) for split, images in splits.items()
+        }
+        told = ", ".join(f"{split} {count}" for split, count in counts.items())
+        raise UsageError(
+            f"data: {path}: class {untrained[0]} has no image in train (images: {told})",
+            f"classes of train: {', '.join(sorted(trained))}",
+        )
+
+
+def _fingerprints(names: tuple[str, ...], splits: Mapping[str, tuple[ImageFile, ...]]) -> tuple[str, str]:
+    """`fingerprint` and `stamp`."""
+    listing, times = hashlib.sha256(repr(names).encode()), hashlib.sha256()
+    for split, images in splits.items():
+        for image in images:
+            state = image.path.stat()
+            listing.update(repr((split, image.name, state.st_size, image.label, image.source)).encode())
+            times.update(repr(state.st_mtime_ns).encode())
+    times.update(listing.digest())
+    return listing.hexdigest(), times.hexdigest()

@@ -1,0 +1,258 @@
+"""What is transformed, how strongly: whole images by Albumentations, tiles with boxes here.
+
+Albumentations 2.0.8 has no turn that spares the minority's objects and makes up no pixels, and its change of
+stain takes 3 ms for a 128 px tile and changes it even at scale 1. No global random state is read or written.
+"""
+
+import os
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import, which otherwise asks the network
+import albumentations as A
+
+from trainables.strategy.stain import jitter_stains
+
+Pixels = npt.NDArray[np.uint8]
+
+# Limits of the image pipeline at strength 1.
+ROTATE_DEGREES = 25.0
+SHIFT = 0.12  # of the side
+SCALE = 0.2
+BRIGHTNESS = CONTRAST = 0.3
+
+
+def image_pipeline(strength: float) -> A.Compose | None:
+    """Geometric and photometric transforms of whole images, grey or RGB.
+
+    Args:
+        strength: In [0, 1]; scales every limit.
+
+    Returns:
+        None for strength 0.
+    """
+    if strength == 0:
+        return None
+    affine = A.Affine(
+        rotate=(-ROTATE_DEGREES * strength, ROTATE_DEGREES * strength),
+        translate_percent=(-SHIFT * strength, SHIFT * strength),
+        scale=(1 - SCALE * strength, 1 + SCALE * strength),
+        border_mode=cv2.BORDER_REPLICATE,
+        p=1.0,
+    )
+    light = A.RandomBrightnessContrast(
+        brightness_limit=BRIGHTNESS * strength, contrast_limit=CONTRAST * strength, p=1.0
+    )
+    return A.Compose([affine, light], seed=0)
+
+
+def image_strength(pipeline: A.Compose | None) -> float:
+    """The strength that `pipeline` really has, from its own rotation limits; 0 for None."""
+    return 0.0 if pipeline is None else float(pipeline.transforms[0].rotate[1]) / ROTATE_DEGREES
+
+
+def seed_pipeline(pipeline: A.Compose | None, *key: int) -> None:
+    """Start the pipeline's generator anew; the same `key` (seed, epoch, …) gives the same transforms."""
+    if pipeline is not None:
+        pipeline.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+def transform_image(pipeline: A.Compose | None, image: Pixels) -> Pixels:
+    """One freshly drawn transform of `image`, (height, width) or (height, width, 3); itself for None."""
+    return image if pipeline is None else pipeline(image=image)["image"]
+
+
+def contrast_kept(pipeline: A.Compose | None, images: Pixels) -> float | None:
+    """How much contrast of small structures is left after the pipeline: 1 is all, 0 none.
+
+    That contrast is the standard deviation of an image without its low frequencies (a Gaussian of 1/32 of the
+    side, at least a pixel); what counts is the median ratio of after to before.
+
+    Args:
+        pipeline: It draws from its generator here.
+        images: (n, height, width) or (n, height, width, 3).
+
+    Returns:
+        None without a pipeline, or if no image has such structures.
+    """
+    if pipeline is None:
+        return None
+    before = np.array([_small_contrast(image) for image in images])
+    after = np.array([_small_contrast(transform_image(pipeline, image)) for image in images])
+    return float(np.median(after[before > 0] / before[before > 0])) if before.any() else None
+
+
+def _small_contrast(image: Pixels) -> float:
+    pixels = image.astype(np.float32)
+    return float((pixels - cv2.GaussianBlur(pixels, (0, 0), max(1.0, image.shape[0] / 32))).std())
+
+
+# Limits for tiles with boxes at strength 1.
+ROTATE_TILE_DEGREES = 10.0  # beside the right angles
+CROP = 0.15  # of the side of the largest window that fits
+BRIGHTNESS_TILE = 0.06  # of white
+CONTRAST_TILE = 0.15
+STAIN_SCALE = 0.25  # of each stain's density
+STAIN_SHIFT = 0.02  # in units of optical density
+
+VISIBLE = 0.4  # an object keeps its label if at least this share of its box is left
+WHOLE = 0.75  # and a minority object must keep this share
+WINDOWS = 8  # that are tried
+
+Boxes = npt.NDArray[np.floating]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AugmentedTile:
+    """A tile after one freshly drawn transform.
+
+    Attributes:
+        image: (height, width, 3) RGB, the sides swapped after a quarter turn.
+        boxes: (m, 4) xyxy in pixels, clipped to the image.
+        row: (m,) which of the n boxes they were.
+        lost: Boxes that have lost their label though a part of the object is still to be seen, or that lay
+            outside from the start.
+    """
+
+    image: Pixels
+    boxes: Boxes
+    row: Rows
+    lost: int
+
+
+def augment_tile(
+    image: Pixels,
+    boxes: Boxes,
+    *,
+    strength: float,
+    rng: np.random.Generator,
+    rare: npt.NDArray[np.bool_],
+) -> AugmentedTile:
+    """Transform an RGB tile with its boxes: a window of it, the square's eight symmetries, stain, and light.
+
+    The window is turned a little, lies wholly inside the tile and is enlarged to the tile's size, so that no
+    pixel is made up. A symmetry of the square keeps boxes tight; for the small turn each box is taken for the
+    ellipse in it, where turning its corners would inflate it.
+
+    Args:
+        image: (height, width, 3) RGB.
+        boxes: (n, 4) xyxy in pixels.
+        strength: In [0, 1]; scales every limit, and is the probability of a symmetry drawn from the eight.
+        rng: What all is drawn from.
+        rare: (n,) which boxes hold a minority object: a window that cuts one off is not taken.
+    """
+    inside = clip_boxes(boxes, image)
+    matrix = draw_window(image, inside, strength=strength, rng=rng, rare=rare)
+    moved, share = _see(matrix[None], inside, image)
+    row = np.flatnonzero(share[0] >= VISIBLE)
+    lost = int((box_areas(inside) == 0).sum() + ((share[0] > 0) & (share[0] < VISIBLE)).sum())
+    image, boxes = _warp(image, matrix), moved[0, row]
+    if rng.random() < strength:
+        image, boxes = turn(image, boxes, int(rng.integers(8)))
+    image = jitter_stains(
+        image,
+        scale=1 + STAIN_SCALE * strength * rng.uniform(-1, 1, 3),
+        shift=STAIN_SHIFT * strength * rng.uniform(-1, 1, 3),
+    )
+    return AugmentedTile(_relight(image, strength=strength, rng=rng), boxes, row, lost)
+
+
+def turn(image: Pixels, boxes: Boxes, symmetry: int) -> tuple[Pixels, Boxes]:
+    """One of the square's eight symmetries; exact for pixels and boxes.
+
+    Args:
+        image: (height, width, channels).
+        boxes: (n, 4) xyxy in pixels.
+        symmetry: 0..7: quarter turns anticlockwise, and from 4 on mirrored left to right before them.
+    """
+    if symmetry >= 4:
+        width = image.shape[1]
+        image = cv2.flip(image, 1)
+        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+    for _ in range(symmetry % 4):
+        width = image.shape[1]
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        boxes = np.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], axis=1)
+    return np.asarray(image), boxes
+
+
+def clip_boxes(boxes: Boxes, image: Pixels) -> Boxes:
+    """Boxes (…, 4) xyxy, cut off at the image's border."""
+    height, width = image.shape[:2]
+    return np.clip(boxes, 0, [width, height, width, height])
+
+
+def box_areas(boxes: Boxes) -> Boxes:
+    """Areas of boxes (…, 4) xyxy; (…,)."""
+    return np.asarray((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
+
+
+def turned_boxes(matrices: Boxes, boxes: Boxes) -> Boxes:
+    """The boxes of the ellipses in `boxes` under affine maps; (n_maps, n, 4) xyxy.
+
+    Args:
+        matrices: (n_maps, 2, 3).
+        boxes: (n, 4) xyxy.
+    """
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2  # (n, 2)
+    linear = matrices[:, :, :2]
+    moved = centre @ linear.transpose(0, 2, 1) + matrices[:, None, :, 2]  # (n_maps, n, 2)
+    reach = np.sqrt(half**2 @ (linear**2).transpose(0, 2, 1))  # (n_maps, n, 2)
+    return np.concatenate([moved - reach, moved + reach], axis=2)
+
+
+def _see(matrices: Boxes, boxes: Boxes, image: Pixels) -> tuple[Boxes, Boxes]:
+    """Boxes after each map, clipped (n_maps, n, 4), and which share of each is still inside (n_maps, n)."""
+    moved = turned_boxes(matrices, boxes)
+    seen = clip_boxes(moved, image)
+    return seen, box_areas(seen) / np.maximum(box_areas(moved), 1e-9)
+
+
+def draw_window(
+    image: Pixels, boxes: Boxes, *, strength: float, rng: np.random.Generator, rare: npt.NDArray[np.bool_]
+) -> Boxes:
+    """The map (2, 3) from the tile to a window of it.
+
+    Of those tried it is the one that leaves the fewest objects cut to less than they need for a label; it is
+    the whole tile, if all of them cut a minority object.
+    """
+    height, width = image.shape[:2]
+    side = np.array([width, height])
+    angle = np.radians(ROTATE_TILE_DEGREES * strength) * rng.uniform(-1, 1, WINDOWS)
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Width and height that a turned window of the tile's size takes up; (WINDOWS, 2).
+    span = np.stack([width * cos + height * abs(sin), width * abs(sin) + height * cos], axis=1)
+    size = (side / span).min(axis=1) * (1 - CROP * strength * rng.random(WINDOWS))
+    room = (side - size[:, None] * span) / 2
+    centre = side / 2 + room * rng.uniform(-1, 1, (WINDOWS, 2))
+    linear = np.array([[cos, sin], [-sin, cos]]).transpose(2, 0, 1) / size[:, None, None]  # (WINDOWS, 2, 2)
+    shift = side / 2 - (linear @ centre[:, :, None])[:, :, 0]
+    matrices = np.concatenate([linear, shift[:, :, None]], axis=2)
+    share = _see(matrices, boxes, image)[1]
+    slivers = ((share > 0) & (share < VISIBLE)).sum(axis=1)
+    cut_off = np.any(share[:, rare] < WHOLE, axis=1)
+    best = int(np.argmin(slivers + (len(boxes) + 1) * cut_off))
+    return np.eye(2, 3) if cut_off[best] else np.asarray(matrices[best])
+
+
+def _warp(image: Pixels, matrix: Boxes) -> Pixels:
+    """The image under a map of coordinates in which pixel i covers [i, i + 1)."""
+    height, width = image.shape[:2]
+    by_index = matrix.copy()  # OpenCV's coordinates are those of the pixels' middles
+    by_index[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+    return np.asarray(
+        cv2.warpAffine(image, by_index, (width, height), borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8
+    )
+
+
+def _relight(image: Pixels, *, strength: float, rng: np.random.Generator) -> Pixels:
+    """Brightness, and contrast about the mean."""
+    contrast = 1 + CONTRAST_TILE * strength * rng.uniform(-1, 1)
+    brightness = 255 * BRIGHTNESS_TILE * strength * rng.uniform(-1, 1)
+    mean = np.mean(cv2.mean(image)[:3])
+    table = np.rint(np.clip((np.arange(256) - mean) * contrast + mean + brightness, 0, 255))
+    return np.asarray(cv2.LUT(image, table.astype(np.uint8)))

@@ -1,0 +1,1 @@
+"""One run on one worker, in this process or as Ray starts it."""

@@ -1,0 +1,165 @@
+"""Run one trial to its report, in this process. No Ray, no Optuna."""
+
+import json
+import math
+import os
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainables.contract.trial import (
+    PROGRESS,
+    Diverged,
+    EpochMetrics,
+    OnEpoch,
+    Outcome,
+    ReceiptMismatch,
+    Trained,
+    TrialFailure,
+    TrialFolder,
+    TrialReport,
+    TrialSpec,
+)
+
+TOLERANCE = 1e-6
+
+
+def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcome:
+    """Train `spec` and measure it.
+
+    Args:
+        spec: The run.
+        folder: Its files. After each epoch `folder.checkpoint` holds all that is needed to go on from there;
+            at the end `folder.result` holds weights and predictions.
+        on_epoch: Called after each epoch that this call trains. What it raises passes through (that is how a
+            caller stops a run); what the training raises becomes a `TrialFailure`.
+    """
+    started = time.perf_counter()
+    earlier = _read_progress(folder.resume)
+    curve = list(earlier.curve)
+    for path in (folder.checkpoint, folder.result):
+        path.mkdir(parents=True, exist_ok=True)
+
+    def epoch_done(measured: EpochMetrics) -> None:
+        curve.append(measured)
+        seconds = earlier.seconds + time.perf_counter() - started
+        _write_progress(folder.checkpoint, curve, seconds, earlier.restarts)
+        try:
+            on_epoch(measured)
+        except Exception as error:
+            raise _FromCaller(error) from error
+
+    try:
+        trained = _trainable(spec)(spec, folder, epoch_done)
+        _check_finite(trained.metrics)
+        check_receipt(spec, trained.applied)
+    except _FromCaller as stop:
+        raise stop.error from None
+    except Diverged as error:
+        return TrialFailure(key=spec.key, kind="diverged", reason=str(error))
+    except ReceiptMismatch as error:
+        return TrialFailure(key=spec.key, kind="receipt", reason=str(error))
+    except Exception:  # the boundary: a trial that raises is a value for the driver, with its traceback
+        return TrialFailure(key=spec.key, kind="error", reason=traceback.format_exc())
+    return TrialReport(
+        key=spec.key,
+        metrics=trained.metrics,
+        curve=tuple(curve),
+        applied=trained.applied,
+        exposure=trained.exposure,
+        images_seen=trained.images_seen,
+        unique_images=trained.unique_images,
+        steps=trained.steps,
+        seconds=earlier.seconds + time.perf_counter() - started,
+        device=trained.device,
+        restarts=earlier.restarts,
+    )
+
+
+def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
+    """Compare what was applied with what was asked.
+
+    Every knob of the strategy and `steps`, `batch`, `lr`, `seed` must be in `applied`. `retention` is a ratio
+    of counts, so it may be off by half an image of the `majority_images` that the receipt states. A run with
+    patience may make fewer steps, of whole epochs.
+
+    Raises:
+        ReceiptMismatch: Something differs or is missing.
+    """
+    asked: dict[str, Any] = {
+        **spec.strategy.knobs(),
+        **{name: getattr(spec.train, name) for name in ("steps", "batch", "lr")},
+        "seed": spec.seed,
+    }
+    if spec.train.patience:
+        asked["steps"] = _steps_of_whole_epochs(spec, applied.get("steps"))
+    wrong = []
+    for name, value in asked.items():
+        got = applied.get(name)
+        slack = TOLERANCE * max(1.0, abs(value))
+        if name == "retention":
+            slack += 0.5 / max(1, applied.get("majority_images", 0))
+        if got is None or not abs(got - value) <= slack:
+            wrong.append(f"{name}: asked {value}, applied {got}")
+    if wrong:
+        raise ReceiptMismatch("; ".join(wrong))
+
+
+def _steps_of_whole_epochs(spec: TrialSpec, made: int | None) -> int:
+    """The number of steps at which a run that made `made` of them may have stopped."""
+    train = spec.train
+    epochs = train.epochs if made is None else round(made / train.eval_every)
+    return train.eval_every * min(max(epochs, 1), train.epochs)
+
+
+def _check_finite(metrics: dict[str, float | None]) -> None:
+    bad = [name for name, value in metrics.items() if value is not None and not math.isfinite(value)]
+    if bad:
+        raise Diverged(f"not finite at the end: {', '.join(bad)}")
+
+
+class _FromCaller(Exception):
+    """Carries an exception of `on_epoch` through the training code."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _trainable(spec: TrialSpec) -> Callable[[TrialSpec, TrialFolder, OnEpoch], Trained]:
+    """The function that trains this task; imported here: a classifier's worker never loads Ultralytics."""
+    if spec.task == "toy":
+        from trainables.worker.toy import train_toy  # noqa: PLC0415
+
+        return train_toy
+    if spec.task == "classification":
+        from trainables.classifier.trainer import train_classifier  # noqa: PLC0415
+
+        return train_classifier
+    from trainables.detector.trainer import train_detector  # noqa: PLC0415
+
+    return train_detector
+
+
+class _Progress:
+    """What earlier attempts of this run left."""
+
+    def __init__(self, curve: tuple[EpochMetrics, ...] = (), seconds: float = 0.0, restarts: int = 0) -> None:
+        self.curve, self.seconds, self.restarts = curve, seconds, restarts
+
+
+def _read_progress(resume: Path | None) -> _Progress:
+    if resume is None:
+        return _Progress()
+    stored = json.loads((resume / PROGRESS).read_text())
+    curve = tuple(EpochMetrics.model_validate(point) for point in stored["curve"])
+    return _Progress(curve, stored["seconds"], stored["restarts"] + 1)
+
+
+def _write_progress(checkpoint: Path, curve: list[EpochMetrics], seconds: float, restarts: int) -> None:
+    stored = {"curve": [point.model_dump() for point in curve], "seconds": seconds, "restarts": restarts}
+    partial = checkpoint / f"{PROGRESS}.tmp"
+    partial.write_text(json.dumps(stored))
+    os.replace(partial, checkpoint / PROGRESS)
