@@ -16,15 +16,18 @@ from pathlib import Path
 from scipy import stats
 
 from search.cluster.launch import connected, run_connected
-from search.judging.confirmation import ConfirmPlan, Look, PlannedCandidate, judge, requirements, store
+from search.judging.confirmation import ConfirmPlan, Look, PlannedCandidate, store
+from search.judging.judge import judge, requirements
 from search.judging.measured import Measurer
-from search.pipeline import data_of
+from search.pipeline.opening import data_of
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
-from search.request.config import ConfirmConfig, load_config
-from search.work.experiment_queue import ExperimentWork
-from search.work.protocol import Job
-from trainables.contract.trial import Outcome
+from search.record.stored import packed
+from search.request.config import ConfirmConfig
+from search.request.reading import load_config
+from search.work.experiment_queue import ExperimentQueue
+from search.work.protocol import Answer, Job
+from trainables.contract.trial import EpochMetrics, Outcome
 
 ITSELF = "the baseline again"
 
@@ -32,9 +35,9 @@ ITSELF = "the baseline again"
 class Together:
     """Several experiments as one queue; implements `search.work.protocol.Work`."""
 
-    def __init__(self, works: Sequence[ExperimentWork]) -> None:
+    def __init__(self, works: Sequence[ExperimentQueue]) -> None:
         self._left = deque(works)
-        self._by_key: dict[str, ExperimentWork] = {}
+        self._by_key: dict[str, ExperimentQueue] = {}
 
     def take(self) -> Job | None:
         for work in self._left:
@@ -50,8 +53,8 @@ class Together:
     def started(self, key: str) -> None:
         self._by_key[key].started(key)
 
-    def epoch(self, key: str, epoch: int) -> None:
-        self._by_key[key].epoch(key, epoch)
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        return self._by_key[key].epoch(key, measured)
 
     def finish(self, key: str, outcome: Outcome) -> None:
         self._by_key[key].finish(key, outcome)
@@ -76,22 +79,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, connected(None, config.resources):
         folder = StudyFolder(Path(scratch) / config.name)
         study = folder.create(config, summary.fingerprint, data.minority)
-        measurer = Measurer(folder, config.task, [one.metric for one in requirements(config)])
+        measurer = Measurer(folder.files, config.task, [one.metric for one in requirements(config)])
         names = [f"{CONFIRMATIONS}{k + 1}" for k in range(args.confirmations)]
         looks: dict[str, Look] = {}
         for number in range(1, plan.looks.looks + 1):
             still_open = [name for name in names if name not in looks or looks[name].open_names]
             works = {}
             for name in still_open:
-                record = study.experiment(name)
+                record = study.begin(name)
                 if record.plan is None:
-                    record.set_plan(plan.model_dump_json())
+                    record.set_plan(packed(plan))
                 wanted = plan.wanted(name, config, data, number, [ITSELF])
-                works[name] = ExperimentWork(name, record, folder, wanted, lambda snapshot: None)
-            run_connected(Together(list(works.values())), folder.path, config.resources)
+                works[name] = ExperimentQueue(
+                    name, record, folder.files, wanted, lambda snapshot: None, time.monotonic
+                )
+            run_connected(Together(list(works.values())), folder.files, config.resources)
             for name, work in works.items():
                 strategies = {arm: config.baseline_strategy for arm in ("baseline", ITSELF)}
-                arms = {arm: measurer.measure(arm, of, work.outcomes(arm)) for arm, of in strategies.items()}
+                arms = {
+                    arm: measurer.measure(arm, of, work.outcomes_of(arm)) for arm, of in strategies.items()
+                }
                 looks[name] = judge(config, data.minority, plan, number, arms, looks.get(name))
                 store(study.experiment(name), looks[name])
             shown = Counter(look.results[0].verdict.outcome for look in looks.values())

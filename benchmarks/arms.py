@@ -15,8 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from search.pipeline import data_of
-from search.request.config import load_config
+from search.pipeline.opening import data_of
+from search.request.reading import load_config
 from spaces.strategy import NAMED
 from trainables.contract.trial import TrialFailure, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial

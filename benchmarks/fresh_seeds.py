@@ -10,8 +10,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from search.export.bundle import choose
-from search.pipeline import data_of
+from search.judging.choosing import choose
+from search.pipeline.opening import data_of
 from search.record.folder import StudyFolder
 from trainables.contract.trial import TrialFolder, TrialReport
 from trainables.worker.run import run_trial
@@ -40,7 +40,7 @@ def main() -> None:
             raise SystemExit(f"seed {seed}: {outcome.kind}: {outcome.reason}")
         reports.append(outcome)
     print(f"trial {trial.number}; baseline: {len(baseline.seeds)} seeds; fresh: {args.seeds} seeds")
-    for name in dict.fromkeys([*config.objectives, *(guard.metric for guard in config.guards)]):
+    for name in config.shown_metrics:
         fresh = [report.metrics[name] for report in reports]
         mean = statistics.fmean(value for value in fresh if value is not None)
         base, seen = baseline.metrics[name], trial.report.metrics[name]

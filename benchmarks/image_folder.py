@@ -41,7 +41,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from spaces.strategy import BASELINE, NAMED
+from spaces.strategy import NAMED, PLAIN
 from trainables.contract.node import cache_folder
 from trainables.contract.trial import DataSpec, EpochMetrics, TrainSpec, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
@@ -55,7 +55,7 @@ SPLITS = {"train": 0.7, "val": 0.28, "test": 0.02}
 PIXELS = "pixels.npy"  # the end of the path of `image_cache`'s file
 SMALL = "shufflenet_v2_x0_5"  # where the network does not matter
 HERE = Path(__file__)
-PLAIN = HERE.with_name("plain_classifier.py")
+PLAIN_SCRIPT = HERE.with_name("plain_classifier.py")
 OURS, PEERS = ("ours", "ours bf16"), ("plain", "plain bf16", "cached")
 
 
@@ -145,7 +145,7 @@ def plain_command(data: Path, train: TrainSpec, seed: int, *, cached: bool) -> l
     flags = [f"--{name}={value}" for name, value in settings.items()]
     switches = {"--cached": cached, "--bf16": train.amp == "bf16"}
     flags += [switch for switch, on in switches.items() if on]
-    return [sys.executable, str(PLAIN), str(data), RARE, *flags]
+    return [sys.executable, str(PLAIN_SCRIPT), str(data), RARE, *flags]
 
 
 def timed(command: list[str]) -> Timed:
@@ -209,7 +209,7 @@ def mapped_bytes(data: Path, trials: int) -> int:
     n_train = sum(1 for _ in (data / "train").glob("*/*"))
     steps = -(-n_train // BATCH)  # one pass, of every image
     train = TrainSpec(model=SMALL, imgsz=SIDE, batch=BATCH, steps=steps, eval_every=steps)
-    specs = [our_spec(data, train, seed=k).model_copy(update={"strategy": BASELINE}) for k in range(trials)]
+    specs = [our_spec(data, train, seed=k).model_copy(update={"strategy": PLAIN}) for k in range(trials)]
     pipe = subprocess.PIPE
     started = [
         subprocess.Popen([*our_command(spec), "--hold"], stdin=pipe, stdout=pipe, text=True) for spec in specs

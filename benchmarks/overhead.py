@@ -109,7 +109,7 @@ def time_rarecall(address: str, trials: int, scratch: Path) -> float:
     from search.cluster.launch import connected, run_connected  # noqa: PLC0415
     from search.record.folder import StudyFolder  # noqa: PLC0415
     from search.request.config import StudyConfig  # noqa: PLC0415
-    from search.work.search_queue import SearchWork  # noqa: PLC0415
+    from search.work.search_queue import SearchQueue  # noqa: PLC0415
 
     config = StudyConfig.model_validate(
         {
@@ -127,8 +127,8 @@ def time_rarecall(address: str, trials: int, scratch: Path) -> float:
         started = time.perf_counter()
         folder = StudyFolder(scratch / "overhead")
         study = folder.create(config, "none", DATA.minority)
-        work = SearchWork(study, folder, DATA, lambda snapshot: None)
-        run_connected(work, folder.path, config.resources)
+        work = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
+        run_connected(work, folder.files, config.resources)
         spent = time.perf_counter() - started
     states = [trial.state for trial in study.trials()]
     if not work.complete() or states != ["complete"] * (trials - 1):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search.record.folder import StudyFolder
 from search.request.config import StudyConfig
-from search.work.search_queue import SearchWork
+from search.work.search_queue import SearchQueue
 from trainables.contract.trial import DataSpec, TrialFolder
 from trainables.worker.run import run_trial
 
@@ -52,7 +52,8 @@ def fill(folder: StudyFolder, scratch: Path, trials: int) -> None:
         }
     )
     data = DataSpec(source="demo:toy", minority=("rare",))
-    work = SearchWork(folder.create(config, "", data.minority), folder, data, lambda snapshot: None)
+    study = folder.create(config, "", data.minority)
+    work = SearchQueue(study, folder.files, data, lambda snapshot: None, time.monotonic)
     while (job := work.take()) is not None:
         with tempfile.TemporaryDirectory(dir=scratch) as root:
             work.finish(job.spec.key, run_trial(job.spec, TrialFolder(Path(root)), lambda measured: None))

@@ -19,7 +19,7 @@ import numpy as np
 
 from search.judging.statistics.bounds import Floats
 from search.judging.statistics.jackknife import SplitNoise, jackknife
-from search.judging.statistics.levels import Seeds
+from search.judging.statistics.values import Seeds
 
 METRICS = ("minority_recall", "map50_95", "minority_ap50")
 MARGINS = np.array([0.05, -0.03, 0.0])

@@ -26,10 +26,10 @@ import torch
 import yaml
 from scipy.stats import binom
 
-from spaces.strategy import BASELINE
+from spaces.strategy import PLAIN
 from trainables.contract.trial import DataSpec, TrainSpec, TrialFolder, TrialSpec
+from trainables.data.boxes.data_set import detection_once
 from trainables.data.demo import cytology
-from trainables.detector.dataset import load_once
 from trainables.detector.strategy_run import StrategyRun
 
 # isort: split
@@ -65,7 +65,7 @@ class StockLoop(DetectionTrainer):
     """Ultralytics' own loop, but for its check of the data set, which asks the network for a font."""
 
     def __init__(self, data: Path, overrides: dict[str, Any]) -> None:
-        self.root, self.yolo = data.parent, load_once(data)
+        self.root, self.yolo = data.parent, detection_once(data)
         super().__init__(overrides=overrides)
         torch.set_num_threads(1)
         self.callbacks = {name: [] for name in self.callbacks}  # as ours: its own would log
@@ -154,12 +154,12 @@ def time_pair(data: Path, scratch: Path, pair: int, passes: int) -> tuple[float,
 
 def our_loop(data: Path, scratch: Path, passes: int, *, seed: int) -> OurLoop:
     """A plain run whose epochs are whole passes over the training tiles, as stock's are."""
-    tiles = load_once(data)
+    tiles = detection_once(data)
     per_pass, left = divmod(len(tiles.splits["train"]), BATCH)
     assert left == 0, "a last batch that is smaller would be another step"
     spec = TrialSpec(
         task="detection",
-        strategy=BASELINE,
+        strategy=PLAIN,
         data=DataSpec(source=str(data), minority=("cluster",)),
         train=TrainSpec(
             model="yolo_tiny.yaml",

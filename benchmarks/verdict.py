@@ -28,9 +28,10 @@ from benchmarks.simulated_studies import (
     with_splits,
 )
 from search.judging.statistics.bounds import Floats
-from search.judging.statistics.decision import Evidence, Requirement
-from search.judging.statistics.levels import Plan, Seeds, holm
+from search.judging.statistics.decision import Evidence
+from search.judging.statistics.levels import holm, level_of, levels_of
 from search.judging.statistics.planning import POWER, SEEDS_LIMIT, Noise, power, seeds_needed
+from search.judging.statistics.values import Plan, Requirement, Seeds
 
 LARGER_TRUTH = np.array([0.16, 0.0, 0.12])  # where fewer objects let seeds decide, too
 ONE_LOOK = Plan(second=None)
@@ -137,7 +138,7 @@ def accepted(p: Floats, plan: Plan) -> list[Floats]:
     after = []
     for look in range(1, plan.looks + 1):
         values = np.where(done, 0.0, p[:, look - 1])
-        done = holm(values.T, plan.levels(look, len(p)))[0].T
+        done = holm(values.T, levels_of(plan, look, len(p)))[0].T
         after.append(done)
     return after
 
@@ -146,7 +147,7 @@ def powers(p: Floats) -> dict[str, float]:
     """How often a candidate with `TRUTH` is accepted, alone or beside two without any gain."""
     whole = p[:, 0].max(axis=0)  # (looks, n_studies)
     # A look's rejection ends a candidate: some upper bound below its margin, at the look's level over 3.
-    rejected = (p[:, 0, 0] > 1 - TWO_LOOKS.level(1) / len(METRICS)).any(axis=0)
+    rejected = (p[:, 0, 0] > 1 - level_of(TWO_LOOKS, 1) / len(METRICS)).any(axis=0)
     second = np.where(rejected & (whole[0] > 0), 1.0, whole[1])
     rates = {}
     for family, m in (("one candidate", 1), ("three candidates", 3)):

@@ -28,7 +28,7 @@ class Strategy(Frozen):
 
     def changed(self) -> dict[str, float]:
         """The knobs that differ from the baseline; empty for the baseline itself."""
-        plain = BASELINE.knobs()
+        plain = PLAIN.knobs()
         return {knob: value for knob, value in self.knobs().items() if value != plain[knob]}
 
     def at(self, progress: float) -> "Strategy":
@@ -76,7 +76,7 @@ def _family_of() -> dict[str, str]:
 
 
 FAMILY_OF = _family_of()
-BASELINE = Strategy()
+PLAIN = Strategy()
 # The knobs that `defer` lowers and raises over training.
 DRAWN, CORRECTED = ("sampler_power", "repeat_threshold"), ("alpha_power", "class_balance", "logit_tau")
 # Knob -> words that a study file may write for its values.

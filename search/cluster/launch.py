@@ -6,11 +6,11 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody
@@ -24,11 +24,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray import tune
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
-from ray.tune.schedulers import TrialScheduler
 
-from search.cluster.searcher import WorkSearcher
+from search.cluster.searcher import WorkScheduler, WorkSearcher
+from search.record.files import RunFiles
 from search.request.config import Resources
-from search.work.protocol import Launch, Work
+from search.work.protocol import Clock, Launch, Work
 from spaces.errors import RunError, UsageError
 from trainables.worker.tune_adapter import train_on_ray
 
@@ -39,13 +39,14 @@ LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small resu
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A `work.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while it is needed."""
+    """A `protocol.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while needed."""
 
     address: str | None = None
+    clock: Clock = time.monotonic
 
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
-        """See `work.Cluster`."""
+        """See `protocol.Cluster`."""
         with connected(self.address, resources):
             yield partial(run_connected, resources=resources)
 
@@ -144,30 +145,27 @@ def impossible_here(resources: Resources, *, cpus: int | None = None) -> list[st
     ]
 
 
-def run_connected(
-    work: Work, folder: Path, resources: Resources, *, scheduler: TrialScheduler | None = None
-) -> None:
-    """A `work.Launch` of a process that is `connected`.
+def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
+    """A `protocol.Launch` of a process that is `connected`.
 
     Args:
         work: Called from this thread only.
-        folder: The study's.
+        files: Where the runs leave theirs.
         resources: What one run occupies.
-        scheduler: May end runs early.
     """
     searcher = WorkSearcher(work)
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, {"CPU": resources.cpu, "GPU": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=scheduler,
+            scheduler=WorkScheduler(searcher),
             num_samples=-1,  # the work says when it is exhausted
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.config["key"],
         ),
         run_config=tune.RunConfig(
-            name="trials",
-            storage_path=str(folder),
+            name=files.root.name,
+            storage_path=str(files.root.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             callbacks=[_KeepNewest(), _FreesName(), _Started(searcher)],
             verbose=0,

@@ -1,12 +1,13 @@
-"""The bridge from Ray Tune's `Searcher` to a queue of work. Decides nothing."""
+"""The bridge from Ray Tune's searcher and scheduler to a queue of work. Decides nothing."""
 
 from typing import Any
 
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.work.protocol import Work
-from trainables.contract.trial import OUTCOMES, TrialFailure
-from trainables.worker.tune_adapter import OUTCOME
+from search.work.protocol import Answer, Work
+from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure
+from trainables.worker.tune_adapter import EPOCH, OUTCOME
 
 
 class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
@@ -40,16 +41,26 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         if job is None:
             return Searcher.FINISHED if self._work.exhausted() else None
         self._keys[trial_id] = job.spec.key
-        return {"spec": job.spec.model_dump(mode="json"), "key": job.spec.key, "resume": job.resume}
+        return {
+            "spec": job.spec.model_dump(mode="json"),
+            "key": job.spec.key,
+            "resume": None if job.resume is None else str(job.resume),
+        }
 
     def work_started(self, trial_id: str) -> None:
         """A trial has a worker."""
         self._work.started(self._keys[trial_id])
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An epoch has ended somewhere."""
-        if "epoch" in result:
-            self._work.epoch(self._keys[trial_id], result["epoch"])
+    def epoch(self, trial_id: str, result: dict[str, Any]) -> Answer:
+        """What a run reports after an epoch; whether it is to go on. The last comes with the outcome."""
+        if EPOCH not in result:
+            return "go on"
+        try:
+            answer = self._work.epoch(self._keys[trial_id], EpochMetrics.model_validate_json(result[EPOCH]))
+        except Exception as error:
+            self.error = error
+            return "stop"
+        return "go on" if OUTCOME in result else answer
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -58,7 +69,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         try:
             self._complete(self._keys.pop(trial_id), result or {}, error)
         except Exception as raised:
-            self.error = raised
+            self.error = raised if self.error is None else self.error
 
     def _complete(self, key: str, result: dict[str, Any], error: bool) -> None:
         if OUTCOME in result:
@@ -78,3 +89,16 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore, see `save`."""
+
+
+class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Asks the queue after each epoch of a run whether it is to go on; otherwise first come, first served."""
+
+    def __init__(self, searcher: WorkSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher  # and not the work: Ray pickles its scheduler too
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """An epoch has ended somewhere."""
+        answer = self._searcher.epoch(trial.trial_id, result)
+        return str(TrialScheduler.STOP if answer == "stop" else TrialScheduler.CONTINUE)

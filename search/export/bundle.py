@@ -9,54 +9,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from search.judging.front import best_feasible
-from search.record.experiments import CONFIRMATIONS
+from search.judging.confirmation import Judged, verdicts
 from search.record.folder import StudyFolder
 from search.record.study import Study, StudyTrial
 from spaces.errors import UsageError
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
+from trainables.contract.tasks import TASKS
 from trainables.evaluation.classification import confusion_matrix
-
-
-def verdicts(study: Study) -> dict[int, dict[str, Any]]:
-    """The last verdict on each trial that was confirmed, by trial number, as plain values.
-
-    Read from the record as it is: the statistics that wrote it take a second to load.
-    """
-    found = {}
-    for name in study.experiments():
-        if name.startswith(CONFIRMATIONS):
-            for text in study.experiment(name).conclusions[-1:]:
-                for result in json.loads(text, parse_constant=lambda _: None)["results"]:
-                    if result["candidate"]["trial"] is not None:
-                        found[result["candidate"]["trial"]] = {"experiment": name, **result["verdict"]}
-    return found
-
-
-def choose(study: Study, number: int | None) -> StudyTrial:
-    """The trial to export: the one asked for, else the best accepted one, else the best feasible one.
-
-    Of accepted trials the best is the one whose gain in the first objective has the highest lower bound.
-
-    Raises:
-        UsageError: There is no such finished trial.
-    """
-    trials = study.trials()
-    if number is None:
-        accepted = {of: said for of, said in verdicts(study).items() if said["outcome"] == "accepted"}
-        if accepted:
-            surest = max(accepted, key=lambda of: float(accepted[of]["bounds"][0]["lower"]))
-            return next(trial for trial in trials if trial.number == surest)
-        best = best_feasible(trials, study.config.objectives[0])
-        if best is None:
-            raise UsageError("no trial is feasible yet, so none is best", "name one with --trial N")
-        return best
-    chosen = next((trial for trial in trials if trial.number == number), None)
-    if chosen is None or chosen.report is None:
-        state = "no such trial" if chosen is None else f"it is {chosen.state}"
-        numbers = ", ".join(str(trial.number) for trial in trials if trial.report is not None)
-        raise UsageError(f"--trial {number}: {state}", f"finished trials: {numbers or 'none'}")
-    return chosen
 
 
 def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: Path | None) -> Path:
@@ -77,35 +36,45 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
     """
     assert trial.report is not None
     config = study.config
-    files = folder.result(trial.report.key)
+    files = folder.files.result(trial.report.key)
     if files is None:
         raise UsageError(
-            f"the files of trial {trial.number} are gone from {folder.trials / trial.report.key}"
+            f"the files of trial {trial.number} are gone from {folder.files.root / trial.report.key}"
         )
     bundle = target if target is not None else folder.export / f"trial-{trial.number}"
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
-        minority = list(folder.minority())
-        what = {"task": config.task, "data": config.data, "minority": minority, "seed": trial.seed}
+        what = {
+            "task": config.task,
+            "data": config.data,
+            "minority": list(study.minority),
+            "seed": trial.seed,
+        }
         _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
         measured = {
             "metrics": trial.report.metrics,
             "guards": trial.violations,
             "applied": trial.report.applied,
         }
-        if config.task == "classification":
+        if TASKS[config.task].one_class_per_image:
             measured["confusion_matrix"] = _confusion(files / "predictions.npz")
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
-        verdict = verdicts(study).get(trial.number)
-        if verdict is not None:
-            (bundle / "verdict.json").write_text(json.dumps(verdict, indent=2) + "\n")
+        judged = verdicts(study).get(trial.number)
+        if judged is not None:
+            (bundle / "verdict.json").write_text(json.dumps(_verdict(judged), indent=2) + "\n")
         for path in files.iterdir():
             if not path.name.startswith("."):  # Ray keeps a note of its own beside a checkpoint
                 shutil.copy(path, bundle / path.name)
     except OSError as error:
         raise UsageError(f"cannot write {bundle}: {error}", "choose another folder with --out") from None
     return bundle
+
+
+def _verdict(judged: Judged) -> dict[str, Any]:
+    """As plain values; infinite degrees of freedom are null."""
+    plain = json.loads(judged.result.model_dump_json(include={"verdict"}), parse_constant=lambda _: None)
+    return {"experiment": judged.experiment, **plain["verdict"]}
 
 
 def _confusion(file: Path) -> dict[str, Any]:

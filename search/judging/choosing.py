@@ -1,9 +1,11 @@
-"""Which trials of a search are worth confirming. Pure: values in, values out."""
+"""Which trials of a search are worth confirming, and which one to export."""
 
 from collections.abc import Sequence
 
-from search.record.study import Baseline, StudyTrial
+from search.judging.confirmation import verdicts
+from search.record.study import Baseline, Study, StudyTrial, best_feasible
 from search.request.config import StudyConfig
+from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF, Strategy
 
 
@@ -30,7 +32,7 @@ def choose_finalists(
         if trial.feasible and trial.strategy != config.baseline_strategy and _holds(trial, baseline)
     ]
     distinct: dict[Strategy, StudyTrial] = {}
-    for trial in sorted(held, key=lambda trial: _value(trial, objective), reverse=True):
+    for trial in sorted(held, key=lambda trial: trial.value(objective), reverse=True):
         distinct.setdefault(trial.strategy, trial)
     ranked = list(distinct.values())
     chosen = ranked[:count]
@@ -55,8 +57,28 @@ def _holds(trial: StudyTrial, baseline: Baseline) -> bool:
     return True
 
 
-def _value(trial: StudyTrial, objective: str) -> float:
-    assert trial.report is not None
-    value = trial.report.metrics[objective]
-    assert value is not None, "a complete trial has both objectives"
-    return value
+def choose(study: Study, number: int | None) -> StudyTrial:
+    """The trial that a person means: the one asked for, else the best accepted, else the best feasible one.
+
+    Of accepted trials the best is the one whose gain in the first objective has the highest lower bound.
+
+    Raises:
+        UsageError: There is no such finished trial.
+    """
+    trials = study.trials()
+    if number is None:
+        judged = {of: one.result.verdict for of, one in verdicts(study).items()}
+        accepted = {of: verdict for of, verdict in judged.items() if verdict.outcome == "accepted"}
+        if accepted:
+            surest = max(accepted, key=lambda of: accepted[of].bounds[0].lower)
+            return next(trial for trial in trials if trial.number == surest)
+        best = best_feasible(trials, study.config.objectives[0])
+        if best is None:
+            raise UsageError("no trial is feasible yet, so none is best", "name one with --trial N")
+        return best
+    chosen = next((trial for trial in trials if trial.number == number), None)
+    if chosen is None or chosen.report is None:
+        state = "no such trial" if chosen is None else f"it is {chosen.state}"
+        numbers = ", ".join(str(trial.number) for trial in trials if trial.report is not None)
+        raise UsageError(f"--trial {number}: {state}", f"finished trials: {numbers or 'none'}")
+    return chosen

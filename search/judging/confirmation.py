@@ -1,35 +1,25 @@
-"""Confirming finalists: the plan that is fixed first, each look's verdicts, the ledger of the test split.
+"""A confirmation as values: its plan, fixed first, each look's results, the ledger of the test split.
 
-Values in, values out, but for `load`, `store` and `ledger`, which read the study's record.
+Needs no SciPy; `judge` computes. `load`, `store`, `verdicts` and `ledger` know the study's record.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import ConfigDict, ValidationError
 
-from search.judging.diagnostics import Diagnosis, diagnose
-from search.judging.measured import MeasuredArm
-from search.judging.statistics.bounds import Floats
-from search.judging.statistics.decision import Candidate, Evidence, Requirement, Verdict, decide
-from search.judging.statistics.jackknife import SplitNoise, split_noise
-from search.judging.statistics.levels import Plan, Seeds
-from search.judging.statistics.planning import Advice, advise
-from search.record.experiments import BASELINE, CONFIRMATIONS, ExperimentRecord, now
+from search.judging.diagnostics import Diagnosis
+from search.judging.statistics.values import Advice, Plan, Seeds, Verdict
+from search.record.experiments import BASELINE_ARM, CONFIRMATIONS, ExperimentRecord, Wanted, seeds_of
+from search.record.stored import packed, unpacked
 from search.record.study import Study
 from search.request.config import ConfirmConfig, StudyConfig
 from search.request.config_errors import line
-from search.request.guards import Floor, MaxDrop
-from search.work.experiment_queue import Wanted, seeds_of
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
-from trainables.contract.tasks import LOWER_IS_BETTER
-from trainables.contract.trial import DataSpec, Metrics, Task, TrialReport
-
-RANKING = "minority_ap50"  # may not fall: rescaling scores alone lifts recall, but not this
+from trainables.contract.trial import DataSpec, Metrics
 
 
 @dataclass(frozen=True)
@@ -102,19 +92,23 @@ class ConfirmPlan(Frozen):
     def arms(self, config: StudyConfig, open_names: Sequence[str]) -> dict[str, Strategy]:
         """The baseline and the candidates that are still open, by name."""
         chosen = {one.name: one.strategy for one in self.candidates if one.name in open_names}
-        return {BASELINE: config.baseline_strategy, **chosen}
+        return {BASELINE_ARM: config.baseline_strategy, **chosen}
 
     def wanted(
         self, experiment: str, config: StudyConfig, data: DataSpec, look: int, open_names: Sequence[str]
     ) -> list[Wanted]:
         """The runs of a look, with those of the look before, seed by seed over the arms."""
-        seeds = self.seeds(look)
-        arms = self.arms(config, open_names)
-        counts = dict.fromkeys(arms, seeds.candidate) | {BASELINE: seeds.baseline}
+        arms, seeds = self.arms(config, open_names), self.seeds_per_arm(look, open_names)
         return [
             Wanted(arm, config.spec(arms[arm], data, seed=seed, split="test"))
-            for arm, seed in seeds_of(config.search.seed, experiment, counts)
+            for arm, seed in seeds_of(config.search.seed, experiment, seeds)
         ]
+
+    def seeds_per_arm(self, look: int, open_names: Sequence[str]) -> dict[str, int]:
+        """How many the baseline and each candidate that is still open have at a look."""
+        seeds = self.seeds(look)
+        named = [one.name for one in self.candidates if one.name in open_names]
+        return {BASELINE_ARM: seeds.baseline, **dict.fromkeys(named, seeds.candidate)}
 
 
 class Result(Frozen):
@@ -182,6 +176,14 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What a confirmation found of a trial."""
+
+    experiment: str
+    result: Result
+
+
+@dataclass(frozen=True)
 class SplitUse:
     """One line of the ledger: an experiment that measured on the test split; `created` is ISO 8601, UTC."""
 
@@ -191,147 +193,39 @@ class SplitUse:
     runs: int
 
 
-def requirements(config: StudyConfig) -> tuple[Requirement, ...]:
-    """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall."""
-    asked = [Requirement(config.objectives[0], config.confirm.min_gain)]
-    for guard in config.guards:
-        lower = guard.metric in LOWER_IS_BETTER
-        match guard:
-            case MaxDrop():
-                # Not `-guard.max_drop`: the -0.0 of a drop of 0 would be shown as -0.000.
-                asked.append(Requirement(guard.metric, 0.0 - guard.max_drop, lower))
-            case Floor():
-                asked.append(Requirement(guard.metric, -guard.floor if lower else guard.floor, lower, False))
-    if config.task == "detection" and all(guard.metric != RANKING for guard in config.guards):
-        asked.append(Requirement(RANKING, 0.0))
-    return tuple(asked)
-
-
-def judge(
-    config: StudyConfig,
-    minority: Sequence[str],
-    plan: ConfirmPlan,
-    number: int,
-    arms: Mapping[str, MeasuredArm],
-    before: Look | None,
-) -> Look:
-    """The verdicts of a look.
-
-    Args:
-        config: Of the study.
-        minority: Names of the minority classes.
-        plan: Of the confirmation.
-        number: Of the look, 1 or 2.
-        arms: The baseline and every candidate that is open, with all their seeds so far.
-        before: The look before.
-    """
-    asked = requirements(config.model_copy(update={"confirm": plan.settings}))
-    baseline = arms[BASELINE]
-    open_now = [one for one in plan.candidates if one.name in arms]
-    weighed = [_candidate(config.task, arms[one.name], baseline, asked) for one in open_now]
-    accepted_before = 0 if before is None else len(before.accepted)
-    verdicts = decide(
-        weighed, plan.looks, look=number, family=len(plan.candidates), accepted_before=accepted_before
-    )
-    last = number == plan.looks.looks
-    results = {} if before is None else {result.candidate.name: result for result in before.results}
-    for one, candidate, verdict in zip(open_now, weighed, verdicts, strict=True):
-        undecided = last and verdict.outcome == "inconclusive"
-        results[one.name] = Result(
-            candidate=one,
-            verdict=verdict,
-            seeds=Seeds(len(arms[one.name].reports), len(baseline.reports)),
-            means=means(arms[one.name].reports),
-            baseline=means(baseline.reports),
-            # A fresh confirmation of this candidate alone, in one look, has the whole alpha.
-            advice=advise(candidate.evidence, plan.settings.alpha) if undecided else None,
-            notes=_notes(asked[0], minority, arms[one.name], baseline),
-        )
-    return Look(
-        number=number,
-        finished=now(),
-        results=tuple(results[one.name] for one in plan.candidates),
-    )
-
-
-def _candidate(
-    task: Task, arm: MeasuredArm, baseline: MeasuredArm, asked: Sequence[Requirement]
-) -> Candidate:
-    problems = [*arm.problems, *baseline.problems]
-    for one in (arm, baseline):
-        problems += [one.untold[asking.metric] for asking in asked if asking.metric in one.untold]
-    if problems:
-        return Candidate(arm.name, (), tuple(dict.fromkeys(problems)))
-    evidence = tuple(
-        Evidence(
-            requirement=requirement,
-            candidate=_values(arm, requirement.metric),
-            baseline=_values(baseline, requirement.metric) if requirement.against_baseline else np.empty(0),
-            split=None if task == "toy" else _split(arm, baseline, requirement),
-        )
-        for requirement in asked
-    )
-    return Candidate(arm.name, evidence)
-
-
-def _values(arm: MeasuredArm, metric: str) -> Floats:
-    return np.array([report.metrics[metric] for report in arm.reports], dtype=np.float64)  # (n_seeds,)
-
-
-def _split(arm: MeasuredArm, baseline: MeasuredArm, requirement: Requirement) -> SplitNoise:
-    own = arm.replicates[requirement.metric]
-    return split_noise(own, baseline.replicates[requirement.metric] if requirement.against_baseline else ())
-
-
-def _notes(
-    gain: Requirement, minority: Sequence[str], arm: MeasuredArm, baseline: MeasuredArm
-) -> tuple[Diagnosis, ...]:
-    if not arm.reports:
-        return ()
-    own = arm.replicates.get(gain.metric)
-    return diagnose(
-        arm.strategy,
-        arm.reports,
-        baseline.reports,
-        minority=minority,
-        split="test",
-        split_variance=None if own is None else float(split_noise(own).variance),
-        min_gain=gain.margin,
-    )
-
-
-def means(reports: Sequence[TrialReport]) -> Metrics:
-    """Mean of each metric over the seeds; None where a seed could not measure it, or there is none."""
-    found: Metrics = {}
-    for name in reports[0].metrics if reports else ():
-        values = [report.metrics[name] for report in reports]
-        known = [value for value in values if value is not None]
-        found[name] = float(np.mean(known)) if len(known) == len(values) else None
-    return found
-
-
 # The record
 
 
-def load(study: Study, experiment: str) -> Confirmation:
-    """A confirmation as it stands in the record."""
-    record = study.experiment(experiment)
+def load(record: ExperimentRecord, experiment: str) -> Confirmation:
+    """A confirmation as it stands in its record."""
     return Confirmation(
         experiment,
-        ConfirmPlan.model_validate_json(record.plan),
-        tuple(Look.model_validate_json(text) for text in record.conclusions),
+        unpacked(ConfirmPlan, record.plan),
+        tuple(unpacked(Look, text) for text in record.conclusions),
     )
 
 
 def latest(study: Study) -> Confirmation | None:
     """The confirmation that was begun last, or None."""
     names = [name for name in study.experiments() if name.startswith(CONFIRMATIONS)]
-    return load(study, names[-1]) if names else None
+    return load(study.experiment(names[-1]), names[-1]) if names else None
 
 
 def store(record: ExperimentRecord, look: Look) -> None:
     """Keep the conclusion of a look."""
-    record.conclude(look.model_dump_json())
+    record.conclude(packed(look))
+
+
+def verdicts(study: Study) -> dict[int, Judged]:
+    """The last verdict on each trial that was confirmed, by trial number."""
+    found = {}
+    for name in study.experiments():
+        if name.startswith(CONFIRMATIONS):
+            for text in study.experiment(name).conclusions[-1:]:
+                for result in unpacked(Look, text).results:
+                    if result.candidate.trial is not None:
+                        found[result.candidate.trial] = Judged(name, result)
+    return found
 
 
 def ledger(study: Study) -> tuple[SplitUse, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spaces.strategy import Strategy
+from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import TRAIN_RECALL, Metrics, Split, TrialReport
 
 RECALL, RANKING = "minority_recall", "minority_ap50"
@@ -32,7 +33,6 @@ REWEIGHTING = (
     ("logit_tau", "logit adjustment"),
 )
 AUGMENTING = ("augment_minority", "augment_rest")
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,99 @@
-"""An arm's finished runs and what their predictions tell: the split's own error, and what is wrong."""
+"""An arm's finished runs and what their predictions tell: the split's own error, and what is wrong.
 
+All runs are measured on the same split. One of them costs as many evaluations as it has sources, so its
+predictions are sorted once, and leaving a source out only masks them.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import combinations
 
-from search.judging.comparison import Arm
-from search.judging.evidence import identical_runs, limited_images, run_replicates
-from search.judging.statistics.jackknife import Replicates, TooFewSources, UnmeasurableWithout
-from search.record.folder import StudyFolder
+import numpy as np
+
+from search.judging.statistics.bounds import Floats
+from search.judging.statistics.jackknife import (
+    Bools,
+    Replicates,
+    TooFewSources,
+    UnmeasurableWithout,
+    leave_one_source_out,
+)
+from search.record.files import RunFiles
 from spaces.errors import RunError
 from spaces.strategy import Strategy
-from trainables.contract.predictions import DetectionPredictions, Predictions, load_predictions
-from trainables.contract.trial import Outcome, Task, TrialFailure, TrialReport
+from trainables.contract.predictions import (
+    ClassificationPredictions,
+    DetectionPredictions,
+    Predictions,
+    load_predictions,
+)
+from trainables.contract.tasks import TASKS, Task
+from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
+from trainables.evaluation.classification import ClassifiedImages
+from trainables.evaluation.detection import RankedPredictions
 
 
 @dataclass(frozen=True, eq=False)
-class MeasuredArm(Arm):
-    """One arm, measured.
+class Arm:
+    """A strategy with all that came back of its seeds, measured on one split.
 
     Attributes:
+        name: As shown.
+        strategy: What was trained.
+        reports: One per finished seed.
+        failures: One per seed that gave no result.
+        replicates: Metric -> one per report, for the split's own error; without them only the seeds' counts.
         untold: Metric -> why it has no replicates, a sentence.
         problems: Why no verdict can be given on this arm, in sentences.
     """
 
+    name: str
+    strategy: Strategy
+    reports: tuple[TrialReport, ...]
+    failures: tuple[TrialFailure, ...] = ()
+    replicates: Mapping[str, tuple[Replicates, ...]] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for metric, replicates in self.replicates.items():
+            if len(replicates) != len(self.reports):
+                raise ValueError(
+                    f"{self.name}: {len(replicates)} replicates of {metric} for {len(self.reports)} reports"
+                )
+
+    def values(self, metric: str) -> Floats:
+        """(n_seeds,), NaN where the seed could not measure it."""
+        return np.array([report.metrics[metric] for report in self.reports], dtype=np.float64)
+
+    def problem(self, metric: str) -> str:
+        """Why no gain in `metric` is claimed of this arm; empty if one can be."""
+        n = len(self.reports)
+        unmeasured = int(np.isnan(self.values(metric)).sum())
+        found = []
+        if self.failures:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed().items())
+            found.append(f"{len(self.failures)} of {n + len(self.failures)} seeds gave no result ({kinds})")
+        if unmeasured:
+            found.append(f"not measurable in {unmeasured} of {n} seeds")
+        if n < 2:
+            found.append(f"{n} finished, and an error takes at least 2 seeds")
+        return "; ".join(found)
+
+    def failed(self) -> dict[str, int]:
+        """Number of failures of each kind."""
+        return dict(Counter(failure.kind for failure in self.failures))
 
 
 class Measurer:
     """Measures the arms of one study; remembers each run, as a second look has the first's too."""
 
-    def __init__(self, folder: StudyFolder, task: Task, metrics: Sequence[str]) -> None:
-        self._folder, self._task, self._metrics = folder, task, tuple(metrics)
+    def __init__(self, files: RunFiles, task: Task, metrics: Sequence[str]) -> None:
+        self._files, self._task, self._metrics = files, task, tuple(metrics)
         self._known: dict[str, tuple[dict[str, Replicates], dict[str, str]]] = {}  # by the run's key
 
-    def measure(self, name: str, strategy: Strategy, outcomes: Sequence[Outcome]) -> MeasuredArm:
+    def measure(self, name: str, strategy: Strategy, outcomes: Sequence[Outcome]) -> Arm:
         """One arm's runs.
 
         Raises:
@@ -42,8 +102,8 @@ class Measurer:
         reports = tuple(outcome for outcome in outcomes if isinstance(outcome, TrialReport))
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, TrialFailure))
         problems = [f"{name}: a seed gave no result ({one.kind}): {one.reason}" for one in failures]
-        if self._task == "toy":
-            return MeasuredArm(name, strategy, reports, failures, problems=tuple(problems))
+        if not TASKS[self._task].leaves_predictions:
+            return Arm(name, strategy, reports, failures, problems=tuple(problems))
         stored = [self._predictions(report) for report in reports]
         problems += [
             f"{name}: seeds {i + 1} and {j + 1} give identical predictions, so the seed changes nothing"
@@ -57,12 +117,12 @@ class Measurer:
             for metric in self._metrics
             if metric not in untold
         }
-        return MeasuredArm(name, strategy, reports, failures, replicates, untold, tuple(problems))
+        return Arm(name, strategy, reports, failures, replicates, untold, tuple(problems))
 
     def _predictions(self, report: TrialReport) -> Predictions:
-        found = self._folder.result(report.key)
+        found = self._files.result(report.key)
         if found is None:
-            place = self._folder.trials / report.key
+            place = self._files.root / report.key
             raise RunError(f"the predictions of a finished run are gone from {place}")
         return load_predictions(found / "predictions.npz")
 
@@ -106,3 +166,54 @@ def _limits(name: str, reports: Sequence[TrialReport], stored: Sequence[Predicti
     if not capped:
         return []
     return [f"{name}: {capped} images hold more predictions than the evaluator keeps (max_det)"]
+
+
+def run_replicates(
+    predictions: Predictions, metrics: Sequence[str], *, threshold: float | None
+) -> dict[str, Replicates]:
+    """One run's metrics on its split, whole and without each source image.
+
+    Args:
+        predictions: Of the run.
+        metrics: Names as in its report.
+        threshold: The confidence frozen on val, `report.metrics["threshold"]`; all subsets are measured at
+            it. A classifier has none.
+
+    Returns:
+        By metric; `whole` is the value of the report.
+
+    Raises:
+        TooFewSources: The split has fewer than 10 sources.
+        UnmeasurableWithout: The split cannot tell a metric, whole or without some source.
+    """
+    if isinstance(predictions, ClassificationPredictions):
+        return leave_one_source_out(ClassifiedImages(predictions).metrics, predictions.source, metrics)
+    ranked = RankedPredictions(predictions)
+
+    def measure(keep: Bools) -> Metrics:
+        return ranked.metrics(keep, threshold)
+
+    return leave_one_source_out(measure, predictions.source, metrics)
+
+
+def identical_runs(predictions: Sequence[Predictions]) -> list[tuple[int, int]]:
+    """Pairs of runs whose predictions are equal array for array: a seed that changed nothing."""
+    return [
+        (i, j) for (i, one), (j, other) in combinations(enumerate(predictions), 2) if _identical(one, other)
+    ]
+
+
+def _identical(one: Predictions, other: Predictions) -> bool:
+    return type(one) is type(other) and all(
+        np.array_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)
+    )
+
+
+def limited_images(predictions: DetectionPredictions, threshold: float) -> int:
+    """Images where the evaluator's limit, not the model, decides recall.
+
+    Such an image holds `max_det` predictions, and the lowest of them still scores at least `threshold`: there
+    may have been more.
+    """
+    sure = predictions.pred_image[predictions.pred_score >= threshold]
+    return int((np.bincount(sure) >= predictions.max_det).sum())

@@ -4,31 +4,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.export.bundle import choose
-from search.judging.choosing import choose_finalists
+from search.judging.choosing import choose, choose_finalists
 from search.judging.confirmation import (
     Asked,
     Confirmation,
     ConfirmPlan,
     PlannedCandidate,
-    judge,
     latest,
-    requirements,
     store,
 )
+from search.judging.judge import judge, requirements
 from search.judging.measured import Measurer
-from search.pipeline.opening import (
-    check_same_data,
-    class_sets,
-    data_of,
-    nothing_to_resume,
-    run_experiment,
-    shown,
-    tell_notes,
-)
+from search.pipeline.experimenting import run_experiment
+from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
 from search.record.experiments import CONFIRMATIONS
-from search.record.folder import StudyFolder
-from search.record.study import Study
+from search.record.stored import packed
 from search.request.arms import named_strategy
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
@@ -38,7 +28,7 @@ from trainables.data.summary import DataSummary
 
 def confirm(
     path: Path, asked: Asked, *, cluster: Cluster, resume: bool, fresh: bool, console: Console
-) -> Confirmation:
+) -> tuple[Opened, Confirmation]:
     """Confirm a study's finalists on fresh seeds and the test split, look by look as planned.
 
     Args:
@@ -50,7 +40,7 @@ def confirm(
         console: For the live screen.
 
     Returns:
-        The confirmation, finished; without `fresh` the last one if it has finished already.
+        The study, and the confirmation, finished; without `fresh` the last one if it has finished already.
 
     Raises:
         UsageError: There is nothing to confirm, no test split, the data is not the study's, or with `resume`
@@ -58,33 +48,24 @@ def confirm(
         RunError: The cluster is out of reach, or a seed crashed every time.
         Interrupted: By Ctrl-C; nothing finished is lost.
     """
-    folder = StudyFolder(path)
-    config = folder.config()
-    data, summary = data_of(config, folder.study_yaml.name)
-    tell_notes(summary, console)
-    check_same_data(folder, config, summary)
-    _check_test_split(data, summary)
-    with folder.claimed("confirmed"):
-        study = folder.open()
-        begun = latest(study)
+    request = read_study(path, console)
+    _check_test_split(request.data, request.summary)
+    with opened(request, "confirmed") as found:
+        begun = latest(found.study)
         if begun is None and resume:
             raise nothing_to_resume(
-                f"no confirmation was begun in {shown(folder.path)}",
-                f"rarecall confirm {shown(folder.path)}",
+                f"no confirmation was begun in {found.where}", f"rarecall confirm {found.where}"
             )
         if begun is None or fresh:
-            begun = _planned(study, folder, asked, data, summary)
+            begun = _planned(found, asked)
         elif begun.finished:
-            return begun
+            return found, begun
         elif not resume:
             raise UsageError(
-                f"{begun.experiment} in {shown(folder.path)} is not finished",
-                f"go on with it: rarecall confirm {shown(folder.path)} --resume",
+                f"{begun.experiment} in {found.where} is not finished",
+                f"go on with it: rarecall confirm {found.where} --resume",
             )
-        try:
-            return _look_by_look(study, folder, data, begun, cluster, console)
-        finally:
-            study.flush()
+        return found, _look_by_look(found, begun, cluster, console)
 
 
 def _check_test_split(data: DataSpec, summary: DataSummary) -> None:
@@ -104,20 +85,19 @@ def _check_test_split(data: DataSpec, summary: DataSummary) -> None:
         raise UsageError(f"data: the test split has no object of class '{absent[0]}'")
 
 
-def _planned(
-    study: Study, folder: StudyFolder, asked: Asked, data: DataSpec, summary: DataSummary
-) -> Confirmation:
+def _planned(found: Opened, asked: Asked) -> Confirmation:
     """A new confirmation, not in the record yet.
 
     Raises:
         UsageError: No trial is worth confirming, or one that was asked for is not there.
     """
+    study = found.study
     settings = asked.settings(study.config)
     trials = [choose(study, number) for number in dict.fromkeys(asked.trials)]
     baseline = study.baseline()
     if settings.finalists and baseline is not None:
         trials += choose_finalists(study.trials(), baseline, study.config, settings.finalists)
-    classes, minority = class_sets(data, summary)
+    classes, minority = found.class_sets()
     candidates = [
         PlannedCandidate(name=f"trial {trial.number}", strategy=trial.strategy, trial=trial.number)
         for trial in trials
@@ -128,13 +108,13 @@ def _planned(
     ]
     if settings.finalists and baseline is None:
         raise UsageError(
-            f"nothing to confirm: {shown(folder.path)} has not been searched",
-            f"rarecall search {shown(folder.path)} --resume; `--strategy NAME` confirms one all the same",
+            f"nothing to confirm: {found.where} has not been searched",
+            f"rarecall search {found.where} --resume; `--strategy NAME` confirms one all the same",
         )
     if not candidates:
         raise UsageError(
             "nothing to confirm: no feasible trial holds its guards by one sd of the baseline's seeds",
-            f"rarecall pareto {shown(folder.path)} --all; `--trial N` confirms one all the same",
+            f"rarecall pareto {found.where} --all; `--trial N` confirms one all the same",
         )
     number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())
     return Confirmation(
@@ -142,21 +122,14 @@ def _planned(
     )
 
 
-def _look_by_look(
-    study: Study,
-    folder: StudyFolder,
-    data: DataSpec,
-    begun: Confirmation,
-    cluster: Cluster,
-    console: Console,
-) -> Confirmation:
+def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console: Console) -> Confirmation:
     """Run and conclude every look that is left; the plan is fixed in the record before the first run."""
-    config, plan, experiment = study.config, begun.plan, begun.experiment
-    measurer = Measurer(folder, config.task, [one.metric for one in requirements(config)])
+    config, plan, experiment, files = found.config, begun.plan, begun.experiment, found.folder.files
+    measurer = Measurer(files, config.task, [one.metric for one in requirements(config)])
     with cluster.connected(config.resources) as launch:
-        record = study.experiment(experiment)
+        record = found.study.begin(experiment)
         if record.plan is None:
-            record.set_plan(plan.model_dump_json())
+            record.set_plan(packed(plan))
         while not begun.finished:
             number = len(begun.looks) + 1
             before = begun.looks[-1] if begun.looks else None
@@ -164,14 +137,15 @@ def _look_by_look(
             arms = run_experiment(
                 f"{config.name}, {experiment}, look {number}",
                 record,
-                folder,
-                plan.wanted(experiment, config, data, number, names),
+                files,
+                plan.wanted(experiment, config, found.data, number, names),
                 measurer,
                 launch,
-                go_on=f"rarecall confirm {shown(folder.path)} --resume",
+                clock=cluster.clock,
+                go_on=f"rarecall confirm {found.where} --resume",
                 console=console,
             )
-            look = judge(config, data.minority, plan, number, arms, before)
+            look = judge(config, found.data.minority, plan, number, arms, before)
             store(record, look)
             begun = Confirmation(experiment, plan, (*begun.looks, look))
     return begun

@@ -1,24 +1,103 @@
-"""What the use cases share: data checked against the study, an experiment run, how to go on after a stop."""
+"""From what a person names, a study file or a study's folder, to one open study that fits its data.
+
+Every use case takes this way, so that a file is read once and a study is opened once per command.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from search.judging.measured import MeasuredArm, Measurer
-from search.record.experiments import ExperimentRecord
 from search.record.folder import StudyFolder
-from search.request.config import StudyConfig, load_config
+from search.record.study import Study
+from search.request.config import StudyConfig
 from search.request.data_check import check_data
-from search.show.screens import experiment_screen
-from search.work.experiment_queue import ExperimentWork, Wanted
-from search.work.protocol import Launch
-from spaces.errors import Interrupted, UsageError
+from search.request.reading import load_config
+from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
 from trainables.data.sources import describe
 from trainables.data.summary import DataSummary
-from trainables.detector.models import check_classifier, check_model
+from trainables.worker.by_task import BY_TASK
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for, checked against its data; the study may not exist yet.
+
+    Attributes:
+        config: What is asked.
+        folder: Of the study.
+        data: As a run sees it, with `minority: auto` resolved.
+        summary: What the data hold.
+    """
+
+    config: StudyConfig
+    folder: StudyFolder
+    data: DataSpec
+    summary: DataSummary
+
+    @property
+    def where(self) -> str:
+        """The study's folder as a person would type it here."""
+        return shown(self.folder.path)
+
+    def class_sets(self) -> tuple[tuple[frozenset[int], ...], frozenset[int]]:
+        """Class ids in each training image, and those of the minority."""
+        minority = frozenset(self.summary.class_names.index(name) for name in self.data.minority)
+        return self.summary.splits["train"].classes_per_image, minority
+
+
+@dataclass(frozen=True)
+class Opened(Request):
+    """A study that is open for this process alone to write, and fits its data.
+
+    Attributes:
+        study: Its record.
+    """
+
+    study: Study
+
+
+def read_request(path: Path, runs: Path, console: Console) -> Request:
+    """The study that a person means by a study file or a study's folder, whether it exists or not.
+
+    Args:
+        path: Of the file or the folder.
+        runs: Folder of all studies.
+        console: For what a person should know of the data before anything is trained.
+
+    Raises:
+        UsageError: The file is missing or has errors, the folder holds no study, or the data does not fit.
+    """
+    if path.is_dir() or not path.suffix:
+        folder = StudyFolder(path)
+        config = folder.config()
+    else:
+        config = load_config(path)
+        folder = StudyFolder(runs / config.name)
+    return _checked(config, folder, path.name, console)
+
+
+def read_study(path: Path, console: Console) -> Request:
+    """The study in a folder, on the data that it was made with.
+
+    Raises:
+        UsageError: There is none, or the data does not fit or has changed.
+    """
+    folder = StudyFolder(path)
+    request = _checked(folder.config(), folder, folder.study_yaml.name, console)
+    check_same_data(request, request.config)
+    return request
+
+
+def _checked(config: StudyConfig, folder: StudyFolder, source: str, console: Console) -> Request:
+    data, summary = data_of(config, source)
+    for note in summary.notes():
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    return Request(config, folder, data, summary)
 
 
 def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
@@ -27,17 +106,93 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
     Raises:
         UsageError: With every problem found.
     """
+    task = BY_TASK[config.task]
     try:
-        check_model(config.train.model, config.task)
+        task.check_model(config.train.model)
         summary = describe(config.data, config.task)
         data = check_data(config, summary)
-        if config.task == "classification":
-            check_classifier(config.train, len(summary.class_names), on_gpu=config.resources.gpu > 0)
+        task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
         return data, summary
     except UsageError as error:
         lines = error.message.splitlines()
         named = [line if line.startswith("hint:") else f"{source}: {line}" for line in lines]
         raise UsageError("\n".join(named), error.hint) from None
+
+
+def make(request: Request) -> None:
+    """Make the study.
+
+    Raises:
+        UsageError: It exists, or its folder cannot be written.
+    """
+    request.folder.create(request.config, request.summary.fingerprint, request.data.minority).flush()
+
+
+def continued(request: Request, typed: Path) -> Request:
+    """The request as an existing study goes on with it, if only what may differ does.
+
+    That is a larger `search.trials`, and `compare` and `confirm`, which say nothing of the trials.
+
+    Args:
+        request: What is asked.
+        typed: The path that the person gave, for messages.
+
+    Raises:
+        UsageError: There is no study, its data has changed, or something else differs.
+    """
+    stored = request.config if typed.resolve() == request.folder.path else request.folder.config()
+    check_same_data(request, stored)
+    config = request.config
+    search = stored.search.model_copy(update={"trials": config.search.trials})
+    allowed = stored.model_copy(
+        update={"search": search, "compare": config.compare, "confirm": config.confirm}
+    )
+    if allowed != config:
+        changed = [key for key, value in config if value != getattr(allowed, key)]
+        raise UsageError(
+            f"{typed}: differs from the study in {request.where} in: {', '.join(changed)}",
+            "give the new request another name; only search.trials, compare and confirm may change",
+        )
+    trials = max(config.search.trials, stored.search.trials)
+    widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
+    if widened != stored:
+        request.folder.write_request(widened)
+    return replace(request, config=widened)
+
+
+def check_same_data(request: Request, stored: StudyConfig) -> None:
+    """A study's runs compare only on the data that it was made with.
+
+    Raises:
+        UsageError: The data has changed.
+    """
+    same_place = stored.data == request.config.data
+    if same_place and request.folder.provenance.data_fingerprint != request.summary.fingerprint:
+        data = request.config.data
+        raise UsageError(
+            f"data: {data} has changed since {request.where} was made: its fingerprint differs",
+            "give the new data a study of its own",
+        )
+
+
+@contextmanager
+def opened(request: Request, being: str) -> Iterator[Opened]:
+    """The study, for this process alone; all that is told in the context is in the database after it.
+
+    Args:
+        request: Of a study that exists.
+        being: What others will read of it: it is being `searched`, `confirmed` or `compared`.
+
+    Raises:
+        UsageError: Another process has it.
+        RunError: What was told could not be written.
+    """
+    with request.folder.claimed(being):
+        study = request.folder.open(request.config)
+        try:
+            yield Opened(**vars(request), study=study)
+        finally:
+            study.flush()
 
 
 def shown(path: Path) -> str:
@@ -49,105 +204,3 @@ def shown(path: Path) -> str:
 def nothing_to_resume(why: str, begin: str) -> UsageError:
     """What `--resume` is answered with where nothing was begun; `begin` is the command that begins."""
     return UsageError(f"nothing to resume: {why}", f"without --resume it begins: {begin}")
-
-
-def tell_notes(summary: DataSummary, console: Console) -> None:
-    """What a person should know of the data before anything is trained, e.g. that val lent its test split."""
-    for note in summary.notes():
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
-
-
-def class_sets(data: DataSpec, summary: DataSummary) -> tuple[tuple[frozenset[int], ...], frozenset[int]]:
-    """Class ids in each training image, and those of the minority."""
-    minority = frozenset(summary.class_names.index(name) for name in data.minority)
-    return summary.splits["train"].classes_per_image, minority
-
-
-def run_experiment(
-    title: str,
-    record: ExperimentRecord,
-    folder: StudyFolder,
-    wanted: Sequence[Wanted],
-    measurer: Measurer,
-    launch: Launch,
-    *,
-    go_on: str,
-    console: Console,
-) -> dict[str, MeasuredArm]:
-    """Run what is wanted, unless the record has it, and measure each arm, by name.
-
-    Args:
-        title: For the screen.
-        record: Of the experiment.
-        folder: Of the study.
-        wanted: The runs, each arm's in the order of its seeds.
-        measurer: Of the study's runs.
-        launch: Of the cluster that they run on.
-        go_on: The command that goes on after an interruption.
-        console: For the live screen.
-
-    Raises:
-        RunError: A seed crashed every time.
-        Interrupted: By Ctrl-C.
-    """
-    with experiment_screen(console) as show:
-        work = ExperimentWork(title, record, folder, wanted, show)
-        if not work.complete():
-            launch(work, folder.path)
-    if not work.complete():
-        raise Interrupted("interrupted", go_on)
-    strategies = {one.arm: one.spec.strategy for one in wanted}
-    return {arm: measurer.measure(arm, strategy, work.outcomes(arm)) for arm, strategy in strategies.items()}
-
-
-def requested(request: Path, runs: Path) -> tuple[StudyConfig, StudyFolder]:
-    """The study that a person means by a study file or a study's folder, whether it exists or not.
-
-    Raises:
-        UsageError: The file is missing or has errors, or the folder holds no study.
-    """
-    if request.is_dir() or not request.suffix:
-        folder = StudyFolder(request)
-        return folder.config(), folder
-    config = load_config(request)
-    return config, StudyFolder(runs / config.name)
-
-
-def check_same_data(folder: StudyFolder, config: StudyConfig, summary: DataSummary) -> None:
-    """A study's runs compare only on the data that it was made with.
-
-    Raises:
-        UsageError: There is no study, or the data has changed.
-    """
-    stored = folder.config()
-    if stored.data == config.data and folder.data_fingerprint() != summary.fingerprint:
-        raise UsageError(
-            f"data: {config.data} has changed since {shown(folder.path)} was made: its fingerprint differs",
-            "give the new data a study of its own",
-        )
-
-
-def take_over(folder: StudyFolder, config: StudyConfig, summary: DataSummary, request: Path) -> None:
-    """Let an existing study go on with a new request, if only what may differ does.
-
-    That is a larger `search.trials`, and `compare` and `confirm`, which say nothing of the trials.
-
-    Raises:
-        UsageError: There is no study, its data has changed, or something else differs.
-    """
-    check_same_data(folder, config, summary)
-    stored = folder.config()
-    search = stored.search.model_copy(update={"trials": config.search.trials})
-    allowed = stored.model_copy(
-        update={"search": search, "compare": config.compare, "confirm": config.confirm}
-    )
-    if allowed != config:
-        changed = [key for key, value in config if value != getattr(allowed, key)]
-        raise UsageError(
-            f"{request}: differs from the study in {shown(folder.path)} in: {', '.join(changed)}",
-            "give the new request another name; only search.trials, compare and confirm may change",
-        )
-    trials = max(config.search.trials, stored.search.trials)
-    widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
-    if widened != stored:
-        folder.write_request(widened)

@@ -4,6 +4,8 @@ An experiment is several arms (strategies), each trained with several seeds. Eac
 a run that is made again, because its worker was lost, is a further entry of the same arm and seed.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +13,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search.record.database import Record
+from search.record.stored import packed, unpacked
 from trainables.contract.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
 CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
 COMPARISON = "compare"  # the name of the comparison
-BASELINE = "baseline"  # name of a confirmation's arm that every candidate is measured against
+BASELINE_ARM = "baseline"  # name of a confirmation's arm that every candidate is measured against
 PLAN, CONCLUSIONS, CREATED = "plan", "conclusions", "created"
+COUNTED = {"diverged", "receipt"}  # failures that say something of the strategy, so they are results
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,14 @@ class ArmRun:
     split: Split
     key: str
     outcome: Outcome | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One run of an experiment."""
+
+    arm: str
+    spec: TrialSpec
 
 
 class ExperimentRecord:
@@ -87,9 +99,9 @@ class ExperimentRecord:
     def tell(self, number: int, outcome: Outcome) -> ArmRun:
         """A run has ended."""
         if isinstance(outcome, TrialFailure):
-            self._record.set_attr(number, "failure", outcome.model_dump_json())
+            self._record.set_attr(number, "failure", packed(outcome))
             return _read(self._record.tell(number, TrialState.FAIL))
-        self._record.set_attr(number, "report", outcome.model_dump_json())
+        self._record.set_attr(number, "report", packed(outcome))
         values = [outcome.metrics[name] for name in self._objectives]
         known = [value for value in values if value is not None]
         # Optuna completes no trial without its values; the report is what counts here.
@@ -101,10 +113,35 @@ def _read(trial: FrozenTrial) -> ArmRun:
     attrs = trial.user_attrs
     outcome: Outcome | None = None
     if "report" in attrs:
-        outcome = TrialReport.model_validate_json(attrs["report"])
+        outcome = unpacked(TrialReport, attrs["report"])
     elif "failure" in attrs:
-        outcome = TrialFailure.model_validate_json(attrs["failure"])
+        outcome = unpacked(TrialFailure, attrs["failure"])
     return ArmRun(trial.number, attrs["arm"], attrs["seed"], attrs["split"], attrs["key"], outcome)
+
+
+def is_result(outcome: Outcome) -> bool:
+    """Whether a run has a result: a report, or a failure that the strategy itself is the reason of."""
+    return isinstance(outcome, TrialReport) or outcome.kind in COUNTED
+
+
+def seed_of(study_seed: int, experiment: str, arm: str, index: int) -> int:
+    """Training seed number `index` of an arm: fresh for every experiment, and its own for every arm.
+
+    Arms share no seeds, since the bounds take them for independent, and the baseline can be set against
+    itself. Seeds of a search are below a million for study seeds below 1,000; these are above.
+    """
+    digest = hashlib.sha256(f"{study_seed}/{experiment}/{arm}/{index}".encode()).digest()
+    return 10**6 + int.from_bytes(digest[:4]) % (2**31 - 10**6)
+
+
+def seeds_of(study_seed: int, experiment: str, seeds: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Arm and training seed of every run, seed by seed over the arms; `seeds` is how many each arm has."""
+    return [
+        (arm, seed_of(study_seed, experiment, arm, index))
+        for index in range(max(seeds.values()))
+        for arm, count in seeds.items()
+        if index < count
+    ]
 
 
 def now() -> str:

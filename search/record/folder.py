@@ -1,27 +1,62 @@
-"""Where a study keeps its files: study.yaml, provenance.json, study.db, trials/<key>/, export/."""
+"""Where a study keeps its files: study.yaml, provenance.json, study.db, trials/, export/."""
 
 import fcntl
-import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import yaml
 
 from search.record.experiments import now
+from search.record.files import RunFiles
+from search.record.stored import packed, unpacked
 from search.record.study import Study
-from search.request.config import StudyConfig, load_config
+from search.request.config import StudyConfig
+from search.request.reading import load_config
 from spaces.errors import UsageError
-from trainables.contract.trial import PROGRESS
+from spaces.frozen import Frozen
 
 DATABASE = "study.db"
 LOCK = ".lock"
 PACKAGES = ("rarecall", "ray", "optuna", "torch", "ultralytics", "albumentations", "numpy")
+
+
+class Provenance(Frozen):
+    """What a study ran with.
+
+    Attributes:
+        created: When it was made; ISO 8601, UTC.
+        python: Its version.
+        versions: Of the packages that decide its numbers.
+        git_sha: Commit of the folder that it was made in, or None outside of a repository.
+        data_fingerprint: Of its data.
+        minority: The minority classes, by name; `auto` in the request means these.
+    """
+
+    created: str
+    python: str
+    versions: dict[str, str]
+    git_sha: str | None
+    data_fingerprint: str
+    minority: tuple[str, ...]
+
+    @classmethod
+    def now(cls, fingerprint: str, minority: Sequence[str]) -> "Provenance":
+        """Of this process."""
+        return cls(
+            created=now(),
+            python=platform.python_version(),
+            versions={name: metadata.version(name) for name in PACKAGES},
+            git_sha=_git_sha(),
+            data_fingerprint=fingerprint,
+            minority=tuple(minority),
+        )
 
 
 class StudyFolder:
@@ -36,13 +71,13 @@ class StudyFolder:
         return self.path / "study.yaml"
 
     @property
-    def _provenance(self) -> Path:
+    def _provenance_json(self) -> Path:
         return self.path / "provenance.json"
 
     @property
-    def trials(self) -> Path:
-        """One folder per run, named by its key."""
-        return self.path / "trials"
+    def files(self) -> RunFiles:
+        """What its runs leave."""
+        return RunFiles(self.path / "trials")
 
     @property
     def export(self) -> Path:
@@ -64,9 +99,9 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if config.study_db is None:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
-            made_with = provenance(fingerprint, minority)
-            self._provenance.write_text(json.dumps(made_with, indent=2) + "\n")
-            study = Study(self._url(config), config, create=True)
+            self.provenance = Provenance.now(fingerprint, minority)
+            self._provenance_json.write_text(packed(self.provenance, indent=2) + "\n")
+            study = Study(self._url(config), config, self.provenance.minority, create=True)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
         except OSError as error:
             raise UsageError(
@@ -76,7 +111,7 @@ class StudyFolder:
 
     def discard(self) -> None:
         """Undo `create`: the search could not start, and its request may be another one next time."""
-        for path in (self.study_yaml, self._provenance, self.path / DATABASE):
+        for path in (self.study_yaml, self._provenance_json, self.path / DATABASE):
             path.unlink(missing_ok=True)
 
     @contextmanager
@@ -129,68 +164,26 @@ class StudyFolder:
             raise UsageError(f"no study in {self.path}", "`rarecall search STUDY.yaml` makes one")
         return load_config(self.study_yaml)
 
-    def data_fingerprint(self) -> str:
-        """Of the data that the study was made with."""
-        return str(json.loads(self._provenance.read_text())["data_fingerprint"])
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What the study ran with."""
+        return unpacked(Provenance, self._provenance_json.read_text())
 
-    def minority(self) -> tuple[str, ...]:
-        """Names of the minority classes: those asked for, or those that `auto` meant."""
-        asked = self.config().minority
-        return asked if asked != "auto" else tuple(json.loads(self._provenance.read_text())["minority"])
-
-    def open(self) -> Study:
+    def open(self, config: StudyConfig | None = None) -> Study:
         """The record of the study in this folder.
+
+        Args:
+            config: The request it was made with, if it has been read already.
 
         Raises:
             UsageError: There is no study here.
         """
-        config = self.config()
-        return Study(self._url(config), config)
+        known = self.config() if config is None else config
+        asked = known.minority
+        return Study(self._url(known), known, asked if asked != "auto" else self.provenance.minority)
 
     def _url(self, config: StudyConfig) -> str:
         return config.study_db if config.study_db is not None else f"sqlite:///{self.path / DATABASE}"
-
-    def result(self, key: str) -> Path | None:
-        """The folder with a finished run's `weights` and predictions, or None before it has finished."""
-        found = sorted((self.trials / key).glob("checkpoint_*"))
-        finished = [path for path in found if not (path / PROGRESS).exists()]
-        return finished[-1] if finished else None
-
-    def resumable(self, key: str) -> Path | None:
-        """Put the furthest checkpoint of an interrupted run aside, for its next attempt to start from.
-
-        Ray numbers a new attempt's checkpoints from 0 again, over the old ones.
-        """
-        found = list((self.trials / key).glob(f"*/{PROGRESS}"))
-        if not found:
-            return None
-        furthest = max(found, key=lambda path: len(json.loads(path.read_text())["curve"])).parent
-        aside = self.trials / key / "resume"
-        if furthest != aside:
-            _remove(aside)
-            furthest.rename(aside)
-        for stale in (self.trials / key).glob("checkpoint_*"):
-            _remove(stale)
-        return aside
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-
-
-def provenance(fingerprint: str, minority: Sequence[str]) -> dict[str, Any]:
-    """What a study ran with: versions, commit, data fingerprint, minority classes."""
-    return {
-        "created": now(),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "git_sha": _git_sha(),
-        "data_fingerprint": fingerprint,
-        "minority": list(minority),
-    }
 
 
 def _being(lock: TextIO) -> str:

@@ -6,18 +6,17 @@ nothing of how a violation is computed.
 """
 
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.record.database import Record, Writer, record_names
 from search.record.experiments import ExperimentRecord
+from search.record.sampler import auto, known_point, make_sampler
+from search.record.stored import packed, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
 from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
@@ -31,8 +30,6 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 BASELINE_MEAN = "baseline_mean"  # marks the one entry of `search` that is the baseline's mean, and no trial
-GP_SHARE = 0.05  # `auto` leaves the Gaussian process when one ask costs more than this share of a trial
-GP_LEAST_SECONDS = 0.5  # an ask of the Gaussian process never costs less, so short trials do not even try it
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,13 @@ class StudyTrial:
         """Complete, and no guard is broken."""
         return self.state == "complete" and all(value <= 0 for value in self.violations.values())
 
+    def value(self, objective: str) -> float:
+        """Of a complete trial, which has both objectives."""
+        assert self.report is not None
+        value = self.report.metrics[objective]
+        assert value is not None, "who told it has checked its objectives"
+        return value
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -82,28 +86,49 @@ class Baseline:
         if not done:
             return None
         reports = tuple(report for _, report in done)
-        mean: Metrics = {}
-        sd: Metrics = {}
-        for name in reports[0].metrics:
-            values = [report.metrics.get(name) for report in reports]
-            known = [value for value in values if value is not None]
-            whole = len(known) == len(values)
-            mean[name] = statistics.fmean(known) if whole else None
-            sd[name] = statistics.stdev(known) if whole and len(known) > 1 else None
-        return cls(mean, sd, tuple(seed for seed, _ in done), reports)
+        spread = statistics.stdev if len(reports) > 1 else lambda values: None
+        return cls(over_seeds(reports), over_seeds(reports, spread), tuple(seed for seed, _ in done), reports)
+
+
+def over_seeds(
+    reports: Sequence[TrialReport], of: Callable[[Sequence[float]], float | None] = statistics.fmean
+) -> Metrics:
+    """The mean of each metric over the seeds, or what `of` makes of its values.
+
+    None where a seed could not measure it; nothing without reports.
+    """
+    found: Metrics = {}
+    for name in reports[0].metrics if reports else ():
+        values = [report.metrics.get(name) for report in reports]
+        known = [value for value in values if value is not None]
+        found[name] = of(known) if len(known) == len(values) else None
+    return found
+
+
+def best_feasible(trials: Sequence[StudyTrial], objective: str) -> StudyTrial | None:
+    """The feasible trial with the highest `objective`; of equals the first; None if none is feasible."""
+    feasible = [trial for trial in trials if trial.feasible and trial.report is not None]
+    return max(feasible, key=lambda trial: trial.value(objective), default=None)
 
 
 class Study:
-    """The record of one study, open for reading or, by one process, for writing."""
+    """The record of one study, open for reading or, by one process, for writing.
 
-    def __init__(self, url: str, config: StudyConfig, *, create: bool = False) -> None:
+    Attributes:
+        config: What was asked.
+        minority: Names of the minority classes: those asked for, or those that `auto` meant.
+    """
+
+    def __init__(
+        self, url: str, config: StudyConfig, minority: tuple[str, ...], *, create: bool = False
+    ) -> None:
         """Open the record at `url` (an SQLAlchemy database URL).
 
         Raises:
             UsageError: There is no such study, or with `create` there already is one.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.config = config
+        self.config, self.minority = config, minority
         # Optuna's check of the schema loads alembic, 0.4 s of every `rarecall pareto`; its version is pinned.
         self._storage, self._writer = optuna.storages.RDBStorage(url, skip_compatibility_check=True), Writer()
         self._ask_seconds: list[float] = []
@@ -136,8 +161,8 @@ class Study:
             state=_STATES[trial.state],
             strategy=Strategy.model_validate_json(attrs["strategy"]),
             seed=attrs["seed"],
-            report=None if report is None else TrialReport.model_validate_json(report),
-            failure=None if failure is None else TrialFailure.model_validate_json(failure),
+            report=None if report is None else unpacked(TrialReport, report),
+            failure=None if failure is None else unpacked(TrialFailure, failure),
             violations=dict(trial.constraints),
         )
 
@@ -154,9 +179,12 @@ class Study:
         return not (ran or self.baseline_trials() or self.trials())
 
     def experiment(self, name: str) -> ExperimentRecord:
-        """The record of an experiment; made if it does not exist."""
-        record = self._record(name, create=name not in self.experiments())
-        return ExperimentRecord(record, self.config.objectives)
+        """The record of an experiment.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
+        return ExperimentRecord(self._record(name, create=False), self.config.objectives)
 
     # Writing
 
@@ -173,8 +201,18 @@ class Study:
         trial = self._baseline.live.ask()
         return self._noted(self._baseline, trial, self.config.baseline_strategy, seed).number
 
-    def ask(self, seed: int) -> StudyTrial:
-        """The next trial: a point of `space.first` while there are any, then what the sampler proposes."""
+    def begin(self, name: str) -> ExperimentRecord:
+        """The record of an experiment, made if it does not exist."""
+        record = self._record(name, create=name not in self.experiments())
+        return ExperimentRecord(record, self.config.objectives)
+
+    def ask(self, seed: int, clock: Callable[[], float]) -> StudyTrial:
+        """The next trial: a point of `space.first` while there are any, then what the sampler proposes.
+
+        Args:
+            seed: Training seed.
+            clock: Seconds; what an ask takes decides for how long `auto` stays with its first sampler.
+        """
         live = self._search.live
         told = self._search.trials()
         asked = sum(BASELINE_MEAN not in trial.user_attrs for trial in told)
@@ -182,12 +220,12 @@ class Study:
         if asked < len(first):
             live.enqueue_trial(first[asked])
         name = "random" if asked < len(first) else self.sampler_name()
-        live.sampler = _sampler(name, self.config.search.seed, len(told))
-        started = time.perf_counter()
+        live.sampler = make_sampler(name, self.config.search.seed, len(told))
+        started = clock()
         trial = live.ask()
         strategy = self.config.space.suggest(trial)
         if name == "gp":
-            self._ask_seconds.append(time.perf_counter() - started)
+            self._ask_seconds.append(clock() - started)
         return self._noted(self._search, trial, strategy, seed)
 
     def _noted(self, study: Record, trial: optuna.Trial, strategy: Strategy, seed: int) -> StudyTrial:
@@ -229,69 +267,22 @@ class Study:
         told = any(BASELINE_MEAN in trial.user_attrs for trial in self._search.trials())
         if point is None or told:
             return
-        captured = _Capture(point)
-        self.config.space.suggest(captured)
-        values = [baseline.metrics[name] for name in self.config.objectives]
-        assert all(value is not None for value in values)
-        self._search.add(
-            optuna.create_trial(
-                values=values,  # type: ignore[arg-type]
-                params=captured.params,
-                distributions=captured.distributions,
-                constraints={guard.metric: 0.0 for guard in self.config.guards},
-                user_attrs={BASELINE_MEAN: True},
-            )
-        )
+        values = [value for name in self.config.objectives if (value := baseline.metrics[name]) is not None]
+        assert len(values) == len(self.config.objectives)
+        met = {guard.metric: 0.0 for guard in self.config.guards}
+        self._search.add(known_point(self.config.space, point, values, met, BASELINE_MEAN))
 
     def sampler_name(self) -> SamplerName:
-        """What `auto` stands for now: the Gaussian process while it is cheap beside a trial, then TPE."""
+        """The sampler by its name; what `auto` stands for now."""
         if self.config.search.sampler != "auto":
             return self.config.search.sampler
         if not self._trial_seconds:  # nothing told yet, by this process at least
             self._trial_seconds = [
                 trial.report.seconds for trial in self.trials() if trial.report is not None
             ]
-        if not self._trial_seconds:
-            return "tpe"  # every sampler is still in its random start
-        affordable = GP_SHARE * statistics.median(self._trial_seconds)
-        # The first ask also loads torch; the smaller of the last two is what an ask costs.
-        cost = min(self._ask_seconds[-2:]) if len(self._ask_seconds) > 1 else GP_LEAST_SECONDS
-        return "gp" if cost <= affordable else "tpe"
-
-
-class _Capture:
-    """Stands in for an Optuna trial: answers with fixed values and keeps the distributions asked for."""
-
-    def __init__(self, point: dict[str, float]) -> None:
-        self.point = point
-        self.params: dict[str, float] = {}
-        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.distributions[name] = optuna.distributions.FloatDistribution(low, high, log=log)
-        return self._answer(name)
-
-    def suggest_categorical(self, name: str, choices: tuple[float, ...]) -> float:
-        self.distributions[name] = optuna.distributions.CategoricalDistribution(choices)
-        return self._answer(name)
-
-    def _answer(self, name: str) -> float:
-        self.params[name] = self.point[name]
-        return self.point[name]
-
-
-def _sampler(name: SamplerName, study_seed: int, number: int) -> BaseSampler:
-    """A sampler whose generator depends on (study seed, trial number) alone."""
-    seed = int(np.random.SeedSequence((study_seed, number)).generate_state(1)[0])
-    makers: dict[str, Callable[[], BaseSampler]] = {
-        "gp": lambda: GPSampler(seed=seed),
-        "tpe": lambda: TPESampler(seed=seed),
-        "nsga2": lambda: NSGAIISampler(seed=seed),
-        "random": lambda: RandomSampler(seed=seed),
-    }
-    return makers[name]()
+        return auto(self._ask_seconds, self._trial_seconds)
 
 
 def _attr(outcome: Outcome) -> tuple[str, str]:
     """Name and value of the user attribute that keeps an outcome."""
-    return ("report" if isinstance(outcome, TrialReport) else "failure"), outcome.model_dump_json()
+    return ("report" if isinstance(outcome, TrialReport) else "failure"), packed(outcome)

@@ -1,8 +1,8 @@
 """The arms that `rarecall compare` knows: their names, each task's own, and which have equal exposure. Pure.
 
 An arm is a named strategy, or one that only the data's counts complete (`MATCHED`). To add one: a line of
-`NAMED` and one of `SENTENCES`, a line of `UNFIT` if a task cannot use it, and its name in `DEFAULT_ARMS` if
-it is to run unasked.
+`NAMED` and one of `SENTENCES`, and in `contract.tasks` its name in `unfit` of a task that cannot use it, and
+in `arms` of a task for which it is to run unasked.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,60 +10,17 @@ from collections.abc import Collection, Sequence
 from search.request.config_errors import no_such_strategy
 from spaces.errors import UsageError
 from spaces.strategy import NAMED, SENTENCES, Strategy
-from trainables.contract.trial import LACKS, Task
+from trainables.contract.tasks import TASKS, Task
 from trainables.strategy.sampling import ClassSets, matched_power
 
 # A weighted sampler -> the undersampling whose exposure it has: what differs is diversity, not exposure.
 MATCHED = {f"weighted_as_{name}": name for name in ("undersampled_30", "undersampled_40", "undersampled_50")}
 
-# Arm -> the task that cannot use it, though it has the knobs: a classifier has to see the majority's classes.
-UNFIT: dict[str, Task] = {
-    "filtered": "classification",
-    "filtered_weighted": "classification",
-}
-
-_DETECTION = (
-    "plain",
-    "filtered",
-    "filtered_weighted",
-    "undersampled_30_augmented",
-    "undersampled_40_augmented",
-    "undersampled_50_augmented",
-    "undersampled_40",
-    "weighted_as_undersampled_40",
-    "weighted",
-    "weighted_augmented",
-    "repeat_factor",
-    "class_weighted",
-    "focal",
-)
-# What is compared unless the study file names its arms; the first is the reference.
-DEFAULT_ARMS: dict[Task, tuple[str, ...]] = {
-    "detection": (*_DETECTION, "copy_paste", "weighted_copy_paste", "mosaic"),
-    "classification": (
-        "plain",
-        "weighted",
-        "weighted_half",
-        "focal",
-        "focal_alpha",
-        "minority_augmented",
-        "logit_adjusted",
-        "balanced_softmax",
-        "class_balanced",
-        "deferred",
-        "undersampled_40",
-        "weighted_as_undersampled_40",
-        "class_weighted",
-        "weighted_augmented",
-    ),
-    "toy": _DETECTION,
-}
-
 
 def known_arms(task: Task) -> tuple[str, ...]:
     """Every arm that a study of this task may name: it has the knobs and can use them."""
-    lacking = {name for name in NAMED if not NAMED[name].changed().keys().isdisjoint(LACKS[task])}
-    return tuple(name for name in (*NAMED, *MATCHED) if UNFIT.get(name) != task and name not in lacking)
+    lacking = {name for name in NAMED if not NAMED[name].changed().keys().isdisjoint(TASKS[task].lacks)}
+    return tuple(name for name in (*NAMED, *MATCHED) if name not in lacking and name not in TASKS[task].unfit)
 
 
 def sentence(name: str) -> str:

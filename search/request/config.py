@@ -1,31 +1,18 @@
-"""`study.yaml` -> `StudyConfig`. Reports every error of the file at once; reads no data, starts nothing."""
+"""A study's request, as values that are checked in themselves. Reads no file and no data."""
 
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search.request.arms import MATCHED, known_arms
-from search.request.config_errors import did_you_mean, line, no_such_strategy
+from search.request.config_errors import no_such_strategy
 from search.request.guards import Guard
-from search.request.yaml_file import read_yaml
-from spaces.errors import UsageError
+from search.request.space import expand_space
 from spaces.frozen import Frozen
-from spaces.strategy import FAMILY_OF, NAMED, WORDS, SearchSpace, Strategy
-from trainables.contract.tasks import LOWER_IS_BETTER, REPORTED, metric_names
-from trainables.contract.trial import LACKS, DataSpec, Split, Task, TrainSpec, TrialSpec
+from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
+from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
+from trainables.contract.trial import DataSpec, Split, TrainSpec, TrialSpec
 
-PRESETS = Path(str(files("spaces"))) / "presets"
-# Training arguments that other tasks' trainables do not have.
-ONLY_FOR = {
-    "close_mosaic": "detection",
-    "patience": "classification",
-    "tune": "classification",
-    "tune_min_precision": "classification",
-    "weights": "classification",
-}
-LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
 MAX_SEEDS = 200
 ARMS = (*NAMED, *MATCHED)
 
@@ -166,11 +153,10 @@ class StudyConfig(Frozen):
         if not isinstance(raw, dict):
             return raw
         task = raw.get("task")
-        known = (
-            {"objectives": OBJECTIVES[task], "guards": GUARDS[task], "space": task}
-            if task in OBJECTIVES
-            else {}
-        )
+        known: dict[str, Any] = {}
+        if task in TASKS:
+            guards = [{"metric": name, "max_drop": drop} for name, drop in TASKS[task].max_drops.items()]
+            known = {"objectives": TASKS[task].objectives, "guards": guards, "space": task}
         filled = {**known, "minority": "auto", **raw}
         return {**filled, "space": expand_space(filled["space"])} if "space" in filled else filled
 
@@ -216,15 +202,18 @@ class StudyConfig(Frozen):
     @model_validator(mode="after")
     def _used(self) -> Self:
         """Refuse a knob, a strategy or a training argument that the task's trainable does not have."""
+        traits = TASKS[self.task]
         for knob in self.space.dimensions:
-            if knob in LACKS[self.task]:
+            if knob in traits.lacks:
                 raise ValueError(f"space.{knob}: not for {self.task}")
-        for argument, task in ONLY_FOR.items():
+        for task, argument in ((task, name) for task, of in TASKS.items() for name in of.arguments):
             value = getattr(self.train, argument)
             if self.task != task and value != TrainSpec.model_fields[argument].default:
                 raise ValueError(f"train.{argument}: only for {task}, got {value}")
-        if self.task == "detection" and self.train.lr > 1:
-            raise ValueError(f"train.lr: at most 1 for Ultralytics, got {self.train.lr:g}")
+        if traits.highest_lr is not None and self.train.lr > traits.highest_lr:
+            raise ValueError(
+                f"train.lr: at most {traits.highest_lr:g} for {traits.library}, got {self.train.lr:g}"
+            )
         named = {
             "baseline.strategy": (self.baseline.strategy,),
             "confirm.strategies": self.confirm.strategies,
@@ -244,126 +233,11 @@ class StudyConfig(Frozen):
         )
 
     @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        """What a table and a picture show: the objectives and what is guarded."""
+        return tuple(dict.fromkeys([*self.objectives, *(guard.metric for guard in self.guards)]))
+
+    @property
     def baseline_strategy(self) -> Strategy:
         """The strategy that `baseline.strategy` names."""
         return NAMED[self.baseline.strategy]
-
-
-OBJECTIVES: dict[str, tuple[str, str]] = {
-    "detection": ("minority_recall", "map50_95"),
-    "classification": ("minority_recall", "macro_f1"),
-    "toy": ("minority_recall", "map50_95"),
-}
-GUARDS: dict[str, list[dict[str, Any]]] = {
-    "detection": [{"metric": "map50_95", "max_drop": 0.03}, {"metric": "minority_ap50", "max_drop": 0.0}],
-    "classification": [{"metric": "macro_f1", "max_drop": 0.03}, {"metric": "accuracy", "max_drop": 0.03}],
-    "toy": [{"metric": "map50_95", "max_drop": 0.03}, {"metric": "minority_ap50", "max_drop": 0.0}],
-}
-
-
-def load_config(path: Path) -> StudyConfig:
-    """Read and check a study file.
-
-    Raises:
-        UsageError: The file is missing, is no yaml, or has errors; all of them are in the message.
-    """
-    raw = read_yaml(path)
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path.name}: a mapping of keys expected, got {type(raw).__name__}")
-    problems = [f"{key}: not yet in this version" for key in raw if key in LATER]
-    request = {key: value for key, value in raw.items() if key not in LATER}
-    try:
-        config = StudyConfig.model_validate(request)
-    except ValidationError as error:
-        problems += [line(item, StudyConfig) for item in error.errors()]
-    problems += _unknown_names(request)
-    if problems:
-        raise UsageError("\n".join(f"{path.name}: {problem}" for problem in problems))
-    return config.model_copy(
-        update={
-            "data": _absolute(config.data, path.parent),
-            "train": _absolute_train(config.train, path.parent),
-        }
-    )
-
-
-def expand_space(raw: Any) -> Any:
-    """`detection`, or `{preset: detection, retention: [0.3, 0.5], …}`, as the fields of a `SearchSpace`.
-
-    A knob given here replaces the preset's; so does `first`. Without `preset` only what is given is searched.
-    A word that stands for a knob's value (`alpha_prior: sampled`) becomes its number.
-    """
-    if isinstance(raw, str):
-        raw = {"preset": raw}
-    if not isinstance(raw, dict):
-        raise ValueError(f"space: a preset's name or a mapping of knobs, got {raw!r}")
-    if "dimensions" in raw:
-        return raw
-    rest = dict(raw)
-    preset = rest.pop("preset", None)
-    dimensions: dict[str, Any] = {}
-    first: Any = ()
-    if preset is not None:
-        known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-        if preset not in known:
-            raise ValueError(f"space: no such preset '{preset}'{did_you_mean(str(preset), known)}")
-        stored = read_yaml(PRESETS / f"{preset}.yaml")
-        dimensions, first = stored["dimensions"], stored["first"]
-    first = rest.pop("first", first)
-    given = {knob: _in_numbers(value, WORDS.get(knob, {})) for knob, value in rest.items()}
-    return {"dimensions": {**dimensions, **given}, "first": first}
-
-
-def _in_numbers(value: Any, words: dict[str, float]) -> Any:
-    """`value`, or each of a list or of `choices`, with its words as numbers; others stay, to be refused."""
-    if isinstance(value, list):
-        return [_in_numbers(each, words) for each in value]
-    if isinstance(value, dict):
-        return {key: _in_numbers(each, words) for key, each in value.items()}
-    return words.get(value, value) if isinstance(value, str) else value
-
-
-def _unknown_names(request: dict[str, Any]) -> list[str]:
-    """Metrics, knobs and strategies that do not exist; also looks at a request that is wrong elsewhere."""
-    task = request.get("task")
-    if task not in OBJECTIVES:
-        return []
-    found = []
-    known = metric_names(task, ())
-    for where, metric in _requested_metrics(request):
-        if metric in REPORTED[task]:
-            found.append(f"{where}: '{metric}' is only reported: too rough at few objects to decide anything")
-        elif "/" not in metric and metric not in known:
-            found.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, known)}")
-    space = request.get("space")
-    if isinstance(space, dict):
-        knobs = space.get("dimensions", space)
-        unknown = [knob for knob in knobs if knob not in {*FAMILY_OF, "preset", "first"}]
-        found += [f"space.{knob}: no such knob{did_you_mean(str(knob), FAMILY_OF)}" for knob in unknown]
-    return found
-
-
-def _requested_metrics(request: dict[str, Any]) -> list[tuple[str, str]]:
-    objectives, guards = request.get("objectives"), request.get("guards")
-    found = [
-        (f"objectives.{i}", name) for i, name in enumerate(objectives if isinstance(objectives, list) else [])
-    ]
-    for i, guard in enumerate(guards if isinstance(guards, list) else []):
-        if isinstance(guard, dict):
-            found.append((f"guards.{i}.metric", guard.get("metric", "")))
-    return [(where, name) for where, name in found if isinstance(name, str) and name]
-
-
-def _absolute(source: str, folder: Path) -> str:
-    return source if source.startswith("demo:") else str((folder / source).resolve())
-
-
-def _absolute_train(train: TrainSpec, folder: Path) -> TrainSpec:
-    weights = None if train.weights is None else str((folder / train.weights).resolve())
-    return train.model_copy(update={"model": _absolute_model(train.model, folder), "weights": weights})
-
-
-def _absolute_model(model: str, folder: Path) -> str:
-    """A model that lies beside the study file is named by its path; any other name is the trainable's own."""
-    beside = folder / model
-    return str(beside.resolve()) if beside.is_file() else model

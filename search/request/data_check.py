@@ -3,7 +3,7 @@
 from search.request.config import StudyConfig
 from search.request.config_errors import did_you_mean
 from spaces.errors import UsageError
-from trainables.contract.tasks import metric_names
+from trainables.contract.tasks import TASKS, metric_names
 from trainables.contract.trial import DataSpec
 from trainables.data.summary import DataSummary, rare_classes
 from trainables.strategy.sampling import retain
@@ -67,7 +67,7 @@ def _retention_problems(config: StudyConfig, summary: DataSummary, minority: tup
         gone = [name for class_id, name in enumerate(summary.class_names) if class_id not in left]
         if len(kept) == 0:
             found.append(f"{where}: retention {retention:g} leaves no training image of {len(classes)}")
-        elif config.task == "classification" and gone:
+        elif TASKS[config.task].one_class_per_image and gone:
             found.append(
                 f"{where}: retention {retention:g} leaves no training image of {', '.join(gone)}\n"
                 "hint: a higher one, or name such rare classes in minority"

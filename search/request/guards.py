@@ -9,10 +9,8 @@ from pydantic import Discriminator, Field, Tag
 
 from spaces.errors import RunError
 from spaces.frozen import Frozen
-from trainables.contract.tasks import LOWER_IS_BETTER
+from trainables.contract.tasks import LOWER_IS_BETTER, ROUNDING
 from trainables.contract.trial import Metrics
-
-NOISE = 1e-9  # 0.50 - 0.48 - 0.02 is 1.7e-17, which a sampler would take for a broken guard
 
 
 class MissingMetric(RunError):
@@ -63,7 +61,7 @@ class Floor(Frozen):
 
 
 def _rounded(violation: float) -> float:
-    return 0.0 if abs(violation) < NOISE else violation
+    return 0.0 if abs(violation) < ROUNDING else violation
 
 
 def _kind(guard: Any) -> str:

@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.table import Table
 
-from search.request.arms import DEFAULT_ARMS, MATCHED, known_arms, sentence
-from search.show.front import describe
+from search.request.arms import MATCHED, known_arms, sentence
+from search.show.common import in_words
 from spaces.strategy import NAMED
-from trainables.contract.trial import Task
+from trainables.contract.tasks import TASKS, Task
 
 UNASKED = "*"  # on a task whose comparisons have the strategy if the study file names none
 
@@ -21,7 +21,7 @@ def arms_table(tasks: Sequence[Task]) -> Table:
     table.add_column("for", no_wrap=True)
     table.add_column("what it is, and its knobs")
     for name, of in _tasks(tasks).items():
-        uses = [f"{task} {UNASKED}" if name in DEFAULT_ARMS[task] else task for task in of]
+        uses = [f"{task} {UNASKED}" if name in TASKS[task].arms else task for task in of]
         table.add_row(name, "\n".join(uses), f"{sentence(name)}\n{_knobs(name)}", end_section=True)
     return table
 
@@ -35,7 +35,7 @@ def arms_json(tasks: Sequence[Task]) -> list[dict[str, Any]]:
             "knobs": NAMED[name].changed() if name in NAMED else None,
             "exposure_of": MATCHED.get(name),
             "tasks": of,
-            "unasked": [task for task in of if name in DEFAULT_ARMS[task]],
+            "unasked": [task for task in of if name in TASKS[task].arms],
         }
         for name, of in _tasks(tasks).items()
     ]
@@ -48,4 +48,4 @@ def _tasks(tasks: Sequence[Task]) -> dict[str, list[Task]]:
 
 
 def _knobs(name: str) -> str:
-    return describe(NAMED[name]) if name in NAMED else f"sampler_power at the exposure of {MATCHED[name]}"
+    return in_words(NAMED[name]) if name in NAMED else f"sampler_power at the exposure of {MATCHED[name]}"

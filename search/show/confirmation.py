@@ -8,9 +8,8 @@ from rich.table import Table
 
 from search.judging.confirmation import Confirmation, Result, SplitUse
 from search.judging.diagnostics import lines as notes_lines
-from search.judging.statistics.decision import Bounds
-from search.judging.statistics.planning import Advice
-from search.show.front import describe, own_and_shared
+from search.judging.statistics.values import Advice, Bounds
+from search.show.common import in_words, own_and_shared
 
 STYLE = {"accepted": "bold green", "rejected": "red", "inconclusive": "yellow", "invalid": "red"}
 COLUMNS = ("requirement", "baseline", "candidate", "gain", "asked", "bound", "level", "test alone")
@@ -66,7 +65,7 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
     told, shared = own_and_shared([notes_lines(result.notes) for result in results])
     for result, notes in zip(results, told, strict=True):
         verdict, candidate = result.verdict, result.candidate
-        said.append(f"{candidate.name} ({describe(candidate.strategy)}): {verdict.outcome}")
+        said.append(f"{candidate.name} ({in_words(candidate.strategy)}): {verdict.outcome}")
         said += [f"    {reason}" for reason in verdict.reasons]
         if result.advice is not None:
             said.append(f"    {advice_sentence(result.advice, result, path)}")

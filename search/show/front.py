@@ -1,40 +1,32 @@
-"""Tables and sentences for a terminal. Builds them; only `cli` and `progress` print."""
+"""A front as a table, as sentences, as rows and as plain values. Builds them; only `cli` prints."""
 
-import sys
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, notes
 from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
-from spaces.strategy import Strategy
+from search.show.common import against, in_words, own_and_shared
 
-WIDE = 200
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
-
-
-def describe(strategy: Strategy) -> str:
-    """The knobs that differ from doing nothing: `retention 0.40, sampler_power 0.52`."""
-    changed = strategy.changed()
-    return ", ".join(f"{knob} {value:.2f}" for knob, value in changed.items()) or "plain"
 
 
 def change(trial: StudyTrial, baseline: Baseline, config: StudyConfig) -> str:
     """What a trial lifts and what it costs: `minority_recall 0.612 +0.221, macro_f1 0.830 -0.010`."""
     assert trial.report is not None
-    guarded = [guard.metric for guard in config.guards]
-    names = list(dict.fromkeys([*config.objectives, *guarded]))
     return ", ".join(
-        f"{name} {_against(trial.report.metrics[name], baseline.metrics[name])}" for name in names
+        f"{name} {against(trial.report.metrics[name], baseline.metrics[name])}"
+        for name in config.shown_metrics
     )
 
 
 def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *, everything: bool) -> Table:
     """The baseline, the front and, with `everything`, all other trials; one row each."""
-    names = list(dict.fromkeys([*config.objectives, *(guard.metric for guard in config.guards)]))
+    names = list(config.shown_metrics)
     table = Table(title=f"{config.name}: {len(found.best)} on the front", title_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
     for name in [*names, "exposure"]:
@@ -62,15 +54,9 @@ def strategies(
     for trial, own in zip(trials, told, strict=True):
         failure = trial.failure
         why = "" if failure is None else f" — {failure.kind}: {_last_line(failure.reason)}"
-        lines.append(f"{trial.number:>5}  {describe(trial.strategy)}{why}")
+        lines.append(f"{trial.number:>5}  {in_words(trial.strategy)}{why}")
         lines += [f"       note: {line}" for line in own]
     return lines + [f"note: {line}" for line in shared]
-
-
-def own_and_shared(told: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[str]]:
-    """What is said of each alone, and what is said of all of them, which needs to be printed only once."""
-    shared = [line for line in told[0] if all(line in lines for lines in told)] if told else []
-    return [[line for line in lines if line not in shared] for lines in told], shared
 
 
 def shown_groups(found: Front, *, everything: bool) -> dict[str, tuple[StudyTrial, ...]]:
@@ -88,16 +74,10 @@ def _row(trial: StudyTrial, names: list[str], baseline: Baseline | None) -> list
     measured = trial.report.metrics
     reference = {} if baseline is None else baseline.metrics
     values = [
-        _against(measured[name], reference.get(name)) + ("!" if trial.violations.get(name, 0) > 0 else "")
+        against(measured[name], reference.get(name)) + ("!" if trial.violations.get(name, 0) > 0 else "")
         for name in names
     ]
     return [str(trial.number), *values, f"{trial.report.exposure:.0%}"]
-
-
-def _against(value: float | None, reference: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if reference is None else f"{value:.3f} {value - reference:+.3f}"
 
 
 def _with_sd(value: float | None, sd: float | None) -> str:
@@ -106,6 +86,56 @@ def _with_sd(value: float | None, sd: float | None) -> str:
     return f"{value:.3f}" if sd is None else f"{value:.3f} ± {sd:.3f}"
 
 
-def wide_console() -> Console:
-    """The terminal; a file or a pipe has no edge, so there lines are long."""
-    return Console(width=None if sys.stdout.isatty() else WIDE)
+def as_json(
+    sorted_trials: Front, baseline: Baseline | None, *, minority: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The front as plain values for `--json`; each trial with what is wrong with it.
+
+    Args:
+        sorted_trials: From `front`.
+        baseline: Of the study.
+        minority: Names of the minority classes; without them nothing is said of how many objects they have.
+    """
+    groups = {
+        name: [
+            _trial(trial) | {"notes": [asdict(note) for note in notes(trial, baseline, minority)]}
+            for trial in group
+        ]
+        for name, group in vars(sorted_trials).items()
+    }
+    measured = None
+    if baseline is not None:
+        measured = {"metrics": baseline.metrics, "sd": baseline.sd, "seeds": list(baseline.seeds)}
+    return {"baseline": measured, **groups}
+
+
+def as_rows(sorted_trials: Front) -> list[dict[str, Any]]:
+    """One flat row per trial for `--csv`: number, group, knobs, metrics, guards."""
+    rows = []
+    for group, trials in vars(sorted_trials).items():
+        for trial in trials:
+            row = {"number": trial.number, "group": group, **trial.strategy.knobs()}
+            if trial.report is not None:
+                row |= trial.report.metrics | {
+                    "exposure": trial.report.exposure,
+                    "seconds": trial.report.seconds,
+                }
+            row |= {f"violation/{metric}": value for metric, value in trial.violations.items()}
+            rows.append(row)
+    return sorted(rows, key=lambda row: row["number"])
+
+
+def _trial(trial: StudyTrial) -> dict[str, Any]:
+    report = trial.report
+    shown = {
+        "number": trial.number,
+        "strategy": trial.strategy.knobs(),
+        "metrics": {} if report is None else report.metrics,
+        "guards": trial.violations,
+        "exposure": None if report is None else report.exposure,
+        "seconds": None if report is None else report.seconds,
+        "epochs": 0 if report is None else len(report.curve),
+    }
+    if trial.failure is not None:
+        shown["failure"] = {"kind": trial.failure.kind, "reason": trial.failure.reason}
+    return shown

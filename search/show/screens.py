@@ -70,7 +70,7 @@ def _view_of_search(config: StudyConfig, snapshot: Snapshot) -> View:
         epochs=snapshot.epochs,
         elapsed_s=snapshot.elapsed_s,
         eta_s=snapshot.eta_s,
-        counts=counts(snapshot),
+        counts=search_counts(snapshot),
         news=verdict(config, snapshot),
     )
 
@@ -148,7 +148,7 @@ class _Picture:
         return Group(bar, Text(view.counts), running, Text(view.news, style="bold green"))
 
 
-def counts(snapshot: Snapshot) -> str:
+def search_counts(snapshot: Snapshot) -> str:
     """`baseline 3/3, trials 12/30 (2 running, 0 failed)`."""
     baseline = f"baseline {snapshot.baseline_done}/{snapshot.baseline_seeds}"
     trials = f"trials {snapshot.done}/{snapshot.trials}"

@@ -1,27 +1,20 @@
-"""How far a study's confirmations and its comparison are, from its record.
+"""Where a study stands, and what to type next: a value, and its views. From the record alone."""
 
-Plans and conclusions are read as plain JSON: `confirmation`, which knows all of them, loads SciPy, and
-`rarecall status` is to answer at once.
-"""
-
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from search.record.experiments import BASELINE, COMPARISON, ExperimentRecord
-from search.record.study import Study
-from search.work.experiment_queue import counts, seeds_of
-from spaces.strategy import Strategy
+from search.judging.comparison import ComparePlan, Conclusion
+from search.judging.confirmation import Result, load
+from search.record.experiments import COMPARISON, ExperimentRecord, is_result, seeds_of
+from search.record.stored import unpacked
+from search.record.study import Baseline, Study, StudyTrial, best_feasible
+from search.request.config import StudyConfig
+from search.show.common import in_words
+from search.show.front import change
 
-
-@dataclass(frozen=True)
-class JudgedCandidate:
-    """A candidate with the outcome of its verdict at the last look that is concluded."""
-
-    name: str
-    strategy: Strategy
-    outcome: str
+STATES = ("complete", "running", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class ExperimentStatus:
         looks: How many are planned.
         done: Runs that have a result, of `runs`.
         runs: That are wanted up to this look.
-        judged: In the order of the plan; empty before the first conclusion, and for a comparison.
+        judged: At the last look that is concluded, in the order of the plan; empty for a comparison.
     """
 
     name: str
@@ -44,7 +37,77 @@ class ExperimentStatus:
     looks: int
     done: int
     runs: int
-    judged: tuple[JudgedCandidate, ...] = ()
+    judged: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what it is good for."""
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study, as it stands.
+
+    Attributes:
+        config: Its request.
+        states: Of its trials: state -> how many.
+        baseline: Over the seeds finished so far.
+        best: The best feasible trial.
+        being: What the process that works on it is doing, e.g. `searched`; None if there is none.
+        experiments: In the order of the record.
+        stages: Experiment -> `finished`, `running`, `interrupted`, or `left`.
+        steps: What to type next; nothing while somebody works on it.
+    """
+
+    config: StudyConfig
+    states: dict[str, int]
+    baseline: Baseline | None
+    best: StudyTrial | None
+    being: str | None
+    experiments: tuple[ExperimentStatus, ...]
+    stages: dict[str, str]
+    steps: tuple[Step, ...]
+
+    @property
+    def trials(self) -> int:
+        """Trials asked so far."""
+        return sum(self.states.values())
+
+    @property
+    def seeds(self) -> int:
+        """Baseline seeds finished so far."""
+        return 0 if self.baseline is None else len(self.baseline.seeds)
+
+
+def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
+    """Where a study stands.
+
+    Args:
+        study: Its record.
+        being: As of `StudyFolder.being`.
+        path: Its folder as the person would type it.
+    """
+    trials = study.trials()
+    states = _trial_states(trials, being)
+    experiments = experiment_statuses(study)
+    stages = _stages(experiments, being)
+    best = best_feasible(trials, study.config.objectives[0])
+    searchable = len(trials) < study.config.search.trials or states["interrupted"] > 0
+    searched = bool(trials or study.baseline_trials())
+    return StudyStatus(
+        config=study.config,
+        states=states,
+        baseline=study.baseline(),
+        best=best,
+        being=being,
+        experiments=tuple(experiments),
+        stages=stages,
+        steps=() if being else _steps(path, searched, searchable, best, experiments, stages),
+    )
 
 
 def experiment_statuses(study: Study) -> list[ExperimentStatus]:
@@ -58,41 +121,22 @@ def experiment_statuses(study: Study) -> list[ExperimentStatus]:
 
 
 def _comparison(study: Study, record: ExperimentRecord) -> ExperimentStatus:
-    plan = json.loads(record.plan)
-    settings = plan["settings"]
-    seeds = dict.fromkeys(plan["arms"], settings["seeds"])
-    seeds[settings["reference"]] = settings["reference_seeds"]
-    done, runs = _progress(study, COMPARISON, record, seeds, settings["split"])
-    finished = any(json.loads(text)["plan"] == plan for text in record.conclusions)
+    plan = unpacked(ComparePlan, record.plan)
+    done, runs = _progress(study, COMPARISON, record, plan.seeds(), plan.settings.split)
+    finished = any(unpacked(Conclusion, text).plan == plan for text in record.conclusions)
     return ExperimentStatus(COMPARISON, finished, 1, 1, done, runs)
 
 
 def _confirmation(study: Study, name: str, record: ExperimentRecord) -> ExperimentStatus:
-    plan, concluded = json.loads(record.plan), [json.loads(text)["results"] for text in record.conclusions]
-    settings = plan["settings"]
-    looks = 2 if settings["more_seeds"] else 1
-    still_open = [_open(results) for results in concluded]
-    finished = bool(concluded) and (len(concluded) == looks or not still_open[-1])
-    look = len(concluded) if finished else len(concluded) + 1
-    seeds = {candidate["name"]: settings["seeds"] for candidate in plan["candidates"]}
-    seeds[BASELINE] = settings["baseline_seeds"]
+    confirmation = load(record, name)
+    plan, concluded = confirmation.plan, confirmation.looks
+    look = len(concluded) if confirmation.finished else len(concluded) + 1
+    seeds = plan.seeds_per_arm(1, [one.name for one in plan.candidates])
     if look == 2:
-        for arm in (BASELINE, *still_open[0]):
-            seeds[arm] += settings["more_seeds"]
+        seeds |= plan.seeds_per_arm(2, concluded[0].open_names)
     done, runs = _progress(study, name, record, seeds, "test")
-    judged = [_judged(result) for result in concluded[-1]] if concluded else []
-    return ExperimentStatus(name, finished, look, looks, done, runs, tuple(judged))
-
-
-def _judged(result: dict[str, Any]) -> JudgedCandidate:
-    candidate = result["candidate"]
-    strategy = Strategy.model_validate(candidate["strategy"])
-    return JudgedCandidate(candidate["name"], strategy, result["verdict"]["outcome"])
-
-
-def _open(results: list[dict[str, Any]]) -> list[str]:
-    judged = [_judged(result) for result in results]
-    return [one.name for one in judged if one.outcome == "inconclusive"]
+    judged = concluded[-1].results if concluded else ()
+    return ExperimentStatus(name, confirmation.finished, look, plan.looks.looks, done, runs, judged)
 
 
 def _progress(
@@ -103,6 +147,115 @@ def _progress(
     ended = {
         (run.arm, run.seed)
         for run in record.runs()
-        if run.split == split and run.outcome is not None and counts(run.outcome)
+        if run.split == split and run.outcome is not None and is_result(run.outcome)
     }
     return len(wanted & ended), len(wanted)
+
+
+def _trial_states(trials: Sequence[StudyTrial], being: str | None) -> dict[str, int]:
+    """How many trials are in each state; a record cannot know that its writer has died."""
+    counted = {state: sum(trial.state == state for trial in trials) for state in STATES}
+    left = counted.pop("running")
+    searched = being == "searched"
+    return counted | {"running": left if searched else 0, "interrupted": 0 if searched else left}
+
+
+def _stages(experiments: Sequence[ExperimentStatus], being: str | None) -> dict[str, str]:
+    """Experiment -> its stage; only the last confirmation can go on, earlier ones are left."""
+    last = [one for one in experiments if one.name != COMPARISON][-1:]
+    stages = {}
+    for one in experiments:
+        doing = "compared" if one.name == COMPARISON else "confirmed"
+        if one.finished:
+            stages[one.name] = "finished"
+        elif doing == "confirmed" and one not in last:
+            stages[one.name] = "left"
+        else:
+            stages[one.name] = "running" if being == doing else "interrupted"
+    return stages
+
+
+def _steps(
+    path: Path,
+    searched: bool,
+    searchable: bool,
+    best: StudyTrial | None,
+    experiments: Sequence[ExperimentStatus],
+    stages: Mapping[str, str],
+) -> tuple[Step, ...]:
+    """What to type next, of a study that nobody works on: all that can go on, else the next thing to do."""
+    resume = ["search"] if searched and searchable else []
+    resume += [
+        "compare" if name == COMPARISON else "confirm"
+        for name, stage in stages.items()
+        if stage == "interrupted"
+    ]
+    if resume:
+        return tuple(Step("go on with", f"rarecall {command} {path} --resume") for command in resume)
+    confirmations = [one for one in experiments if one.name != COMPARISON]
+    if confirmations:
+        if any(result.verdict.outcome == "accepted" for result in confirmations[-1].judged):
+            return (Step("next", f"rarecall export {path}"),)
+        return (Step("why, and what would decide it", f"rarecall confirm {path}"),)
+    if searchable:
+        return (Step("next", f"rarecall search {path} --resume"),)
+    if best is not None:
+        return (Step("next", f"rarecall confirm {path}"),)
+    return (Step("no trial kept within the guards; by how much", f"rarecall pareto {path} --all"),)
+
+
+def status_lines(status: StudyStatus) -> list[str]:
+    """What a person reads."""
+    config = status.config
+    told = ", ".join(f"{count} {state}" for state, count in status.states.items() if count)
+    lines = [
+        f"{config.name}: baseline {status.seeds}/{config.baseline.seeds} seeds; trials: {told or 'none'}",
+        f"budget: {status.trials} of {config.search.trials} asked",
+    ]
+    if status.best is not None and status.baseline is not None:
+        lifted = change(status.best, status.baseline, config)
+        what = f"trial {status.best.number} ({in_words(status.best.strategy)})"
+        lines.append(f"best feasible: {what}: {lifted}")
+    for one in status.experiments:
+        lines += _experiment_lines(one, status.stages[one.name])
+    if status.being:
+        lines.append(f"it is being {status.being} now")
+    return lines + [f"{step.what}: {step.command}" for step in status.steps]
+
+
+def _experiment_lines(one: ExperimentStatus, stage: str) -> list[str]:
+    """An experiment in a line, and a line for each verdict."""
+    look = f" {'after' if one.finished else 'in'} look {one.look} of {one.looks}"
+    runs = f"{one.done} runs" if one.finished else f"{one.done} of {one.runs} runs"
+    lines = [f"{one.name}: {stage}{'' if one.name == COMPARISON else look}, {runs}"]
+    for result in one.judged:
+        candidate, outcome = result.candidate, result.verdict.outcome
+        so_far = " so far" if outcome == "inconclusive" and not one.finished else ""
+        lines.append(f"    {candidate.name} ({in_words(candidate.strategy)}): {outcome}{so_far}")
+    return lines
+
+
+def status_json(status: StudyStatus) -> dict[str, Any]:
+    """The same as plain values for `--json`."""
+    return {
+        "study": status.config.name,
+        "trials": status.config.search.trials,
+        **status.states,
+        "baseline_seeds": status.seeds,
+        "best": None if status.best is None else status.best.number,
+        "being": status.being,
+        "experiments": [_experiment_json(one, status.stages[one.name]) for one in status.experiments],
+        "next": [step.command for step in status.steps],
+    }
+
+
+def _experiment_json(one: ExperimentStatus, stage: str) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "stage": stage,
+        "look": one.look,
+        "looks": one.looks,
+        "done": one.done,
+        "runs": one.runs,
+        "verdicts": {result.candidate.name: result.verdict.outcome for result in one.judged},
+    }

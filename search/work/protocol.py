@@ -1,14 +1,20 @@
-"""What the Ray edge and what it runs know of each other: a queue of trials, and where it is worked off."""
+"""What a queue of runs and whatever works it off know of each other."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+from search.record.files import RunFiles
 from search.request.config import Resources
-from trainables.contract.trial import Outcome, TrialSpec
+from trainables.contract.trial import EpochMetrics, Outcome, TrialSpec
+
+Answer = Literal["go on", "stop"]
+Clock = Callable[[], float]  # seconds since some moment, never less than before
 
 
+@dataclass(frozen=True)
 class Job:
     """One run to launch.
 
@@ -17,8 +23,8 @@ class Job:
         resume: Folder of an earlier attempt's checkpoint, readable from the worker; None starts afresh.
     """
 
-    def __init__(self, spec: TrialSpec, resume: str | None = None) -> None:
-        self.spec, self.resume = spec, resume
+    spec: TrialSpec
+    resume: Path | None = None
 
 
 class Work(Protocol):
@@ -33,23 +39,27 @@ class Work(Protocol):
     def started(self, key: str) -> None:
         """A run has a worker; also after a lost one."""
 
-    def epoch(self, key: str, epoch: int) -> None:
-        """A run has finished an epoch."""
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        """A run has finished an epoch; whether it is to go on. After its last the answer changes nothing."""
 
     def finish(self, key: str, outcome: Outcome) -> None:
         """A run has ended."""
 
     def stopped(self, key: str) -> None:
-        """A scheduler has ended a run early."""
+        """A run has been ended early, as `epoch` was answered."""
 
 
-# Runs everything that a queue gives, until it is exhausted or the person interrupts. The folder is the
-# study's: each run's files go to `trials/<key>/` in it, so every node must see it.
-Launch = Callable[[Work, Path], None]
+# Runs everything that a queue gives, until it is exhausted or the person interrupts. Every node must see the
+# files.
+Launch = Callable[[Work, RunFiles], None]
 
 
 class Cluster(Protocol):
-    """Where work runs. `launch.RayCluster`, and in tests this process."""
+    """Where work runs: `cluster.launch.RayCluster`, or this process, `cluster.here.Here`."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time that passes there."""
 
     def connected(self, resources: Resources) -> AbstractContextManager[Launch]:
         """Within the context, runs that each occupy `resources` can be launched.

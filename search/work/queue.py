@@ -1,10 +1,13 @@
-"""The runs that have a worker now, and how long the rest will take. Plain bookkeeping for a screen."""
+"""What all queues share: runs waiting, runs that have a worker, how long the rest will take."""
 
 import statistics
-import time
+from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass
 
-from trainables.contract.trial import Outcome, TrialReport
+from search.record.files import RunFiles
+from search.work.protocol import Answer, Clock, Job
+from trainables.contract.trial import EpochMetrics, Outcome, TrialReport, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,11 @@ class Running:
 
 
 class Crew:
-    """Who is running, and what a run has taken so far."""
+    """Who is running, and what a run has taken so far. Plain bookkeeping for a screen."""
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started = clock()
         self._running: dict[str, Running] = {}  # by the run's key
         self._seconds: list[float] = []
         self._most_running = 1
@@ -47,10 +51,55 @@ class Crew:
     @property
     def elapsed_s(self) -> float:
         """Seconds since this process began with the work."""
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     def eta_s(self, left: int) -> float | None:
         """Seconds that `left` runs will take, or None before anything has finished."""
         if not self._seconds:
             return None
         return left * statistics.median(self._seconds) / self._most_running
+
+
+class RunQueue(ABC):
+    """The part of `protocol.Work` that is the same for every queue.
+
+    Attributes:
+        outcomes: How each run has ended that has, in the record or here; by key.
+    """
+
+    def __init__(self, files: RunFiles, clock: Clock) -> None:
+        self._files, self._clock = files, clock
+        self._crew = Crew(clock)
+        self._waiting: deque[TrialSpec] = deque()
+        self.outcomes: dict[str, Outcome] = {}
+
+    def take(self) -> Job | None:
+        """The next run; from its furthest checkpoint, if an earlier attempt has left one."""
+        if not self._waiting:
+            self._refill()
+        if not self._waiting:
+            return None
+        spec = self._waiting.popleft()
+        return Job(spec, self._files.resumable(spec.key))
+
+    def started(self, key: str) -> None:
+        """A run has a worker; also after a lost one."""
+        self._crew.started(key, self._label(key))
+        self._changed()
+
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        """A run has finished an epoch; every run goes on."""
+        self._crew.epoch(key, self._label(key), measured.epoch)
+        self._changed()
+        return "go on"
+
+    def _refill(self) -> None:  # noqa: B027  (a queue that knows all its runs at the start has no more)
+        """Put more runs on the queue, if there are more."""
+
+    @abstractmethod
+    def _label(self, key: str) -> str:
+        """What a screen calls a run."""
+
+    @abstractmethod
+    def _changed(self) -> None:
+        """Tell the screen."""

@@ -1,19 +1,16 @@
-"""The worklist of a search: baseline seeds, then trials, each judged against the baseline's mean.
+"""The queue of a search: baseline seeds, then trials, each judged against the baseline's mean.
 
 Wires the study's record to a queue of work; knows nothing of Ray or Optuna.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from search.judging.front import best_feasible
-from search.record.folder import StudyFolder
-from search.record.study import Baseline, Study, StudyTrial
-from search.request.config import StudyConfig
+from search.record.files import RunFiles
+from search.record.study import Baseline, Study, StudyTrial, best_feasible
 from search.request.guards import MissingMetric, violations
-from search.work.protocol import Job
-from search.work.queue import Crew, Running
+from search.work.protocol import Clock
+from search.work.queue import Running, RunQueue
 from spaces.errors import RunError
 from trainables.contract.trial import DataSpec, Outcome, TrialFailure, TrialReport, TrialSpec
 
@@ -53,8 +50,8 @@ class _Wanted:
     trials: list[int] = field(default_factory=list)
 
 
-class SearchWork:
-    """The queue of a search; implements `cluster.work.Work`.
+class SearchQueue(RunQueue):
+    """The queue of a search; implements `protocol.Work`.
 
     Nothing waits for the baseline: strategies that are asked first train beside it, and their reports are
     judged once the baseline's mean is known.
@@ -63,20 +60,15 @@ class SearchWork:
     def __init__(
         self,
         study: Study,
-        folder: StudyFolder,
+        files: RunFiles,
         data: DataSpec,
         on_change: Callable[[Snapshot], None],
+        clock: Clock,
     ) -> None:
-        self._study = study
-        self._config: StudyConfig = study.config
-        self._folder = folder
-        self._data = data
-        self._on_change = on_change
-        self._queue: deque[TrialSpec] = deque()
+        super().__init__(files, clock)
+        self._study, self._config, self._data, self._on_change = study, study.config, data, on_change
         self._wanted: dict[str, _Wanted] = {}
-        self._outcomes: dict[str, Outcome] = {}
         self._unjudged: list[tuple[int, TrialReport]] = []
-        self._crew = Crew()
         self._exhausted = False
         self._baseline: Baseline | None = None
         self._baseline_failures: list[StudyTrial] = []
@@ -91,7 +83,7 @@ class SearchWork:
             spec = self._config.spec(self._config.baseline_strategy, self._data, seed=seed)
             reports = [trial.report for trial in known if trial.seed == seed and trial.report is not None]
             if reports:
-                self._outcomes[spec.key] = reports[0]
+                self.outcomes[spec.key] = reports[0]
                 continue
             left = [trial.number for trial in known if trial.seed == seed and trial.state == "running"]
             self._want(spec).baseline.append(left[0] if left else self._study.add_baseline(seed))
@@ -100,7 +92,7 @@ class SearchWork:
             spec = self._config.spec(trial.strategy, self._data, seed=trial.seed)
             self._keys.add(spec.key)
             if trial.report is not None:
-                self._outcomes[spec.key] = trial.report
+                self.outcomes[spec.key] = trial.report
             if trial.state != "running":
                 self._ended.append(trial)
             elif trial.report is not None:
@@ -108,36 +100,16 @@ class SearchWork:
             else:
                 self._want(spec).trials.append(trial.number)
 
-    # cluster.work.Work
-
-    def take(self) -> Job | None:
-        """The next run; asks the sampler when nothing is queued."""
-        if not self._queue and not self._exhausted:
-            self._ask()
-        if not self._queue:
-            return None
-        spec = self._queue.popleft()
-        resume = self._folder.resumable(spec.key)
-        return Job(spec, None if resume is None else str(resume))
+    # protocol.Work
 
     def exhausted(self) -> bool:
         """Whether all trials of the budget have been started, or the search cannot go on."""
-        return not self._queue and (self._exhausted or self._spent())
-
-    def started(self, key: str) -> None:
-        """A run has a worker; also after a lost one."""
-        self._crew.started(key, self._label(key))
-        self._changed()
-
-    def epoch(self, key: str, epoch: int) -> None:
-        """A run has finished an epoch."""
-        self._crew.epoch(key, self._label(key), epoch)
-        self._changed()
+        return not self._waiting and (self._exhausted or self._spent())
 
     def finish(self, key: str, outcome: Outcome) -> None:
         """A run has ended: tell whoever waits for it."""
         self._crew.ended(key, outcome)
-        self._outcomes[key] = outcome
+        self.outcomes[key] = outcome
         wanted = self._wanted.pop(key)
         for number in wanted.baseline:
             told = self._study.tell_baseline(number, self._with_objectives(outcome))
@@ -171,20 +143,22 @@ class SearchWork:
             assert failure is not None
             raise RunError(f"the baseline's seed {trial.seed} failed ({failure.kind}): {failure.reason}")
 
-    def _ask(self) -> None:
-        """Put a new trial on the queue; a duplicate is answered at once from what is known."""
+    def _refill(self) -> None:
+        """Ask for a trial; a duplicate is answered at once from what is known."""
+        if self._exhausted:
+            return
         for _ in range(MAX_DUPLICATES):
             if self._spent():
                 break
-            trial = self._study.ask(self._seed(0))
+            trial = self._study.ask(self._seed(0), self._clock)
             spec = self._config.spec(trial.strategy, self._data, seed=trial.seed)
             self._keys.add(spec.key)
-            known = self._outcomes.get(spec.key)
+            known = self.outcomes.get(spec.key)
             if known is not None:
                 self._answer(trial.number, known)
                 continue
             self._want(spec).trials.append(trial.number)
-            if self._queue:
+            if self._waiting:
                 return
         self._exhausted = True
 
@@ -195,7 +169,7 @@ class SearchWork:
     def _want(self, spec: TrialSpec) -> _Wanted:
         if spec.key not in self._wanted:
             self._wanted[spec.key] = _Wanted()
-            self._queue.append(spec)
+            self._waiting.append(spec)
         return self._wanted[spec.key]
 
     def _answer(self, number: int, outcome: Outcome) -> None:

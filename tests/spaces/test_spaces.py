@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from search.request.config import PRESETS, expand_space
+from search.request.space import PRESETS, expand_space
 from spaces.errors import UsageError
 from spaces.ranges import Choice, Dimension, FloatRange
-from spaces.strategy import BASELINE, FAMILY_OF, NAMED, SearchSpace, Strategy
+from spaces.strategy import FAMILY_OF, NAMED, PLAIN, SearchSpace, Strategy
 
 DIMENSION: TypeAdapter[FloatRange | Choice] = TypeAdapter(Dimension)
 
@@ -46,12 +46,12 @@ def test_a_dimension_refuses(written: object, complaint: str) -> None:
 def test_knobs_and_families_are_the_same_thing() -> None:
     for strategy in NAMED.values():
         assert Strategy.from_knobs(strategy.knobs()) == strategy
-    assert set(BASELINE.knobs()) == set(FAMILY_OF)
-    assert BASELINE.changed() == {}
+    assert set(PLAIN.knobs()) == set(FAMILY_OF)
+    assert PLAIN.changed() == {}
 
 
 def test_the_notes_arms_are_there() -> None:
-    assert NAMED["all_tiles"] == BASELINE
+    assert NAMED["all_tiles"] == PLAIN
     assert NAMED["filtered_weighted"].changed() == {"retention": 0, "sampler_power": 1}
     for percent in (30, 40, 50):
         changed = NAMED[f"undersampled_{percent}_augmented"].changed()
@@ -65,7 +65,7 @@ def test_an_unknown_knob_is_refused_by_name() -> None:
 
 def test_a_strategy_is_immutable_and_ignores_no_key() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        BASELINE.sampling.retention = 0.5
+        PLAIN.sampling.retention = 0.5
     with pytest.raises(ValidationError, match="Extra inputs"):
         Strategy.model_validate({"sampling": {"retention": 0.5, "other": 1}})
 
@@ -73,7 +73,7 @@ def test_a_strategy_is_immutable_and_ignores_no_key() -> None:
 @pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
 def test_a_preset_holds_the_baseline_and_asks_its_named_strategies_first(preset: str) -> None:
     space = SearchSpace.model_validate(expand_space(preset))
-    assert space.point_of(BASELINE) is not None
+    assert space.point_of(PLAIN) is not None
     assert len(space.first_points()) == len(space.first) >= 5
     asked = [point["retention"] for point in space.first_points()]
     assert {0.3, 0.4, 0.5} <= set(asked)
@@ -82,7 +82,7 @@ def test_a_preset_holds_the_baseline_and_asks_its_named_strategies_first(preset:
 def test_one_line_narrows_retention_to_the_notes_range() -> None:
     space = SearchSpace.model_validate(expand_space({"preset": "detection", "retention": [0.3, 0.5]}))
     assert space.dimensions["retention"] == FloatRange(low=0.3, high=0.5)
-    assert space.point_of(BASELINE) is None
+    assert space.point_of(PLAIN) is None
     assert {point["retention"] for point in space.first_points()} <= {0.3, 0.4, 0.5}
 
 
@@ -156,7 +156,7 @@ def test_what_is_in_force_over_time_by_hand(defer: float, progress: float, draws
     factors |= dict.fromkeys(("alpha_power", "class_balance", "logit_tau"), loss)
     expected = {knob: value * factors.get(knob, 1) for knob, value in BUSY.items()}
     in_force = Strategy.from_knobs(BUSY | {"defer": defer}).at(progress).knobs()
-    assert in_force == pytest.approx(BASELINE.knobs() | expected)
+    assert in_force == pytest.approx(PLAIN.knobs() | expected)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))

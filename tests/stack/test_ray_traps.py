@@ -5,6 +5,7 @@ them.
 """
 
 import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from in_process import Bench, config
 from on_ray import Searched, search_on_ray
 from optuna.trial import TrialState
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Repeater
 from ray.tune.search.optuna import OptunaSearch
 from reports import report_with
@@ -107,7 +108,7 @@ def test_the_sampler_sees_infeasible_trials_as_infeasible(
     study: Study = bench.study
     powers = []
     for _ in range(40):
-        trial = study.ask(0)
+        trial = study.ask(0, time.monotonic)
         power = trial.strategy.sampling.sampler_power
         powers.append(power)
         report = report_with({"minority_recall": power, "map50_95": 0.5})
@@ -125,25 +126,10 @@ def test_stock_optuna_search_loses_the_constraints(stock: optuna.Study) -> None:
 # b: a trial that is ended early
 
 
-class StopsSecondTrial(FIFOScheduler):
-    """Ends the fourth run (the second trial after two baseline seeds) at its first epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.added: list[str] = []
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self.added.append(trial.trial_id)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        second = self.added.index(trial.trial_id) == 3
-        return TrialScheduler.STOP if second and result.get("epoch") == 1 else TrialScheduler.CONTINUE
-
-
 def test_a_trial_ended_early_is_told_pruned_without_values(local_ray: None, tmp_path: Path) -> None:
     searched = search_on_ray(
         tmp_path,
-        scheduler=StopsSecondTrial(),
+        stop_at={3: 1},  # the second trial, after two baseline seeds
         space=POWER,
         baseline=TWO_SEEDS,
         search={"trials": 4, "sampler": "tpe"},

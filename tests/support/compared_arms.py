@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from reports import report_with
 
-from search.judging.comparison import Arm, Comparison, Estimate, compare
+from search.judging.compare import compare
+from search.judging.comparison import Comparison, Estimate
+from search.judging.measured import Arm
 from search.judging.statistics.jackknife import Replicates
-from spaces.strategy import BASELINE
+from spaces.strategy import PLAIN
 from trainables.contract.trial import TrialFailure, TrialReport
 
-PLAIN = (0.40, 0.43, 0.38, 0.41, 0.44, 0.39, 0.42, 0.37, 0.45, 0.40)
+USUAL = (0.40, 0.43, 0.38, 0.41, 0.44, 0.39, 0.42, 0.37, 0.45, 0.40)
 LIFTED = (0.52, 0.55, 0.49, 0.58, 0.51)
 RECALL, NLL = "minority_recall", "nll"
 
@@ -23,7 +25,7 @@ def report(recall: float | None, nll: float | None = 0.3, exposure: float = 0.1)
 def arm(name: str, recalls: Sequence[float | None], *failures: TrialFailure) -> Arm:
     """Its nll falls as its recall rises."""
     reports = tuple(report(value, None if value is None else 1 - value) for value in recalls)
-    return Arm(name, BASELINE, reports, failures)
+    return Arm(name, PLAIN, reports, failures)
 
 
 def with_split(of: Arm, rng: np.random.Generator) -> Arm:

@@ -3,8 +3,9 @@
 import numpy as np
 
 from search.judging.statistics.bounds import Floats
-from search.judging.statistics.decision import Evidence, Requirement
+from search.judging.statistics.decision import Evidence
 from search.judging.statistics.jackknife import SplitNoise
+from search.judging.statistics.values import Requirement
 
 RECALL = Requirement("minority_recall", 0.05)
 MAP = Requirement("map50_95", -0.03)

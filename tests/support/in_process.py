@@ -1,26 +1,30 @@
 """A study without Ray, for tests: its queues worked off in this process, one run of the toy at a time."""
 
-import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from search.cluster import here
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from search.request.config import Resources, StudyConfig
-from search.work.protocol import Launch, Work
-from search.work.search_queue import SearchWork, Snapshot
+from search.work.protocol import Clock, Launch, Work
+from search.work.search_queue import SearchQueue, Snapshot
 from trainables.contract.trial import (
     DataSpec,
     EpochMetrics,
+    OnEpoch,
     Outcome,
     TrialFailure,
     TrialFolder,
     TrialReport,
     TrialSpec,
 )
+from trainables.data.demo.toy import describe
 from trainables.worker.run import run_trial
-from trainables.worker.toy import describe
 
 DATA = DataSpec(source="demo:toy", minority=("rare",))
 
@@ -38,21 +42,18 @@ def config(**changes: Any) -> StudyConfig:
     return StudyConfig.model_validate(request | changes)
 
 
-def train_here(spec: TrialSpec, study: Path, on_epoch: Callable[[EpochMetrics], None]) -> Outcome:
-    """Run a trial and leave what it leaves where a cluster would."""
-    scratch = study / "scratch"
-    scratch.mkdir()
-    outcome = run_trial(spec, TrialFolder(scratch), on_epoch)
-    kept = study / "trials" / spec.key / "checkpoint_000000"
-    if isinstance(outcome, TrialReport) and not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        (scratch / "result").rename(kept)
-    shutil.rmtree(scratch)
+def train_here(spec: TrialSpec, files: RunFiles, on_epoch: OnEpoch) -> Outcome:
+    """Run a trial and leave its result where a cluster would."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = TrialFolder(Path(scratch))
+        outcome = run_trial(spec, folder, on_epoch)
+        if isinstance(outcome, TrialReport):
+            files.keep(spec.key, spec.train.epochs, folder.result)
     return outcome
 
 
-class Here:
-    """A `cluster.work.Cluster` that is this process.
+class Here(here.Here):
+    """The shipped in-process cluster, which can end early and make up outcomes.
 
     Args:
         at_most: So many runs, and then it ends as after Ctrl-C.
@@ -62,6 +63,7 @@ class Here:
     def __init__(
         self, *, at_most: int = 1000, instead: Callable[[TrialSpec], Outcome | None] = lambda spec: None
     ) -> None:
+        super().__init__()
         self.at_most, self.instead = at_most, instead
         self.ran: list[TrialSpec] = []
         self.connections = 0
@@ -69,18 +71,18 @@ class Here:
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
         self.connections += 1
-        yield self.launch
+        with super().connected(resources) as launch:
+            yield launch
 
-    def launch(self, work: Work, folder: Path) -> None:
+    def launch(self, work: Work, files: RunFiles) -> None:
         while len(self.ran) < self.at_most and (job := work.take()) is not None:
-            self.ran.append(spec := job.spec)
-            work.started(spec.key)
-
-            def on_epoch(measured: EpochMetrics, key: str = spec.key) -> None:
-                work.epoch(key, measured.epoch)
-
-            outcome = self.instead(spec)
-            work.finish(spec.key, train_here(spec, folder, on_epoch) if outcome is None else outcome)
+            self.ran.append(job.spec)
+            outcome = self.instead(job.spec)
+            if outcome is None:
+                self._run(job, work, files)
+            else:
+                work.started(job.spec.key)
+                work.finish(job.spec.key, outcome)
 
 
 def failure(spec: TrialSpec, kind: Any = "error") -> TrialFailure:
@@ -88,9 +90,10 @@ def failure(spec: TrialSpec, kind: Any = "error") -> TrialFailure:
 
 
 class Bench:
-    """A study in a folder, and the queue of its search."""
+    """A study in a folder, and the queue of its search; `clock` is the time that passes there."""
 
-    def __init__(self, folder: Path, request: StudyConfig) -> None:
+    def __init__(self, folder: Path, request: StudyConfig, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
         self.folder = StudyFolder(folder / "study")
         self.study = self.folder.create(request, describe().fingerprint, DATA.minority)
         self.snapshots: list[Snapshot] = []
@@ -103,13 +106,16 @@ class Bench:
         self.study = self.folder.open()
         self.work = self.fresh_work()
 
-    def fresh_work(self) -> SearchWork:
-        return SearchWork(self.study, self.folder, DATA, self.snapshots.append)
+    def fresh_work(self) -> SearchQueue:
+        return SearchQueue(self.study, self.folder.files, DATA, self.snapshots.append, self.clock)
+
+    def tell(self, spec: TrialSpec, measured: EpochMetrics) -> None:
+        assert self.work.epoch(spec.key, measured) == "go on"
 
     def train(self, spec: TrialSpec) -> Outcome:
         self.ran.append(spec)
-        return train_here(spec, self.folder.path, lambda measured: self.work.epoch(spec.key, measured.epoch))
+        return train_here(spec, self.folder.files, lambda measured: self.tell(spec, measured))
 
     def run(self, train: Callable[[TrialSpec], Outcome] | None = None, *, at_most: int = 1000) -> None:
-        Here(at_most=at_most, instead=train or self.train).launch(self.work, self.folder.path)
+        Here(at_most=at_most, instead=train or self.train).launch(self.work, self.folder.files)
         self.study.flush()

@@ -7,12 +7,14 @@ from gains import SPREAD
 from in_process import config
 from reports import report_with
 
-from search.judging.confirmation import BASELINE, Confirmation, ConfirmPlan, Look, PlannedCandidate, judge
-from search.judging.measured import MeasuredArm
+from search.judging.confirmation import Confirmation, ConfirmPlan, Look, PlannedCandidate
+from search.judging.judge import judge
+from search.judging.measured import Arm
 from search.judging.statistics.bounds import Floats
+from search.record.experiments import BASELINE_ARM
 from search.request.config import ConfirmConfig
+from search.show.common import wide_console
 from search.show.confirmation import sentences, verdict_table
-from search.show.front import wide_console
 from spaces.strategy import NAMED
 
 CONFIG = config()
@@ -26,10 +28,10 @@ def plan(*names: str, **settings: Any) -> ConfirmPlan:
 
 def arm(
     name: str, recall: float, *, seeds: int = 5, map50_95: float = 0.5, spread: Floats = SPREAD, **more: Any
-) -> MeasuredArm:
+) -> Arm:
     """Seeds around a minority recall, with a ranking that always rises beside it."""
     around = np.resize(np.concatenate([spread, 0.5 * spread[::-1]]), seeds)
-    return MeasuredArm(
+    return Arm(
         name,
         NAMED.get(name, NAMED["plain"]),
         tuple(
@@ -46,11 +48,9 @@ def arm(
     )
 
 
-def looked(
-    *arms: MeasuredArm, baseline: MeasuredArm | None = None, of: ConfirmPlan | None = None
-) -> dict[str, Any]:
+def looked(*arms: Arm, baseline: Arm | None = None, of: ConfirmPlan | None = None) -> dict[str, Any]:
     """The first look's results by name."""
-    known = {one.name: one for one in (baseline or arm(BASELINE, 0.4, seeds=10), *arms)}
+    known = {one.name: one for one in (baseline or arm(BASELINE_ARM, 0.4, seeds=10), *arms)}
     planned = of or plan(*(one.name for one in arms))
     return by_name(judge(CONFIG, (), planned, 1, known, None))
 
@@ -66,11 +66,11 @@ def outcomes(results: dict[str, Any]) -> dict[str, str]:
 def frozen_look() -> Look:
     """The guarded metric never moves, so its bound has infinite degrees of freedom."""
     known = {
-        BASELINE: arm(BASELINE, 0.4, seeds=10),
+        BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=10),
         "weighted": arm("weighted", 0.7),
     }
     known = {
-        name: MeasuredArm(
+        name: Arm(
             name,
             one.strategy,
             tuple(of.model_copy(update={"metrics": of.metrics | {"map50_95": 0.5}}) for of in one.reports),

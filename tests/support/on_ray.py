@@ -1,5 +1,6 @@
 """A search on a real Ray, for tests: its queue with chosen runs made to misbehave, and what came of it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,24 +9,24 @@ from typing import Any
 import optuna
 from in_process import DATA, config
 from optuna.trial import FrozenTrial
-from ray.tune.schedulers import TrialScheduler
 
 from search.cluster.launch import run_connected
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
-from search.work.experiment_queue import ExperimentWork
-from search.work.protocol import Job
-from search.work.search_queue import SearchWork
-from trainables.contract.trial import Outcome, TrialFailure, TrialReport, TrialSpec
+from search.work.experiment_queue import ExperimentQueue
+from search.work.protocol import Answer, Job
+from search.work.search_queue import SearchQueue
+from trainables.contract.trial import EpochMetrics, Outcome, TrialFailure, TrialReport, TrialSpec
 
 
 @dataclass
 class Sabotaged:
     """A queue of work whose n-th run trains `faults[n]` instead of the plain toy; counts what is run."""
 
-    work: SearchWork | ExperimentWork
+    work: SearchQueue | ExperimentQueue
     faults: Mapping[int, str]
+    stop_at: Mapping[int, int] = field(default_factory=dict)  # run -> epoch after which it is told to stop
     ran: list[TrialSpec] = field(default_factory=list)
     epochs: list[tuple[str, int]] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -50,9 +51,10 @@ class Sabotaged:
     def started(self, key: str) -> None:
         self.work.started(self._keys[key])
 
-    def epoch(self, key: str, epoch: int) -> None:
-        self.epochs.append((key, epoch))
-        self.work.epoch(self._keys[key], epoch)
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        self.epochs.append((key, measured.epoch))
+        answer = self.work.epoch(self._keys[key], measured)
+        return "stop" if measured.epoch == self.stop_at.get(self._numbers[key]) else answer
 
     def finish(self, key: str, outcome: Outcome) -> None:
         self.outcomes[self._numbers[key]] = outcome
@@ -101,14 +103,15 @@ class Searched:
 def search_on_ray(
     root: Path,
     faults: Mapping[int, str] | None = None,
-    scheduler: TrialScheduler | None = None,
+    stop_at: Mapping[int, int] | None = None,
     **changes: Any,
 ) -> Searched:
     """Run a toy search, `in_process.config` with `changes`, on the Ray that this process is connected to."""
     request = config(**changes)
     folder = StudyFolder(root / "study")
     study = folder.create(request, "fingerprint", DATA.minority)
-    work = Sabotaged(SearchWork(study, folder, DATA, lambda snapshot: None), faults or {})
-    run_connected(work, folder.path, request.resources, scheduler=scheduler)
+    queue = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
+    work = Sabotaged(queue, faults or {}, stop_at or {})
+    run_connected(work, folder.files, request.resources)
     study.flush()
     return Searched(request, folder, study, work)

@@ -12,7 +12,7 @@ from trials import report_of
 
 from spaces.strategy import Strategy
 from trainables.contract.trial import DataSpec, Split, TrainSpec, TrialFolder, TrialReport, TrialSpec
-from trainables.detector.dataset import load_once
+from trainables.data.boxes.data_set import detection_once
 from trainables.detector.strategy_run import StrategyRun
 
 SIDE = 64
@@ -70,7 +70,7 @@ def tiny_spec(
 
 def set_up(spec: TrialSpec, root: Path, resume: Path | None = None) -> StrategyRun:
     """A run that has its data, model and criterion, and has not trained."""
-    data = load_once(Path(spec.data.source))
+    data = detection_once(Path(spec.data.source))
     run = StrategyRun(spec, TrialFolder(root, resume), data, lambda measured: None)
     run._setup_train()
     return run

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from search.judging.comparison import Comparison
 from search.judging.confirmation import Asked, Confirmation
-from search.pipeline import compare_strategies, confirm
+from search.pipeline.comparing import compare_strategies
+from search.pipeline.confirming import confirm
 
 # The first of these lifts the toy's recall at no cost, the second costs more than may be lost.
 GOOD, COSTLY = "undersampled_40_augmented", "filtered"
@@ -40,7 +41,7 @@ def confirmed_here(
     fresh: bool = False,
 ) -> Confirmation:
     cluster = Here() if here is None else here
-    return confirm(path, asked, cluster=cluster, resume=resume, fresh=fresh, console=quiet())
+    return confirm(path, asked, cluster=cluster, resume=resume, fresh=fresh, console=quiet())[1]
 
 
 def outcomes(confirmation: Confirmation) -> dict[str, str]:

@@ -3,16 +3,15 @@
 The sampler, the loss and the augmentation of a run are made here, and here its receipt reads them back.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from spaces.strategy import BASELINE, Strategy
-from trainables.contract.trial import LACKS, TrialSpec
+from spaces.strategy import Strategy
+from trainables.contract.trial import TrialSpec
 from trainables.data.images.listed import LabelledImages
 from trainables.strategy.augmentation import (
     contrast_kept,
@@ -28,6 +27,7 @@ from trainables.strategy.loss import (
     logit_adjustment,
     mixed_counts,
 )
+from trainables.strategy.receipt import close, common, if_so, of_lacking, of_sampling, same_weights
 from trainables.strategy.sampling import (
     Draws,
     draw_weights,
@@ -109,40 +109,39 @@ class AppliedStrategy:
         sampling, loss = asked.sampling, asked.loss
         plan, draws, criteria = self._plan()[:epochs], self.draws[:epochs], self.criteria[:epochs]
         ends = [(plan[end], draws[end], criteria[end]) for end in (0, -1)]
-        drawn_as_asked = all(_same(used.weights, self._weights(each)) for each, used, _ in ends)
-        weighted_as_asked = all(_close(used.alpha, self._alpha(each, draws)) for each, draws, used in ends)
+        drawn_as_asked = all(same_weights(used.weights, self._weights(each)) for each, used, _ in ends)
+        weighted_as_asked = all(close(used.alpha, self._alpha(each, draws)) for each, draws, used in ends)
         adjusted_as_asked = all(
-            _close(used.adjustment, self._adjustment(each, draws)) for each, draws, used in ends
+            close(used.adjustment, self._adjustment(each, draws)) for each, draws, used in ends
         )
         corrected_as_asked = weighted_as_asked and adjusted_as_asked
         alpha, adjustment = criteria[-1].alpha.cpu().numpy(), criteria[-1].adjustment.cpu().numpy()
         prior = effective_prior(alpha, self._sampled_counts(draws[-1]), adjustment)
         by_class = np.bincount(self.labels, weights=drawn, minlength=len(self._names))
         return {
-            "retention": int((~self.rare).sum()) / max(1, self._majority_images),
-            "majority_images": self._majority_images,
-            "minority_images": int(self.rare.sum()),
-            "sampler_power": sampling.sampler_power if drawn_as_asked else None,
-            "repeat_threshold": sampling.repeat_threshold if drawn_as_asked else None,
-            "max_repeat": sampling.max_repeat if drawn_as_asked else None,
-            "defer": sampling.defer if drawn_as_asked and corrected_as_asked else None,
+            **of_sampling(
+                sampling,
+                rare=self.rare,
+                majority_images=self._majority_images,
+                drawn_as_asked=drawn_as_asked,
+            ),
+            **if_so(drawn_as_asked and corrected_as_asked, {"defer": sampling.defer}),
             "minority_share": float(np.mean([minority_share(self.rare, each.weights) for each in draws])),
             "rarest_share": [self._rarest_share(each) for each in draws],
-            "focal_gamma": _common(each.gamma for each in criteria),
-            "alpha_power": loss.alpha_power if weighted_as_asked else None,
-            "alpha_prior": loss.alpha_prior if corrected_as_asked else None,
-            "alpha_cap": loss.alpha_cap if weighted_as_asked else None,
-            "class_balance": loss.class_balance if weighted_as_asked else None,
-            "logit_tau": loss.logit_tau if adjusted_as_asked else None,
-            "label_smoothing": _common(each.smoothing for each in criteria),
+            "focal_gamma": common(each.gamma for each in criteria),
+            **if_so(weighted_as_asked, {"alpha_power": loss.alpha_power}),
+            **if_so(corrected_as_asked, {"alpha_prior": loss.alpha_prior}),
+            **if_so(weighted_as_asked, {"alpha_cap": loss.alpha_cap, "class_balance": loss.class_balance}),
+            **if_so(adjusted_as_asked, {"logit_tau": loss.logit_tau}),
+            "label_smoothing": common(each.smoothing for each in criteria),
             "augment_minority": image_strength(self.pipelines[MINORITY]),
             "augment_rest": image_strength(self.pipelines[MAJORITY]),
             "contrast_kept": {
                 "minority": self._contrast_kept(MINORITY),
                 "rest": self._contrast_kept(MAJORITY),
             },
-            **{knob: BASELINE.knobs()[knob] for knob in LACKS["classification"]},
-            "seed": _common(each.seed for each in draws),
+            **of_lacking("classification"),
+            "seed": common(each.seed for each in draws),
             "alpha": dict(zip(self._names, alpha.tolist(), strict=True)),
             "effective_prior": dict(zip(self._names, prior.tolist(), strict=True)),
             "train_images": dict(zip(self._names, self._counts().tolist(), strict=True)),
@@ -210,17 +209,3 @@ class AppliedStrategy:
     def _adjustment(self, strategy: Strategy, draws: Draws) -> npt.NDArray[np.float64]:
         """What the strategy's loss adds to each class's logit, (n_classes,)."""
         return logit_adjustment(self._corrected_counts(strategy, draws), tau=strategy.loss.logit_tau)
-
-
-def _same(a: npt.NDArray[np.float64] | None, b: npt.NDArray[np.float64] | None) -> bool:
-    return a is b if a is None or b is None else bool(np.array_equal(a, b))
-
-
-def _common(values: Iterable[float]) -> float | None:
-    """The one value that all of them are; None if they differ."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else None
-
-
-def _close(used: Tensor, wanted: npt.NDArray[np.float64]) -> bool:
-    return bool(np.allclose(used.cpu().numpy(), wanted, rtol=1e-5))

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 from spaces.errors import UsageError
+from trainables.classifier.models import SMALL_CNN, TIMM
 from trainables.classifier.small_cnn import SmallCnn
 from trainables.contract.trial import TrainSpec
-from trainables.detector.models import SMALL_CNN, TIMM
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
 WRAPPERS = ("state", "state_dict", "model")  # keys under which checkpoints keep their tensors
@@ -163,7 +163,7 @@ def _fixed(name: str, side: int) -> dict[str, Any]:
 
 
 def _timm_module(name: str, side: int, n_classes: int) -> nn.Module:
-    import timm  # noqa: PLC0415  (an extra; `models.check_model` has said so if it is not there)
+    import timm  # noqa: PLC0415  (an extra; `models.check_name` has said so if it is not there)
 
     if not timm.is_model(name):
         raise UsageError(

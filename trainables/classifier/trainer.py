@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables.classifier.applied import AppliedStrategy
+from trainables.classifier.models import check_name
 from trainables.classifier.networks import build_network
 from trainables.contract.node import own_threads
 from trainables.contract.predictions import ClassificationPredictions, save_predictions
@@ -31,8 +32,7 @@ from trainables.contract.trial import (
     TrialFolder,
     TrialSpec,
 )
-from trainables.data.images.pixels import load_images
-from trainables.detector.models import check_model
+from trainables.data.sources import images_of
 from trainables.evaluation.calibration import frozen, tuned_on
 from trainables.evaluation.classification import classification_metrics, untouched_metrics
 
@@ -50,7 +50,7 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
         Diverged: The loss is not finite.
         UsageError: The model is not known.
     """
-    check_model(spec.train.model, "classification")
+    check_name(spec.train.model)
     with _isolated_torch(spec.seed):
         run = _Run(spec)
         if folder.resume is not None:
@@ -113,7 +113,7 @@ class _Run:
         train = spec.train
         self.spec = spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.data = load_images(spec.data.source, train.imgsz)
+        self.data = images_of(spec.data.source, train.imgsz)
         self.splits, self.names = self.data.splits, self.data.class_names
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
         self.strategy = AppliedStrategy(spec, self.splits["train"], self.names, self.minority, self.device)

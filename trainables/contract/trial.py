@@ -14,21 +14,15 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
+from trainables.contract.tasks import Task
 
 PROGRESS = "progress.json"  # in a checkpoint: the curve so far, seconds, restarts
 TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a minority object, as they are
 
-Task = Literal["classification", "detection", "toy"]
 Split = Literal["val", "test"]
 Goal = Literal["macro_f1", "balanced_accuracy", "minority_recall"]  # of tuning after training
 DEFAULT_MIN_PRECISION = 0.5
 
-# Knobs that a task's trainable does not have: refused before anything trains, and off in the receipt.
-LACKS: dict[Task, tuple[str, ...]] = {
-    "classification": ("copy_paste", "mosaic", "mixup"),
-    "detection": ("class_balance", "logit_tau", "label_smoothing", "defer"),
-    "toy": (),
-}
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
 
 
@@ -123,8 +117,11 @@ class TrialSpec(Frozen):
 
     @property
     def key(self) -> str:
-        """16 hex digits of the hash of the canonical JSON; names the run's folder, removes duplicates."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """16 hex digits of the hash of the canonical JSON; names the run's folder, removes duplicates.
+
+        A field that is added later is marked `LATER`, so that no stored run gets another name.
+        """
+        canonical = json.dumps(self.keyed(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -1,17 +1,72 @@
-"""Which reader a study's `data:` needs. The one place that knows the data sources by name."""
+"""Which reader a study's `data:` needs. The one place that knows the data sources by name.
+
+To add a demo: an entry in `DEMOS`. To read another format: its reader in `boxes` or `images`, called by that
+folder's `data_set`, and its suffix in `FILES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from spaces.errors import UsageError
-from trainables.contract.trial import Task
-from trainables.data.boxes.data_set import describe_detection
-from trainables.data.demo import cytology, digits
+from trainables.contract.tasks import Task
+from trainables.data.boxes.data_set import describe_detection, detection_once
+from trainables.data.boxes.listed import BoxData
+from trainables.data.demo import cytology, digits, toy
+from trainables.data.files import existing
 from trainables.data.images.data_set import describe_classification
-from trainables.data.summary import DataSummary, existing
-from trainables.worker import toy
+from trainables.data.images.pixels import ImageData, load_files
+from trainables.data.summary import DataSummary
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A data set that needs no file of the person's.
+
+    Attributes:
+        task: That it is for.
+        describe: Counts it.
+        file: For a detector: the data.yaml, drawn if this node has not got it yet.
+        images: For a classifier: its images at a side in pixels.
+    """
+
+    task: Task
+    describe: Callable[[], DataSummary]
+    file: Callable[[], Path] | None = None
+    images: Callable[[int], ImageData] | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a task reads from disk.
+
+    Attributes:
+        fits: Whether a path can be one, by its kind and suffix.
+        kinds: What is said of one that does not.
+        describe: Counts it.
+    """
+
+    fits: Callable[[Path], bool]
+    kinds: str
+    describe: Callable[[Path], DataSummary]
+
 
 DEMOS = {
-    "demo:digits": ("classification", digits.describe),
-    "demo:cytology": ("detection", cytology.describe),
-    "demo:toy": ("toy", toy.describe),
+    "demo:digits": Demo("classification", digits.describe, images=digits.at_side),
+    "demo:cytology": Demo("detection", cytology.describe, file=cytology.materialise),
+    "demo:toy": Demo("toy", toy.describe),
+}
+FILES: dict[Task, Files] = {
+    "classification": Files(
+        lambda path: path.is_dir() or path.suffix == ".csv",
+        "neither a folder of images nor a CSV",
+        describe_classification,
+    ),
+    "detection": Files(
+        lambda path: path.suffix in {".yaml", ".yml", ".json"},
+        "neither a YOLO data.yaml nor a COCO json",
+        describe_detection,
+    ),
 }
 
 
@@ -24,15 +79,34 @@ def describe(source: str, task: Task) -> DataSummary:
     if source.startswith("demo:"):
         if source not in DEMOS:
             raise UsageError(f"data: no such demo '{source}'", f"demos: {', '.join(DEMOS)}")
-        demo_task, count = DEMOS[source]
-        if demo_task != task:
-            raise UsageError(f"data: {source} is for {demo_task}, the study's task is {task}")
-        return count()
+        demo = DEMOS[source]
+        if demo.task != task:
+            raise UsageError(f"data: {source} is for {demo.task}, the study's task is {task}")
+        return demo.describe()
     path = existing(source)
-    if task == "classification":
-        if not path.is_dir() and path.suffix != ".csv":
-            raise UsageError(f"data: {path} is neither a folder of images nor a CSV")
-        return describe_classification(path)
-    if path.suffix not in {".yaml", ".yml", ".json"}:
-        raise UsageError(f"data: {path} is neither a YOLO data.yaml nor a COCO json")
-    return describe_detection(path)
+    if task not in FILES:
+        raise UsageError(f"data: {task} has no data of its own, got {path}", f"demos: {', '.join(DEMOS)}")
+    files = FILES[task]
+    if not files.fits(path):
+        raise UsageError(f"data: {path} is {files.kinds}")
+    return files.describe(path)
+
+
+def images_of(source: str, side: int) -> ImageData:
+    """A classifier's images, resized to `side` x `side`.
+
+    Raises:
+        UsageError: As `images.data_set.load_classification` and `images.cache.stored_pixels`.
+    """
+    demo = DEMOS.get(source)
+    return load_files(Path(source), side) if demo is None or demo.images is None else demo.images(side)
+
+
+def boxes_of(source: str) -> BoxData:
+    """A detector's images and boxes, read once for all trials of a worker.
+
+    Raises:
+        UsageError: As `boxes.data_set.load_detection`.
+    """
+    demo = DEMOS.get(source)
+    return detection_once(Path(source) if demo is None or demo.file is None else demo.file())

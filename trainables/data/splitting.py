@@ -7,14 +7,79 @@ sources' names and classes: not on the order of the images, a seed or a machine.
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from trainables.data.files import ALL
+
 SHARES = {"train": 70, "val": 15, "test": 15}  # of a data set that comes in one piece
 HALVES = {"val": 1, "test": 1}
 IMAGES = -1  # stands among the class ids for the images, of which each part gets its share too
+
+
+class OneSource(Exception):
+    """A set in one piece has one source, which is the message: it cannot be cut by source."""
+
+
+class FromSource(Protocol):
+    """An image that knows what it was cut from."""
+
+    @property
+    def source(self) -> str:
+        """The slide, photograph or group."""
+
+
+Listed = TypeVar("Listed", bound=FromSource)
+
+
+@dataclass(frozen=True)
+class Division(Generic[Listed]):
+    """The splits that a study uses.
+
+    Attributes:
+        splits: `train`, `val` and, where there is one, `test`.
+        one_piece: Whether the data set came undivided, so that all its splits were cut here.
+        test_from_val: Whether `test` was cut from `val` here.
+    """
+
+    splits: dict[str, list[Listed]]
+    one_piece: bool = False
+    test_from_val: bool = False
+
+
+def divide(
+    listed: Mapping[str, list[Listed]], classes_of: Callable[[Listed], Iterable[int]]
+) -> Division[Listed]:
+    """Cut a set in one piece in three, and set a test split aside from val where there is none.
+
+    Args:
+        listed: Split -> its images; or `files.ALL` -> all images. With splits, `train` and `val` are there.
+        classes_of: Class id of each object in an image; for a classifier, of the image.
+
+    Raises:
+        OneSource: A set in one piece has one source.
+    """
+    if "test" in listed:
+        return Division(dict(listed))
+    whole = listed.get(ALL, listed.get("val", []))
+    sources, classes = [image.source for image in whole], [classes_of(image) for image in whole]
+    if ALL in listed:
+        parts = cut_by_source(sources, classes, SHARES)
+        splits: dict[str, list[Listed]] = {part: [] for part in SHARES if part in parts}
+        for image, part in zip(whole, parts, strict=True):
+            splits[part].append(image)
+        if "val" not in splits:
+            raise OneSource(whole[0].source)
+        return Division(splits, one_piece=True)
+    test = set_aside(sources, classes)
+    if not test.any():
+        return Division(dict(listed))
+    kept, aside = ([whole[i] for i in np.flatnonzero(mask)] for mask in (~test, test))
+    return Division({**listed, "val": kept, "test": aside}, test_from_val=True)
 
 
 def cut_by_source(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from spaces.errors import UsageError
 
@@ -90,17 +89,3 @@ def rare_classes(summary: DataSummary) -> tuple[str, ...]:
         counts = ", ".join(f"{name} {count}" for name, count in objects.items())
         raise UsageError(f"minority: auto finds no rare class ({counts})", "name the minority classes")
     return rare
-
-
-def existing(source: str) -> Path:
-    """`source` as a path.
-
-    Raises:
-        UsageError: There is nothing there.
-    """
-    path = Path(source)
-    if not path.exists():
-        raise UsageError(
-            f"data: no such file or folder: {path}", "a path is taken relative to the study file"
-        )
-    return path

@@ -6,9 +6,9 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import nn
-from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
 from spaces.loss import Loss
+from trainables.detector.settled import E2ELoss, v8DetectionLoss
 from trainables.strategy.loss import class_alpha, mixed_counts
 
 

@@ -10,20 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from copy import copy
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
-from ultralytics.data.augment import MixUp, Mosaic
-from ultralytics.data.dataset import YOLODataset
-from ultralytics.utils.instance import Instances
 
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
-from trainables.data.boxes.data_set import load_detection
-from trainables.data.boxes.yolo import YoloData, YoloImage, image_size
+from trainables.data.boxes.listed import BoxImage, image_size
+from trainables.detector.settled import Instances, MixUp, Mosaic, YOLODataset
 from trainables.strategy.augmentation import augment_tile
 from trainables.strategy.copy_paste import MOST_PASTED, Tile, paste_objects
 from trainables.strategy.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
@@ -43,12 +39,6 @@ Loaded = tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[int, int]]
 
 
 @lru_cache(maxsize=1)
-def load_once(data_file: Path) -> YoloData:
-    """`load_detection`, read once for all trials of a worker: they share one study's data."""
-    return load_detection(data_file)
-
-
-@lru_cache(maxsize=1)
 def _pixels_of(fingerprint: str, imgsz: int) -> dict[str, Loaded]:
     """Decoded images by file, shared read-only by all trials of a worker; another data set drops them."""
     return {}
@@ -57,7 +47,7 @@ def _pixels_of(fingerprint: str, imgsz: int) -> dict[str, Loaded]:
 class TileDataset(YOLODataset):  # type: ignore[misc]
     """All images of one split, in order, as they are."""
 
-    def __init__(self, images: tuple[YoloImage, ...], fingerprint: str, **kwargs: Any) -> None:
+    def __init__(self, images: tuple[BoxImage, ...], fingerprint: str, **kwargs: Any) -> None:
         self.images = images
         self.fingerprint = fingerprint
         super().__init__(img_path="", task="detect", cache="ram", **kwargs)
@@ -113,7 +103,7 @@ class TrainingTiles(TileDataset):
 
     def __init__(
         self,
-        images: tuple[YoloImage, ...],
+        images: tuple[BoxImage, ...],
         fingerprint: str,
         *,
         minority: tuple[int, ...],

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ultralytics.utils import nms, ops
 
 from trainables.contract.predictions import DetectionPredictions
-from trainables.data.boxes.yolo import YoloData, YoloImage, image_size
+from trainables.data.boxes.listed import BoxData, BoxImage, image_size
 from trainables.detector.dataset import TileDataset
+from trainables.detector.settled import nms, ops
 from trainables.evaluation.detection import match
 
 CONF = 0.001  # lowest score kept; Ultralytics' validation default
@@ -19,14 +19,14 @@ NO_TIME_LIMIT = (
 )
 
 
-def max_detections(data: YoloData) -> int:
+def max_detections(data: BoxData) -> int:
     """Predictions kept per image: twice the objects of the fullest, so that the limit never caps recall."""
     return max(LEAST_MAX_DET, 2 * data.most_objects())
 
 
 @torch.no_grad()
 def predict(
-    model: Any, loader: Any, data: YoloData, *, split: str, minority: tuple[int, ...], device: torch.device
+    model: Any, loader: Any, data: BoxData, *, split: str, minority: tuple[int, ...], device: torch.device
 ) -> DetectionPredictions:
     """Predict one split.
 
@@ -88,7 +88,7 @@ def predict(
     )
 
 
-def _corners(images: tuple[YoloImage, ...], sizes: Any) -> Any:
+def _corners(images: tuple[BoxImage, ...], sizes: Any) -> Any:
     """True boxes of all images as xyxy pixels, (T, 4)."""
     scaled = [image.boxes * np.tile(size[::-1], 2) for image, size in zip(images, sizes, strict=True)]
     boxes = np.concatenate(scaled)

@@ -1,4 +1,4 @@
-"""Which models a study may name, checked before anything is loaded. No torch, no Ultralytics.
+"""Which models a detection study may name, checked before anything is loaded. No torch, no Ultralytics.
 
 Of a weights file only the names of the classes in its pickle are read; nothing in it is run.
 """
@@ -15,9 +15,7 @@ from typing import Any
 import yaml
 
 from spaces.errors import UsageError
-from trainables.contract.trial import Task, TrainSpec
 
-SMALL_CNN, TIMM = "small_cnn", "timm/"  # `small_cnn` is ours
 OUR_DETECTORS = Path(str(files("trainables.detector")))
 HEADS = ("Detect", "v10Detect")  # what a strategy's class loss fits
 # How Ultralytics pickles a detector; the second is YOLOv10's in versions before 8.3.
@@ -25,54 +23,28 @@ DETECTORS = {"DetectionModel", "YOLOv10DetectionModel"}
 KINDS = "a path to a model yaml or to weights (.pt), or a name such as yolo11n.yaml; nothing is downloaded"
 
 
-def check_model(model: str, task: Task) -> None:
+def check_detector(model: str) -> None:
     """Refuse a model that no worker could build, or that no strategy could be applied to.
 
     Args:
-        model: For a classifier see `check_classifier`; for a detector a path to a yaml or to weights, or the
-            name of a yaml that we (`yolo_tiny.yaml`) or Ultralytics (`yolo11n.yaml`) ship. Nothing is ever
-            downloaded.
-        task: The study's.
+        model: A path to a yaml or to weights, or the name of a yaml that we (`yolo_tiny.yaml`) or Ultralytics
+            (`yolo11n.yaml`) ship. Nothing is ever downloaded.
 
     Raises:
         UsageError: There is no such model, or it is no detector.
     """
-    if task == "classification" and model.startswith(TIMM) and find_spec("timm") is None:
-        raise UsageError(f"train.model: {model}: timm is not installed", "pip install 'rarecall[timm]'")
-    if task == "detection":
-        suffix = Path(model).suffix.lower()
-        if suffix in {".yaml", ".yml"}:
-            _check_yaml(model)
-        elif suffix == ".pt":
-            _check_weights(model)
-        elif suffix and Path(model).exists():
-            raise UsageError(
-                f"train.model: neither a model yaml nor weights (.pt): {model}",
-                "an exported model (ONNX, TensorRT, …) cannot be trained; name what it was exported from",
-            )
-        else:
-            raise _missing(model)
-
-
-def check_classifier(train: TrainSpec, n_classes: int, *, on_gpu: bool = False) -> None:
-    """Refuse a classifier that cannot learn from images of this size, or that other weights are for.
-
-    Args:
-        train: `train.model` is `small_cnn`, a torchvision classification model, or `timm/<name>`.
-        n_classes: Of the data.
-        on_gpu: Where it will train.
-
-    Raises:
-        UsageError: See above; there is no such model; or the weights cannot be read.
-    """
-    if train.model == SMALL_CNN:
-        if train.weights is not None:
-            raise UsageError("train.weights: not for small_cnn, which learns from scratch in seconds")
-        return
-    # torch takes seconds to load, which `small_cnn` need not wait for.
-    from trainables.classifier.networks import check_network  # noqa: PLC0415
-
-    check_network(train, n_classes, on_gpu=on_gpu)
+    suffix = Path(model).suffix.lower()
+    if suffix in {".yaml", ".yml"}:
+        _check_yaml(model)
+    elif suffix == ".pt":
+        _check_weights(model)
+    elif suffix and Path(model).exists():
+        raise UsageError(
+            f"train.model: neither a model yaml nor weights (.pt): {model}",
+            "an exported model (ONNX, TensorRT, …) cannot be trained; name what it was exported from",
+        )
+    else:
+        raise _missing(model)
 
 
 def _missing(model: str) -> UsageError:

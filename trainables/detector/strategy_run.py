@@ -13,19 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from ultralytics import __version__ as ultralytics_version
-from ultralytics.data.build import InfiniteDataLoader, seed_worker
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils.torch_utils import unwrap_model
 
 from trainables.contract.node import own_threads
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
-from trainables.data.boxes.yolo import YoloData
+from trainables.data.boxes.listed import BoxData
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles
 from trainables.detector.evaluator import max_detections, predict
-from trainables.detector.models import OUR_DETECTORS, check_model
+from trainables.detector.models import OUR_DETECTORS, check_detector
+from trainables.detector.settled import (
+    DetectionTrainer,
+    InfiniteDataLoader,
+    seed_worker,
+    ultralytics_version,
+    unwrap_model,
+)
 from trainables.evaluation.detection import detection_metrics
 from trainables.strategy.sampling import Draws
 
@@ -48,7 +51,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         predictions: On val, after the last epoch trained here.
     """
 
-    def __init__(self, spec: TrialSpec, folder: TrialFolder, data: YoloData, on_epoch: OnEpoch) -> None:
+    def __init__(self, spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: OnEpoch) -> None:
         self.spec, self.folder, self.yolo, self.on_epoch = spec, folder, data, on_epoch
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
@@ -280,7 +283,7 @@ def resolve_model(name: str) -> str:
     Raises:
         UsageError: There is no such model, or it is no detector.
     """
-    check_model(name, "detection")
+    check_detector(name)
     file = next((place for place in (OUR_DETECTORS / name, Path(name)) if place.is_file()), None)
     return name if file is None else str(file.resolve())
 
@@ -299,7 +302,7 @@ def _for_inference(model: Any) -> Any:
     return copied.eval().fuse(verbose=False)
 
 
-def _arguments(spec: TrialSpec, folder: TrialFolder, data: YoloData) -> dict[str, Any]:
+def _arguments(spec: TrialSpec, folder: TrialFolder, data: BoxData) -> dict[str, Any]:
     """Ultralytics' arguments.
 
     Its augmentations keep their defaults, but mosaic and mixup are the strategy's, and `augmentations` (blur,

@@ -9,25 +9,22 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ultralytics import __version__ as ultralytics_version
-from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
-from spaces.strategy import BASELINE
 from trainables.contract.predictions import save_predictions
-from trainables.contract.trial import LACKS, TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
-from trainables.data.demo import cytology
+from trainables.contract.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
+from trainables.data.sources import boxes_of
 from trainables.detector.criterion import class_losses
-from trainables.detector.dataset import COUNTS, TrainingTiles, load_once
+from trainables.detector.dataset import COUNTS, TrainingTiles
 from trainables.detector.evaluator import max_detections
+from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
 from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts
+from trainables.strategy.receipt import close, common, if_so, of_lacking, of_sampling, same_weights
 from trainables.strategy.sampling import draw_weights, minority_share
 
 
@@ -41,7 +38,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         Diverged: The loss is not finite.
         UsageError: The data or the model cannot be used as asked.
     """
-    data = load_once(data_yaml_of(spec.data.source))
+    data = boxes_of(spec.data.source)
     with _isolated():
         run = StrategyRun(spec, folder, data, on_epoch)
         run.train()
@@ -63,11 +60,6 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
             steps=run.ema.updates,
             device="cpu" if run.device.type == "cpu" else torch.cuda.get_device_name(run.device),
         )
-
-
-def data_yaml_of(source: str) -> Path:
-    """The data.yaml or COCO json of a study's data; the demo is drawn if this node has not got it yet."""
-    return cytology.materialise() if source == "demo:cytology" else Path(source)
 
 
 @contextmanager
@@ -106,38 +98,34 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
     weights = run.train_loader.sampler.draws.weights
     losses = class_losses(unwrap_model(run.model).criterion)  # of each branch of the head
     loss, stored = losses[0], run.stored_losses()
-    gammas = {each.gamma for each in losses} | {each["gamma"] for each in stored}
     wanted = draw_weights(
         dataset.classes,
         power=sampling.sampler_power,
         repeat_threshold=sampling.repeat_threshold,
         max_repeat=sampling.max_repeat,
     )
-    draws_hold = weights is wanted if weights is None or wanted is None else np.array_equal(weights, wanted)
     counts = mixed_counts(dataset.class_counts, dataset.sampled_counts, share=asked.alpha_prior)
     alpha = class_alpha(counts, power=asked.alpha_power, cap=asked.alpha_cap)
-    alpha_holds = all(np.allclose(each.alpha.cpu().numpy(), alpha, rtol=1e-5) for each in losses)
+    alpha_holds = all(close(each.alpha, alpha) for each in losses)
     prior = effective_prior(loss.alpha.cpu().numpy(), dataset.sampled_counts)
     drawn = run.drawn.total()
     return {
-        "retention": float((~dataset.rare).sum() / max(1, dataset.majority_images)),
-        "majority_images": dataset.majority_images,
-        "minority_images": int(dataset.rare.sum()),
+        **of_sampling(
+            sampling,
+            rare=dataset.rare,
+            majority_images=dataset.majority_images,
+            drawn_as_asked=same_weights(weights, wanted),
+        ),
         "images_kept": len(dataset),
-        "sampler_power": sampling.sampler_power if draws_hold else None,
-        "repeat_threshold": sampling.repeat_threshold if draws_hold else None,
-        "max_repeat": sampling.max_repeat if draws_hold else None,
         "minority_share": minority_share(dataset.rare, weights),
         "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
-        "focal_gamma": loss.gamma if len(gammas) == 1 else None,
+        "focal_gamma": common([*(each.gamma for each in losses), *(each["gamma"] for each in stored)]),
         "focal_scale": 1.0 if loss.scale is None else loss.scale,
-        "alpha_power": loss.power if alpha_holds else None,
-        "alpha_prior": loss.prior if alpha_holds else None,
-        "alpha_cap": loss.cap if alpha_holds else None,
+        **if_so(alpha_holds, {"alpha_power": loss.power, "alpha_prior": loss.prior, "alpha_cap": loss.cap}),
         "alpha": loss.alpha.tolist(),
         "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
         "effective_prior": dict(zip(run.yolo.class_names, prior.tolist(), strict=True)),
-        **{knob: BASELINE.knobs()[knob] for knob in LACKS["detection"]},
+        **of_lacking("detection"),
         "augment_minority": dataset.strengths[True],
         "augment_rest": dataset.strengths[False],
         "copy_paste": dataset.copy_paste,

@@ -5,7 +5,6 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from trainables.contract.trial import (
     OnEpoch,
     Outcome,
     ReceiptMismatch,
-    Trained,
     TrialFailure,
     TrialFolder,
     TrialReport,
     TrialSpec,
 )
+from trainables.worker.by_task import BY_TASK
 
 TOLERANCE = 1e-6
 
@@ -52,7 +51,7 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
             raise _FromCaller(error) from error
 
     try:
-        trained = _trainable(spec)(spec, folder, epoch_done)
+        trained = BY_TASK[spec.task].train(spec, folder, epoch_done)
         _check_finite(trained.metrics)
         check_receipt(spec, trained.applied)
     except _FromCaller as stop:
@@ -126,21 +125,6 @@ class _FromCaller(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def _trainable(spec: TrialSpec) -> Callable[[TrialSpec, TrialFolder, OnEpoch], Trained]:
-    """The function that trains this task; imported here: a classifier's worker never loads Ultralytics."""
-    if spec.task == "toy":
-        from trainables.worker.toy import train_toy  # noqa: PLC0415
-
-        return train_toy
-    if spec.task == "classification":
-        from trainables.classifier.trainer import train_classifier  # noqa: PLC0415
-
-        return train_classifier
-    from trainables.detector.trainer import train_detector  # noqa: PLC0415
-
-    return train_detector
 
 
 class _Progress:

@@ -38,10 +38,8 @@ from trainables.contract.trial import (
     TrialFolder,
     TrialSpec,
 )
-from trainables.data.summary import DataSummary, SplitSummary
+from trainables.data.demo.toy import COUNTS
 
-CLASS_NAMES = ("common", "rare")
-COUNTS = {"train": (960, 40), "val": (480, 20), "test": (480, 20)}  # images of each class
 SEED_SD = {  # of the final metric over seeds
     "minority_recall": 0.03,
     "map50_95": 0.008,
@@ -129,22 +127,6 @@ def train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Traine
         steps=spec.train.steps,
         device="cpu",
     )
-
-
-def describe() -> DataSummary:
-    """Count `demo:toy`: images of one object each, 4 % of them rare."""
-    splits = {
-        split: SplitSummary(
-            images=sum(counts),
-            objects=dict(zip(CLASS_NAMES, counts, strict=True)),
-            classes_per_image=tuple(
-                frozenset({class_id}) for class_id, count in enumerate(counts) for _ in range(count)
-            ),
-            sources=sum(counts),
-        )
-        for split, counts in COUNTS.items()
-    }
-    return DataSummary(CLASS_NAMES, splits, hashlib.sha256(json.dumps(COUNTS).encode()).hexdigest()[:16])
 
 
 def parse_faults(model: str) -> dict[str, float]:

@@ -12,14 +12,14 @@ from ray import tune
 from trainables.contract.trial import EpochMetrics, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
 
-OUTCOME = "outcome"
+EPOCH, OUTCOME = "epoch", "outcome"  # what a run reports, as JSON
 
 
 def train_on_ray(config: dict[str, Any]) -> None:
     """Run one trial inside Ray Tune.
 
-    Every epoch is reported with a checkpoint, so that a killed worker's trial goes on from there; the last
-    epoch comes with the outcome (as JSON), and for a report with the result files as its checkpoint.
+    Every epoch's metrics are reported with a checkpoint, so that a killed worker's trial goes on from there;
+    the last epoch comes with the outcome (as JSON), and for a report with the result files as its checkpoint.
 
     Args:
         config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None.
@@ -33,7 +33,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
         last: dict[str, Any] = {}
 
         def report_epoch(measured: EpochMetrics) -> None:
-            result = {"epoch": measured.epoch}
+            result = {EPOCH: measured.model_dump_json()}
             if measured.epoch < spec.train.epochs:
                 tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder.checkpoint))
             else:  # its checkpoint would be replaced at once by the result

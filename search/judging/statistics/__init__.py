@@ -1,7 +1,8 @@
 """What may be concluded from noisy runs. Pure NumPy and SciPy: no files, no Ray, no Optuna.
 
+values     plans, requirements, bounds, verdicts, advice; the only room that needs no SciPy
 bounds     one-sided bounds of a difference of two means over seeds
-sources    the test set's own error, by a jackknife over source images
+jackknife  the test set's own error, by leaving out each source image in turn
 levels     how often one may err, per look and per rank
 decision   accepted, rejected, inconclusive or invalid
 planning   how many seeds would decide it, and when only more labels would

@@ -9,38 +9,14 @@ nobody ships what was rejected.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from search.judging.statistics.bounds import NOISE, Floats, StudentGain, one_sample, welch
+from search.judging.statistics.bounds import Floats, StudentGain, one_sample, welch
 from search.judging.statistics.jackknife import SplitNoise
-from search.judging.statistics.levels import Plan, holm
-
-Outcome = Literal["accepted", "rejected", "inconclusive", "invalid"]
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """What one metric must show.
-
-    Attributes:
-        metric: Its name.
-        margin: The smallest gain that will do, in the direction in which more is better: .05 for a gain asked
-            for, -.03 for a drop allowed, and for a floor the value itself (negative if lower is better).
-        lower_is_better: Whether the metric counts the other way.
-        against_baseline: Whether the gain is over the baseline; a floor is not.
-    """
-
-    metric: str
-    margin: float
-    lower_is_better: bool = False
-    against_baseline: bool = True
-
-    @property
-    def sign(self) -> int:
-        """-1 if lower is better, else 1."""
-        return -1 if self.lower_is_better else 1
+from search.judging.statistics.levels import holm, level_of, levels_of
+from search.judging.statistics.values import Bounds, Plan, Requirement, Verdict
+from trainables.contract.tasks import ROUNDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,69 +60,6 @@ class Candidate:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """One requirement's estimate and bounds, in the direction in which more is better.
-
-    Attributes:
-        requirement: The requirement.
-        gain: Estimated gain; for a floor the mean itself.
-        standard_error: Over seeds and test sources.
-        df: Degrees of freedom of the standard error.
-        p_value: One-sided, of "the true gain is at most the margin".
-        lower: Lower bound at `lower_level`.
-        upper: Upper bound at `upper_level`.
-        lower_level: One-sided level of the lower bound.
-        upper_level: One-sided level of the upper bound.
-        split_half_width: The half-width at `lower_level` that the test split alone implies; None if not
-            counted.
-    """
-
-    requirement: Requirement
-    gain: float
-    standard_error: float
-    df: float
-    p_value: float
-    lower: float
-    upper: float
-    lower_level: float
-    upper_level: float
-    split_half_width: float | None
-
-    @property
-    def short_by(self) -> float:
-        """By how much even the upper bound misses the margin; <= 0 if it does not."""
-        return self.requirement.margin - self.upper
-
-    @property
-    def point_rule(self) -> bool:
-        """Whether the mean alone meets the margin: the note's literal rule, no verdict."""
-        return self.gain - self.requirement.margin >= -NOISE
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was decided on one candidate.
-
-    Attributes:
-        candidate: Its name.
-        outcome: accepted, rejected, inconclusive or invalid.
-        bounds: One for each requirement; empty if invalid.
-        reasons: Sentences: the problems of an invalid candidate, the requirements that a rejected one misses,
-            or those that an inconclusive one has not cleared.
-    """
-
-    candidate: str
-    outcome: Outcome
-    bounds: tuple[Bounds, ...]
-    reasons: tuple[str, ...]
-
-    @property
-    def point_rule(self) -> bool:
-        """Whether the note's literal rule is met; to be shown labelled, it decides nothing."""
-        return bool(self.bounds) and all(bound.point_rule for bound in self.bounds)
-
-
 def decide(
     candidates: Sequence[Candidate],
     plan: Plan,
@@ -180,11 +93,11 @@ def decide(
     ]
     worst = [_largest_p(candidate, gain) for candidate, gain in zip(candidates, gains, strict=True)]
     p_values = np.array([0.0] * accepted_before + worst + [1.0] * (m - len(candidates) - accepted_before))
-    accepted, levels = holm(p_values, plan.levels(look, m))
+    accepted, levels = holm(p_values, levels_of(plan, look, m))
     return tuple(
         Verdict(candidate.name, "invalid", (), problem)
         if problem
-        else _verdict(candidate, gain, bool(accepted[i]), float(levels[i]), plan.level(look))
+        else _verdict(candidate, gain, bool(accepted[i]), float(levels[i]), level_of(plan, look))
         for i, (candidate, problem, gain) in enumerate(
             zip(candidates, problems, gains, strict=True), accepted_before
         )
@@ -230,7 +143,7 @@ def _verdict(
         _bounds(evidence, gain, level, upper_level)
         for evidence, gain in zip(candidate.evidence, gains, strict=True)
     )
-    missed = tuple(_missed(bound) for bound in bounds if bound.short_by > NOISE)
+    missed = tuple(_missed(bound) for bound in bounds if bound.short_by > ROUNDING)
     if accepted:
         return Verdict(candidate.name, "accepted", bounds, ())
     if missed:

@@ -14,7 +14,7 @@ split (intersection-union test, Berger 1982). An accepted candidate passes its a
 look (Maurer and Bretz 2013).
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import cache
 
 import numpy as np
@@ -23,68 +23,40 @@ from scipy import special
 from scipy.stats import qmc
 
 from search.judging.statistics.bounds import Floats
+from search.judging.statistics.values import Plan
 
-ALPHA = 0.05
-FIRST_SHARE = 0.5  # of alpha, spent at the first look
 QUASI_POINTS = 2**17
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """Seeds per arm at a look, all so far together."""
+def level_of(plan: Plan, look: int, holders: int = 1) -> float:
+    """Level of a candidate that shares alpha with `holders - 1` others.
 
-    candidate: int
-    baseline: int
+    Args:
+        plan: As fixed before the first look.
+        look: 1 or 2.
+        holders: Candidates not accepted yet, itself included: Holm's m - rank + 1.
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What was fixed before the first look.
-
-    Attributes:
-        first: Seeds at the first look.
-        second: Seeds at the second, all together; None if there is none.
-        alpha: Overall one-sided error, over looks and candidates.
-        first_share: Share of alpha for the first look, if there are two.
+    Raises:
+        ValueError: The plan has no such look, or its second look adds too few seeds.
     """
+    if not 1 <= look <= plan.looks:
+        raise ValueError(f"look {look} is not planned: {plan}")
+    alpha = plan.alpha / holders
+    if plan.second is None:
+        return alpha
+    first = alpha * plan.first_share
+    if look == 1:
+        return first
+    arms = zip(astuple(plan.first), astuple(plan.second), strict=True)
+    growing = [(n, more) for n, more in arms if n != more]  # a constant arm makes the looks no less alike
+    if not growing:
+        raise ValueError(f"the second look has no more seeds than the first: {plan}")
+    return min(second_look_level(alpha, first, n, more) for n, more in growing)
 
-    first: Seeds = Seeds(candidate=5, baseline=10)
-    second: Seeds | None = Seeds(candidate=10, baseline=15)
-    alpha: float = ALPHA
-    first_share: float = FIRST_SHARE
 
-    @property
-    def looks(self) -> int:
-        """1 or 2."""
-        return 1 if self.second is None else 2
-
-    def level(self, look: int, holders: int = 1) -> float:
-        """Level of a candidate that shares alpha with `holders - 1` others.
-
-        Args:
-            look: 1 or 2.
-            holders: Candidates not accepted yet, itself included: Holm's m - rank + 1.
-
-        Raises:
-            ValueError: The plan has no such look, or its second look adds too few seeds.
-        """
-        if not 1 <= look <= self.looks:
-            raise ValueError(f"look {look} is not planned: {self}")
-        alpha = self.alpha / holders
-        if self.second is None:
-            return alpha
-        first = alpha * self.first_share
-        if look == 1:
-            return first
-        arms = zip(astuple(self.first), astuple(self.second), strict=True)
-        growing = [(n, more) for n, more in arms if n != more]  # a constant arm makes the looks no less alike
-        if not growing:
-            raise ValueError(f"the second look has no more seeds than the first: {self}")
-        return min(second_look_level(alpha, first, n, more) for n, more in growing)
-
-    def levels(self, look: int, candidates: int) -> Floats:
-        """(candidates,): Holm's level of each rank, the clearest candidate first."""
-        return np.array([self.level(look, holders) for holders in range(candidates, 0, -1)])
+def levels_of(plan: Plan, look: int, candidates: int) -> Floats:
+    """(candidates,): Holm's level of each rank, the clearest candidate first."""
+    return np.array([level_of(plan, look, holders) for holders in range(candidates, 0, -1)])
 
 
 @cache
@@ -140,7 +112,7 @@ def holm(p_values: Floats, levels: Floats) -> tuple[npt.NDArray[np.bool_], Float
 
     Args:
         p_values: (..., m). A candidate accepted at an earlier look comes with 0, and so stays accepted.
-        levels: (m,) level of each rank, ascending, as from `Plan.levels`.
+        levels: (m,) level of each rank, ascending, as from `levels_of`.
 
     Returns:
         Accepted, and the level that each candidate was tested at, both (..., m). Those that are not accepted

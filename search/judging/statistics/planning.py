@@ -9,7 +9,6 @@ sd, since a plan from the sd that happened to be small is the one that falls sho
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -18,6 +17,7 @@ from scipy.stats import qmc
 from search.judging.statistics.bounds import Floats, StudentGain, second_order_df, total_variance
 from search.judging.statistics.decision import Evidence
 from search.judging.statistics.jackknife import SplitNoise
+from search.judging.statistics.values import Advice
 
 POWER = 0.8
 # One-sided, that the true sd lies below the sd planned with. As every metric of both arms is taken at its
@@ -203,27 +203,6 @@ def sources_factor(distance: Floats, noise: Noise, level: float, *, target: floa
     while power(distance, noise.without_seeds().with_sources(factor), 2, 2, level) < target:
         factor *= 1.1
     return factor
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What would decide an inconclusive candidate, if its gains are what they seem.
-
-    Attributes:
-        kind: `seeds` (retrain on so many), `labels` (more seeds cannot help: label more test images),
-            `too_many_seeds` (the limit would not do: the gain is too small for its noise), or `no_gain` (an
-            estimate is not above its margin: nothing to confirm).
-        candidate_seeds: Seeds for the candidate in a fresh confirmation; None unless `kind` is `seeds`.
-        baseline_seeds: Likewise for the baseline.
-        sources: How many times the test sources are needed; None unless `kind` is `labels`.
-        best_power: Power with infinitely many seeds.
-    """
-
-    kind: Literal["seeds", "labels", "too_many_seeds", "no_gain"]
-    candidate_seeds: int | None
-    baseline_seeds: int | None
-    sources: float | None
-    best_power: float
 
 
 def advise(

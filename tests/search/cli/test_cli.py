@@ -15,12 +15,12 @@ from toy_experiments import TWO_ARMS, carry_out_comparison, request_of
 
 from search.cli.main import main
 from search.judging.confirmation import Asked
-from search.pipeline import confirm
+from search.pipeline.confirming import confirm
 from search.record.folder import StudyFolder
-from search.request.arms import DEFAULT_ARMS, known_arms
+from search.request.arms import known_arms
 from spaces.errors import Interrupted
 from spaces.strategy import NAMED, SENTENCES
-from trainables.contract.trial import Task
+from trainables.contract.tasks import TASKS, Task
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bench.run()
     for trial in bench.study.trials():
         assert trial.report is not None
-        result = bench.folder.trials / trial.report.key / "checkpoint_000002"
-        result.mkdir(parents=True)
+        result = bench.folder.files.result(trial.report.key)
+        assert result is not None
         (result / "weights.pt").write_bytes(b"weights")
     return bench.folder.path
 
@@ -265,7 +265,7 @@ def test_the_strategies_of_a_task_are_listed_with_what_compare_runs_unasked(
     assert main(["strategies", "--task", task, "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [arm["name"] for arm in listed] == list(known_arms(task))
-    assert {arm["name"] for arm in listed if arm["unasked"] == [task]} == set(DEFAULT_ARMS[task])
+    assert {arm["name"] for arm in listed if arm["unasked"] == [task]} == set(TASKS[task].arms)
     of = {arm["name"]: arm for arm in listed}
     assert of["undersampled_30_augmented"]["knobs"] == {"retention": 0.3, "augment_minority": 0.5}
     assert of["weighted_as_undersampled_40"]["exposure_of"] == "undersampled_40"

@@ -11,7 +11,7 @@ from toy_experiments import COSTLY, GOOD, confirmed_here, quiet, write_request
 
 from search.cli.main import main
 from search.judging.confirmation import Asked
-from search.pipeline import compare_strategies
+from search.pipeline.comparing import compare_strategies
 from search.record.folder import StudyFolder
 from trainables.data.sources import describe
 

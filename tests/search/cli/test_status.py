@@ -12,7 +12,7 @@ from toy_experiments import TWO_ARMS, carry_out_comparison, request_of
 
 from search.cli.main import main
 from search.judging.confirmation import Asked, latest
-from search.pipeline import confirm
+from search.pipeline.confirming import confirm
 from search.record.folder import StudyFolder
 from spaces.errors import Interrupted, RunError
 

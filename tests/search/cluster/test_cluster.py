@@ -1,5 +1,6 @@
 """The search on a cluster of two raylets on this machine, one of which is lost while it trains."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,9 @@ from ray.cluster_utils import Cluster
 from search.cluster.launch import RayCluster
 from search.cluster.searcher import WorkSearcher
 from search.record.folder import StudyFolder
-from search.work.protocol import Job
-from search.work.search_queue import SearchWork
-from trainables.contract.trial import Outcome
+from search.work.protocol import Answer, Job
+from search.work.search_queue import SearchQueue
+from trainables.contract.trial import EpochMetrics, Outcome
 
 pytestmark = pytest.mark.cluster
 
@@ -38,7 +39,7 @@ def cluster() -> Iterator[Cluster]:
 class LosesNode:
     """A queue of work that takes a node away as soon as one of that node's workers has trained two epochs."""
 
-    work: SearchWork
+    work: SearchQueue
     cluster: Cluster
     node: Any
     raylet: psutil.Process
@@ -58,11 +59,12 @@ class LosesNode:
     def started(self, key: str) -> None:
         self.work.started(key)
 
-    def epoch(self, key: str, epoch: int) -> None:
-        self.work.epoch(key, epoch)
-        if self.lost is None and len(self.ran) > 4 and epoch == 2 and self._on_node(key):
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        answer = self.work.epoch(key, measured)
+        if self.lost is None and len(self.ran) > 4 and measured.epoch == 2 and self._on_node(key):
             self.lost = key
             self.cluster.remove_node(self.node, allow_graceful=False)
+        return answer
 
     def _on_node(self, key: str) -> bool:
         return self.pids[key] in {child.pid for child in self.raylet.children(recursive=True)}
@@ -87,16 +89,17 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
     )
     folder = StudyFolder(tmp_path / "study")
     study = folder.create(request, "fingerprint", DATA.minority)
-    work = LosesNode(SearchWork(study, folder, DATA, lambda snapshot: None), cluster, node, raylet)
-    plain = WorkSearcher.on_trial_result
+    queue = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
+    work = LosesNode(queue, cluster, node, raylet)
+    plain = WorkSearcher.epoch
 
-    def watched(self: WorkSearcher, trial_id: str, result: dict[str, Any]) -> None:
+    def watched(self: WorkSearcher, trial_id: str, result: dict[str, Any]) -> Answer:
         work.pids[self._keys[trial_id]] = result["pid"]
-        plain(self, trial_id, result)
+        return plain(self, trial_id, result)
 
-    monkeypatch.setattr(WorkSearcher, "on_trial_result", watched)
+    monkeypatch.setattr(WorkSearcher, "epoch", watched)
     with RayCluster(cluster.address).connected(request.resources) as launch:
-        launch(work, folder.path)
+        launch(work, folder.files)
 
     assert work.lost is not None, "no run was ever seen on the second node"
     assert not raylet.is_running()

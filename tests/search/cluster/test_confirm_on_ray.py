@@ -1,6 +1,7 @@
 """A confirmation on a real Ray."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,10 @@ from toy_experiments import GOOD, confirmed_here, quiet
 
 from search.cluster.launch import RayCluster
 from search.judging.confirmation import Asked
-from search.pipeline import confirm
+from search.pipeline.confirming import confirm
+from search.record.files import RunFiles
 from search.request.config import Resources
-from search.work.experiment_queue import ExperimentWork
+from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Launch, Work
 
 
@@ -21,13 +23,14 @@ class OneWorkerKilled:
 
     def __init__(self) -> None:
         self.work: Sabotaged | None = None
+        self.clock = time.monotonic
 
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
-        def launch(work: Work, folder: Path) -> None:
-            assert isinstance(work, ExperimentWork)
+        def launch(work: Work, files: RunFiles) -> None:
+            assert isinstance(work, ExperimentQueue)
             self.work = Sabotaged(work, {1: "toy:kill_at=2"})
-            on_ray(self.work, folder)
+            on_ray(self.work, files)
 
         with RayCluster().connected(resources) as on_ray:
             yield launch
@@ -37,7 +40,7 @@ def test_a_killed_worker_changes_no_verdict(searched_study: Path, tmp_path: Path
     study, other = (Path(shutil.copytree(searched_study, tmp_path / name)) for name in ("study", "other"))
     asked = Asked(strategies=(GOOD,), seeds=2, baseline_seeds=2, one_look=True)
     cluster = OneWorkerKilled()
-    disturbed = confirm(study, asked, cluster=cluster, resume=False, fresh=False, console=quiet())
+    _, disturbed = confirm(study, asked, cluster=cluster, resume=False, fresh=False, console=quiet())
     assert cluster.work is not None
     assert [cluster.work.report(number).restarts for number in range(4)] == [0, 1, 0, 0]
     undisturbed = confirmed_here(other, asked)

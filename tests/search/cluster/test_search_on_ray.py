@@ -20,9 +20,11 @@ from on_ray import Searched, search_on_ray
 
 from search.cluster.launch import run_connected
 from search.cluster.searcher import WorkSearcher
+from search.record.experiments import Wanted
 from search.record.folder import StudyFolder
 from search.record.study import StudyTrial
-from search.work.experiment_queue import ExperimentWork, Wanted
+from search.work.experiment_queue import ExperimentQueue
+from search.work.protocol import Answer
 from spaces.strategy import NAMED
 from trainables.contract.node import own_threads
 from trainables.contract.trial import Outcome, TrialFailure, TrialFolder, TrialReport
@@ -44,14 +46,14 @@ class Faulty:
 def faulty(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Faulty:
     """A baseline seed and eight trials; run 2's worker is killed at epoch 3, run 3's code raises at 2."""
     pids_of_key: dict[str, set[int]] = {}
-    plain = WorkSearcher.on_trial_result
+    plain = WorkSearcher.epoch
 
-    def watched(self: WorkSearcher, trial_id: str, result: dict[str, Any]) -> None:
+    def watched(self: WorkSearcher, trial_id: str, result: dict[str, Any]) -> Answer:
         pids_of_key.setdefault(self._keys[trial_id], set()).add(result["pid"])
-        plain(self, trial_id, result)
+        return plain(self, trial_id, result)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WorkSearcher, "on_trial_result", watched)
+        patch.setattr(WorkSearcher, "epoch", watched)
         searched = search_on_ray(
             tmp_path_factory.mktemp("faulty"),
             faults={2: "toy:kill_at=3", 3: "toy:raise=2"},
@@ -105,7 +107,7 @@ def test_workers_are_used_for_several_trials(faulty: Faulty) -> None:
 
 
 def test_each_trial_keeps_only_its_result(faulty: Faulty) -> None:
-    folders = sorted(path for path in faulty.searched.folder.trials.iterdir() if path.is_dir())
+    folders = sorted(path for path in faulty.searched.folder.files.root.iterdir() if path.is_dir())
     done = [path for path in folders if [*path.glob("checkpoint_*")]]
     for folder in done:
         left = [path.name for path in folder.glob("checkpoint_*")]
@@ -152,7 +154,7 @@ def test_the_same_study_seed_and_one_worker_give_the_same_suggestions(
     assert first != other
 
 
-class FirstCrashes(ExperimentWork):
+class FirstCrashes(ExperimentQueue):
     """An experiment whose first outcome is taken for a crash."""
 
     crashed = False
@@ -170,13 +172,14 @@ def test_a_run_that_is_made_again_leaves_its_results_in_its_own_folder(
     folder = StudyFolder(tmp_path / "study")
     study = folder.create(request, "fingerprint", DATA.minority)
     run = Wanted("plain", request.spec(NAMED["plain"], DATA, seed=0, split="test"))
-    work = FirstCrashes("toy", study.experiment("compare"), folder, [run], lambda snapshot: None)
-    run_connected(work, folder.path, request.resources)
+    record = study.begin("compare")
+    work = FirstCrashes("toy", record, folder.files, [run], lambda snapshot: None, time.monotonic)
+    run_connected(work, folder.files, request.resources)
     study.flush()
     assert work.complete()
-    assert [entry.key for entry in study.experiment("compare").runs()] == [run.spec.key] * 2
-    assert [path.name for path in folder.trials.iterdir() if path.is_dir()] == [run.spec.key]
-    assert folder.result(run.spec.key) is not None
+    assert [entry.key for entry in record.runs()] == [run.spec.key] * 2
+    assert [path.name for path in folder.files.root.iterdir() if path.is_dir()] == [run.spec.key]
+    assert folder.files.result(run.spec.key) is not None
 
 
 # The command in a process of its own: Ctrl-C, --resume, a raised budget
@@ -264,8 +267,8 @@ def wait_for_epochs_after(folder: StudyFolder, *, finished: int) -> None:
     """Until so many runs have finished and another one has a checkpoint to go on from."""
     deadline = time.monotonic() + RUN_WITHIN_S
     while time.monotonic() < deadline:
-        runs = [path for path in folder.trials.glob("*") if path.is_dir()]
-        done = [path for path in runs if folder.result(path.name) is not None]
+        runs = [path for path in folder.files.root.glob("*") if path.is_dir()]
+        done = [path for path in runs if folder.files.result(path.name) is not None]
         under_way = [path for path in runs if path not in done and [*path.glob("checkpoint_*/progress.json")]]
         if len(done) >= finished and under_way:
             return

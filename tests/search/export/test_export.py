@@ -12,7 +12,8 @@ from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
 from search.cli.main import main
-from search.export.bundle import choose, export_trial
+from search.export.bundle import export_trial
+from search.judging.choosing import choose
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     root = tmp_path_factory.mktemp("export")
     (root / "digits.yaml").write_text(STUDY)
     quiet = Console(file=io.StringIO())
-    return search(root / "digits.yaml", root, cluster=Here(), resume=False, console=quiet)
+    return search(root / "digits.yaml", root, cluster=Here(), resume=False, console=quiet).folder
 
 
 def exported(folder: StudyFolder, target: Path) -> Path:

@@ -2,27 +2,30 @@
 
 import numpy as np
 import pytest
-from compared_arms import LIFTED, NLL, PLAIN, RECALL, arm, compared, gain, report, with_split
+from compared_arms import LIFTED, NLL, RECALL, USUAL, arm, compared, gain, report, with_split
 from hypothesis import given
 from hypothesis import strategies as st
 from reports import DIVERGED
 from scipy import stats
 
-from search.judging.comparison import Arm, Estimate, compare, holm_adjusted, is_better
+from search.judging.compare import compare, holm_adjusted
+from search.judging.comparison import Estimate, is_better
+from search.judging.measured import Arm
 from search.judging.statistics.bounds import satterthwaite_df, welch
 from search.judging.statistics.jackknife import Replicates, split_noise
-from search.judging.statistics.levels import Plan, holm
+from search.judging.statistics.levels import holm, levels_of
+from search.judging.statistics.values import Plan
 from search.show.comparison import as_rows, caption
-from spaces.strategy import BASELINE
+from spaces.strategy import PLAIN
 from trainables.contract.trial import TrialFailure
 
 
 def test_a_mean_has_the_t_interval_of_scipy() -> None:
-    measured = compared(arm("plain", PLAIN), arm("lifted", LIFTED)).arms[0].measured[RECALL]
-    oracle = stats.ttest_1samp(PLAIN, 0.0).confidence_interval(0.95)
-    assert (measured.mean.value, measured.sd) == pytest.approx((np.mean(PLAIN), np.std(PLAIN, ddof=1)))
+    measured = compared(arm("plain", USUAL), arm("lifted", LIFTED)).arms[0].measured[RECALL]
+    oracle = stats.ttest_1samp(USUAL, 0.0).confidence_interval(0.95)
+    assert (measured.mean.value, measured.sd) == pytest.approx((np.mean(USUAL), np.std(USUAL, ddof=1)))
     assert measured.mean.interval == pytest.approx((oracle.low, oracle.high))
-    assert measured.values == PLAIN
+    assert measured.values == USUAL
     assert measured.gain is None
 
 
@@ -39,12 +42,12 @@ def test_with_equal_arms_a_gain_is_scipys_welch() -> None:
 
 
 def test_otherwise_it_is_a_little_wider_and_the_p_value_its_own() -> None:
-    found = compared(arm("plain", PLAIN), arm("lifted", LIFTED)).arms[1]
-    ours = welch(np.array(LIFTED), np.array(PLAIN))
-    oracle = stats.ttest_ind(LIFTED, PLAIN, equal_var=False)
-    textbook = welch(np.array(LIFTED), np.array(PLAIN), degrees=satterthwaite_df)
+    found = compared(arm("plain", USUAL), arm("lifted", LIFTED)).arms[1]
+    ours = welch(np.array(LIFTED), np.array(USUAL))
+    oracle = stats.ttest_ind(LIFTED, USUAL, equal_var=False)
+    textbook = welch(np.array(LIFTED), np.array(USUAL), degrees=satterthwaite_df)
     assert float(textbook.df) == pytest.approx(oracle.df)
-    assert gain(compared(arm("plain", PLAIN), arm("lifted", LIFTED)), "lifted").interval == pytest.approx(
+    assert gain(compared(arm("plain", USUAL), arm("lifted", LIFTED)), "lifted").interval == pytest.approx(
         (ours.lower(0.025), ours.upper(0.025))
     )
     t = float(ours.value / np.sqrt(ours.variance))
@@ -54,7 +57,7 @@ def test_otherwise_it_is_a_little_wider_and_the_p_value_its_own() -> None:
 
 
 def test_swapping_arm_and_reference_turns_the_sign_and_keeps_the_p_value() -> None:
-    arms = arm("plain", PLAIN), arm("lifted", LIFTED)
+    arms = arm("plain", USUAL), arm("lifted", LIFTED)
     down = compare(arms, "lifted", [RECALL], deciding=RECALL, split="val").arms[0]
     up = compared(*arms).arms[1]
     there, back = up.measured[RECALL].gain, down.measured[RECALL].gain
@@ -67,21 +70,21 @@ def test_swapping_arm_and_reference_turns_the_sign_and_keeps_the_p_value() -> No
 
 def test_the_splits_own_error_widens_a_gain_as_welch_with_its_part_does() -> None:
     rng = np.random.default_rng(0)
-    plain, lifted = with_split(arm("plain", PLAIN), rng), with_split(arm("lifted", LIFTED), rng)
+    plain, lifted = with_split(arm("plain", USUAL), rng), with_split(arm("lifted", LIFTED), rng)
     noise = split_noise(lifted.replicates[RECALL], plain.replicates[RECALL])
-    oracle = welch(np.array(LIFTED), np.array(PLAIN), noise.part)
+    oracle = welch(np.array(LIFTED), np.array(USUAL), noise.part)
     found = gain(compared(plain, lifted), "lifted")
     assert found.split_counted
     assert found.interval == pytest.approx((oracle.lower(0.025), oracle.upper(0.025)))
-    half = gain(compared(arm("plain", PLAIN), lifted), "lifted")
+    half = gain(compared(arm("plain", USUAL), lifted), "lifted")
     assert not half.split_counted
-    assert compared(arm("plain", PLAIN), lifted).arms[1].measured[RECALL].mean.split_counted
+    assert compared(arm("plain", USUAL), lifted).arms[1].measured[RECALL].mean.split_counted
 
 
 @given(st.floats(-0.3, 0.3), st.lists(st.integers(0, 100), min_size=2, max_size=8))
 def test_a_constant_added_to_all_seeds_moves_the_gain_by_it(constant: float, percents: list[int]) -> None:
     values = [percent / 100 for percent in percents]
-    arms = arm("plain", PLAIN), arm("one", values), arm("other", [value + constant for value in values])
+    arms = arm("plain", USUAL), arm("one", values), arm("other", [value + constant for value in values])
     comparison = compared(*arms)
     one, other = gain(comparison, "one"), gain(comparison, "other")
     assert one.value is not None
@@ -105,21 +108,21 @@ def test_holm_by_hand(p_values: list[float], adjusted: list[float]) -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_an_adjusted_p_value_is_below_alpha_where_the_step_down_rejects(p_values: list[float]) -> None:
-    rejected, _ = holm(np.array(p_values), Plan(second=None).levels(1, len(p_values)))
+    rejected, _ = holm(np.array(p_values), levels_of(Plan(second=None), 1, len(p_values)))
     adjusted = holm_adjusted(np.array(p_values))
     near = np.abs(adjusted - 0.05) < 1e-12
     assert ((adjusted <= 0.05) == rejected)[~near].all()
 
 
 def test_an_arm_without_a_gain_still_counts_for_holm() -> None:
-    arms = arm("plain", PLAIN), arm("lifted", LIFTED), arm("broken", LIFTED[:4], DIVERGED)
+    arms = arm("plain", USUAL), arm("lifted", LIFTED), arm("broken", LIFTED[:4], DIVERGED)
     alone, beside = compared(*arms[:2]).arms[1], compared(*arms).arms[1]
     assert alone.p_holm == alone.p_value == beside.p_value
     assert beside.p_holm == pytest.approx(2 * (alone.p_value or 0))
 
 
 def test_what_differs_is_what_holm_says() -> None:
-    arms = arm("plain", PLAIN), arm("same", PLAIN), arm("lifted", LIFTED)
+    arms = arm("plain", USUAL), arm("same", USUAL), arm("lifted", LIFTED)
     assert [arm.differs for arm in compared(*arms).arms] == [False, False, True]
     assert compared(*arms).arms[1].p_value == pytest.approx(1)
     assert not any(arm.differs for arm in compared(*arms, alpha=1e-9).arms)
@@ -140,7 +143,7 @@ def test_a_metric_that_never_moves(value: float, p_value: float) -> None:
 
 
 def test_where_lower_is_better_a_gain_keeps_its_sign() -> None:
-    found = compared(arm("plain", PLAIN), arm("lifted", LIFTED))
+    found = compared(arm("plain", USUAL), arm("lifted", LIFTED))
     nll, recall = gain(found, "lifted", NLL).value, gain(found, "lifted").value
     assert nll is not None
     assert recall is not None
@@ -154,7 +157,7 @@ def test_where_lower_is_better_a_gain_keeps_its_sign() -> None:
 def test_of_an_arm_it_is_told_what_it_saw_and_took() -> None:
     reports = (report(0.4, exposure=0.1), report(0.5, exposure=0.2))
     lost = TrialFailure(key="k", kind="lost", reason="no node")
-    found = compared(arm("plain", PLAIN), Arm("other", BASELINE, reports, (DIVERGED, DIVERGED, lost))).arms[1]
+    found = compared(arm("plain", USUAL), Arm("other", PLAIN, reports, (DIVERGED, DIVERGED, lost))).arms[1]
     assert (found.exposure, found.images_seen, found.unique_images) == (pytest.approx(0.15), 960, 500)
     assert (found.seconds, found.seeds, found.failed) == (12, 2, {"diverged": 2, "lost": 1})
 
@@ -186,7 +189,7 @@ def test_of_an_arm_it_is_told_what_it_saw_and_took() -> None:
     ],
 )
 def test_no_gain_is_claimed(other: Arm, mean: float | None, reason: str) -> None:
-    comparison = compared(arm("plain", PLAIN), other)
+    comparison = compared(arm("plain", USUAL), other)
     found = comparison.arms[1]
     assert found.measured[RECALL].mean.value == (None if mean is None else pytest.approx(mean))
     assert found.measured[RECALL].mean.reason == reason
@@ -197,7 +200,7 @@ def test_no_gain_is_claimed(other: Arm, mean: float | None, reason: str) -> None
 
 
 def test_over_a_reference_with_a_failed_seed_no_gain_is_claimed_of_any_arm() -> None:
-    comparison = compared(arm("plain", PLAIN, DIVERGED), arm("lifted", LIFTED))
+    comparison = compared(arm("plain", USUAL, DIVERGED), arm("lifted", LIFTED))
     assert gain(comparison, "lifted").reason == "plain: 1 of 11 seeds gave no result (1 diverged)"
     assert "plain: 1 of 11 seeds gave no result (1 diverged); no gain is claimed of any arm." in caption(
         comparison
@@ -205,8 +208,8 @@ def test_over_a_reference_with_a_failed_seed_no_gain_is_claimed_of_any_arm() -> 
 
 
 def test_a_metric_that_only_one_arm_cannot_tell_takes_nothing_from_the_others() -> None:
-    blind = Arm("blind", BASELINE, tuple(report(value, None) for value in LIFTED))
-    comparison = compared(arm("plain", PLAIN), blind, arm("lifted", LIFTED))
+    blind = Arm("blind", PLAIN, tuple(report(value, None) for value in LIFTED))
+    comparison = compared(arm("plain", USUAL), blind, arm("lifted", LIFTED))
     assert gain(comparison, "blind", NLL).value is None
     assert gain(comparison, "blind").value == pytest.approx(gain(comparison, "lifted").value)
     assert gain(comparison, "lifted", NLL).value is not None
@@ -226,7 +229,7 @@ def test_a_metric_that_only_one_arm_cannot_tell_takes_nothing_from_the_others() 
 def test_names_must_fit(
     names: list[str], reference: str, deciding: str, pairs: list[tuple[str, str]]
 ) -> None:
-    arms = [arm(name, PLAIN) for name in names]
+    arms = [arm(name, USUAL) for name in names]
     with pytest.raises(ValueError, match="arms"):
         compare(arms, reference, [RECALL], deciding=deciding, split="val", pairs=pairs)
 
@@ -234,4 +237,4 @@ def test_names_must_fit(
 def test_replicates_belong_to_reports() -> None:
     replicates = (Replicates(0.4, np.full(10, 0.4), tuple("abcdefghij")),)
     with pytest.raises(ValueError, match="1 replicates of minority_recall for 2 reports"):
-        Arm("plain", BASELINE, (report(0.4), report(0.5)), replicates={RECALL: replicates})
+        Arm("plain", PLAIN, (report(0.4), report(0.5)), replicates={RECALL: replicates})

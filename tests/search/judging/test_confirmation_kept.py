@@ -1,5 +1,6 @@
 """What a study keeps of its confirmations, and its ledger of the test split."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from in_process import DATA, Here
 from judged_arms import CONFIG, frozen_look, plan
 
-from search.judging.confirmation import BASELINE, Confirmation, latest, ledger, store
+from search.judging.confirmation import Confirmation, latest, ledger, store
+from search.record.experiments import BASELINE_ARM, Wanted, seed_of
 from search.record.folder import StudyFolder
-from search.work.experiment_queue import ExperimentWork, Wanted, seed_of
+from search.work.experiment_queue import ExperimentQueue
 from spaces.strategy import NAMED
 from trainables.contract.trial import Split
 
@@ -25,7 +27,7 @@ def test_a_look_reads_back_as_it_was_kept_with_infinite_degrees_of_freedom(folde
     look = frozen_look()
     assert look.results[0].verdict.bounds[1].df == np.inf
     study = folder.open()
-    record = study.experiment("confirm/1")
+    record = study.begin("confirm/1")
     record.set_plan(plan("weighted").model_dump_json())
     store(record, look)
     study.flush()
@@ -36,8 +38,8 @@ def test_the_last_confirmation_is_the_one_begun_last(folder: StudyFolder) -> Non
     study = folder.open()
     assert latest(study) is None
     for number in range(1, 11):
-        study.experiment(f"confirm/{number}").set_plan(plan("focal").model_dump_json())
-    study.experiment("compare").set_plan("another's")
+        study.begin(f"confirm/{number}").set_plan(plan("focal").model_dump_json())
+    study.begin("compare").set_plan("another's")
     study.flush()
     assert latest(folder.open()) == Confirmation("confirm/10", plan("focal"), ())
 
@@ -46,22 +48,22 @@ def test_the_ledger_counts_runs_on_the_test_split_by_experiment(folder: StudyFol
     study = folder.open()
 
     def experiment(name: str, split: Split, arms: tuple[str, ...], at_most: int = 100) -> None:
-        record = study.experiment(name)
+        record = study.begin(name)
         record.set_plan("planned")
         runs = [
             Wanted(arm, CONFIG.spec(NAMED["plain"], DATA, seed=seed_of(0, name, arm, index), split=split))
             for arm in arms
             for index in range(2)
         ]
-        work = ExperimentWork(name, record, folder, runs, lambda snapshot: None)
-        Here(at_most=at_most).launch(work, folder.path)
+        work = ExperimentQueue(name, record, folder.files, runs, lambda snapshot: None, time.monotonic)
+        Here(at_most=at_most).launch(work, folder.files)
 
     assert ledger(study) == ()
     experiment("compare", "val", ("plain", "focal"))
     assert ledger(study) == ()
-    experiment("confirm/1", "test", (BASELINE, "focal", "weighted"))
+    experiment("confirm/1", "test", (BASELINE_ARM, "focal", "weighted"))
     experiment(
-        "confirm/2", "test", (BASELINE, "focal", "weighted"), at_most=3
+        "confirm/2", "test", (BASELINE_ARM, "focal", "weighted"), at_most=3
     )  # interrupted: two arms so far
     study.flush()
     uses = ledger(folder.open())

@@ -7,8 +7,10 @@ import pytest
 from in_process import DATA, config
 from judged_arms import CONFIG, NAMES, plan
 
-from search.judging.confirmation import BASELINE, Asked, requirements
-from search.judging.statistics.decision import Requirement
+from search.judging.confirmation import Asked
+from search.judging.judge import requirements
+from search.judging.statistics.values import Requirement
+from search.record.experiments import BASELINE_ARM
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 
@@ -76,18 +78,18 @@ def test_a_drop_of_nothing_is_not_said_as_minus_nothing() -> None:
 
 def test_a_plan_runs_each_arm_with_its_seeds_on_the_test_split() -> None:
     runs = plan().wanted("confirm/1", CONFIG, DATA, 1, NAMES)
-    assert Counter(run.arm for run in runs) == {BASELINE: 10, **dict.fromkeys(NAMES, 5)}
+    assert Counter(run.arm for run in runs) == {BASELINE_ARM: 10, **dict.fromkeys(NAMES, 5)}
     assert {run.spec.split for run in runs} == {"test"}
     assert len({run.spec.seed for run in runs}) == 25
-    assert [run.arm for run in runs[:4]] == [BASELINE, *NAMES]  # seed by seed, so that all arms get on
+    assert [run.arm for run in runs[:4]] == [BASELINE_ARM, *NAMES]  # seed by seed, so that all arms get on
 
 
 def test_a_second_look_adds_seeds_to_the_baseline_and_to_what_is_open() -> None:
     first = plan().wanted("confirm/1", CONFIG, DATA, 1, NAMES)
     second = plan().wanted("confirm/1", CONFIG, DATA, 2, ["focal"])
-    assert Counter(run.arm for run in second) == {BASELINE: 15, "focal": 10}
+    assert Counter(run.arm for run in second) == {BASELINE_ARM: 15, "focal": 10}
     known = [run for run in second if run in first]
-    assert Counter(run.arm for run in known) == {BASELINE: 10, "focal": 5}
+    assert Counter(run.arm for run in known) == {BASELINE_ARM: 10, "focal": 5}
 
 
 def test_another_confirmation_has_seeds_of_its_own() -> None:

@@ -6,9 +6,12 @@ import pytest
 from judged_arms import CONFIG, NAMES, arm, by_name, looked, outcomes, plan, said
 from reports import DIVERGED
 
-from search.judging.confirmation import BASELINE, Confirmation, judge, requirements
-from search.judging.measured import MeasuredArm
-from search.judging.statistics.levels import Seeds
+from search.judging.confirmation import Confirmation
+from search.judging.judge import judge, requirements
+from search.judging.measured import Arm
+from search.judging.statistics.levels import level_of
+from search.judging.statistics.values import Seeds
+from search.record.experiments import BASELINE_ARM
 from spaces.strategy import NAMED
 
 
@@ -62,16 +65,21 @@ def test_a_metric_that_is_not_asked_for_may_be_untold() -> None:
 
 
 def test_a_problem_of_the_baseline_makes_all_invalid() -> None:
-    baseline = arm(BASELINE, 0.4, seeds=9, problems=("baseline: a seed gave no result (diverged): nan",))
+    baseline = arm(BASELINE_ARM, 0.4, seeds=9, problems=("baseline: a seed gave no result (diverged): nan",))
     results = looked(arm("weighted", 0.7), arm("focal", 0.4), baseline=baseline)
     assert outcomes(results) == {"weighted": "invalid", "focal": "invalid"}
     assert results["focal"].verdict.reasons == baseline.problems
 
 
 def test_a_candidate_of_which_no_seed_finished_is_invalid_and_shown() -> None:
-    lost = MeasuredArm("weighted", NAMED["weighted"], (), (DIVERGED,), problems=("weighted: nan",))
+    lost = Arm("weighted", NAMED["weighted"], (), (DIVERGED,), problems=("weighted: nan",))
     look = judge(
-        CONFIG, (), plan("weighted"), 1, {BASELINE: arm(BASELINE, 0.4, seeds=10), "weighted": lost}, None
+        CONFIG,
+        (),
+        plan("weighted"),
+        1,
+        {BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=10), "weighted": lost},
+        None,
     )
     (result,) = look.results
     assert (result.verdict.outcome, result.means, result.notes) == ("invalid", {}, ())
@@ -81,10 +89,13 @@ def test_a_candidate_of_which_no_seed_finished_is_invalid_and_shown() -> None:
 def test_the_second_look_is_for_the_open_ones_and_the_others_keep_their_result() -> None:
     planned = plan()
     arms = [arm("weighted", 0.7), arm("focal", 0.4), arm("class_weighted", 0.475)]
-    known = {one.name: one for one in (arm(BASELINE, 0.4, seeds=10), *arms)}
+    known = {one.name: one for one in (arm(BASELINE_ARM, 0.4, seeds=10), *arms)}
     first = judge(CONFIG, (), planned, 1, known, None)
     assert first.open_names == ["class_weighted"]
-    more = {BASELINE: arm(BASELINE, 0.4, seeds=15), "class_weighted": arm("class_weighted", 0.475, seeds=10)}
+    more = {
+        BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=15),
+        "class_weighted": arm("class_weighted", 0.475, seeds=10),
+    }
     second = judge(CONFIG, (), planned, 2, more, first)
     before, after = by_name(first), by_name(second)
     assert list(after) == list(NAMES)
@@ -94,7 +105,7 @@ def test_the_second_look_is_for_the_open_ones_and_the_others_keep_their_result()
     assert decided.seeds == Seeds(10, 15)
     assert decided.verdict.outcome == "accepted"
     # One of three was accepted before and has passed its alpha on; the rejected one still counts.
-    assert decided.verdict.bounds[0].lower_level == planned.looks.level(2, holders=2)
+    assert decided.verdict.bounds[0].lower_level == level_of(planned.looks, 2, holders=2)
     assert [result.candidate.name for result in second.accepted] == ["weighted", "class_weighted"]
 
 
@@ -118,7 +129,7 @@ def test_advice_is_for_who_stays_open_after_the_last_look() -> None:
 )
 def test_when_a_confirmation_has_finished(looks: int, recall: float | None, finished: bool) -> None:
     planned = plan("weighted", more_seeds=5 * (looks - 1))
-    known = {BASELINE: arm(BASELINE, 0.4, seeds=10)} | (
+    known = {BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=10)} | (
         {} if recall is None else {"weighted": arm("weighted", recall)}
     )
     done = () if recall is None else (judge(CONFIG, (), planned, 1, known, None),)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from search.judging.diagnostics import Diagnosis, diagnose, lines
-from spaces.strategy import BASELINE, Strategy
+from spaces.strategy import PLAIN, Strategy
 from trainables.contract.trial import EpochMetrics, TrialReport
 
 
@@ -55,7 +55,7 @@ def found(
 
 def test_a_sound_run_has_no_diagnosis() -> None:
     sound = report(0.5, ap50=0.5, train=0.6, support={"rare": 1000}, minority_images=40, majority_images=960)
-    assert diagnose(BASELINE, [sound], [sound, sound], minority=("rare",)) == ()
+    assert diagnose(PLAIN, [sound], [sound, sound], minority=("rare",)) == ()
 
 
 @pytest.mark.parametrize(

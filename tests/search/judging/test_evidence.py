@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trials import report_of
 
-from search.judging.evidence import identical_runs, limited_images, run_replicates
+from search.judging.measured import identical_runs, limited_images, run_replicates
 from search.judging.statistics.bounds import Floats
 from search.judging.statistics.jackknife import UnmeasurableWithout, split_noise
 from spaces.strategy import NAMED
@@ -18,7 +18,7 @@ from trainables.contract.predictions import (
     load_predictions,
     restricted,
 )
-from trainables.contract.tasks import METRICS
+from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, TrainSpec, TrialSpec
 from trainables.evaluation.classification import classification_metrics
 from trainables.evaluation.detection import detection_metrics
@@ -33,7 +33,7 @@ def test_replicates_of_a_detector_are_its_metrics_on_each_restricted_split(
     seed: int, decimals: int, threshold: float | None
 ) -> None:
     predictions = drawn_detections(seed, decimals=decimals)
-    metrics = [*METRICS["detection"], "ap50/common", "recall/rare"]
+    metrics = [*TASKS["detection"].metrics, "ap50/common", "recall/rare"]
     found = run_replicates(predictions, metrics, threshold=threshold)
     assert found.keys() == set(metrics)
     whole = detection_metrics(predictions, threshold)
@@ -50,7 +50,7 @@ def test_replicates_of_a_classifier_are_its_metrics_on_each_restricted_split(
     seed: int, decimals: int
 ) -> None:
     predictions = drawn_classifications(seed, decimals=decimals)
-    metrics = [*METRICS["classification"], "recall/common", "f1/rare"]
+    metrics = [*TASKS["classification"].metrics, "recall/common", "f1/rare"]
     found = run_replicates(predictions, metrics, threshold=None)
     for i, source in enumerate(sorted(set(predictions.source))):
         plain = classification_metrics(restricted(predictions, predictions.source != source))
@@ -69,8 +69,8 @@ def test_on_the_whole_split_they_are_the_report_of_a_real_run(tmp_path: Path) ->
     )
     report = report_of(spec, tmp_path)
     stored = load_predictions(tmp_path / "result" / "predictions.npz")
-    found = run_replicates(stored, METRICS["classification"], threshold=None)
-    for metric in METRICS["classification"]:
+    found = run_replicates(stored, TASKS["classification"].metrics, threshold=None)
+    for metric in TASKS["classification"].metrics:
         assert found[metric].whole == pytest.approx(report.metrics[metric], abs=1e-9)
     assert found["accuracy"].sources == tuple(sorted(set(stored.source.tolist())))
 

@@ -4,7 +4,7 @@ from reports import report_with
 
 from search.judging.choosing import choose_finalists
 from search.record.study import Baseline, StudyTrial
-from spaces.strategy import BASELINE, Strategy
+from spaces.strategy import PLAIN, Strategy
 
 CONFIG = config()
 MEASURED = Baseline(metrics={}, sd={"map50_95": 0.01, "minority_ap50": 0.0}, seeds=(0, 1, 2), reports=())
@@ -65,7 +65,7 @@ def test_a_strategy_is_a_finalist_once() -> None:
 
 
 def test_the_baselines_own_strategy_is_none() -> None:
-    lucky = StudyTrial(0, "complete", BASELINE, 0, trial(0, 0.9).report, violations=FAR)
+    lucky = StudyTrial(0, "complete", PLAIN, 0, trial(0, 0.9).report, violations=FAR)
     assert chosen([lucky, trial(1, 0.5), trial(2, 0.4)], 2) == [1, 2]
 
 

@@ -9,13 +9,13 @@ from drawn_predictions import drawn_classifications, drawn_detections
 from in_process import config
 from reports import DIVERGED, report_with
 
-from search.judging.evidence import run_replicates
-from search.judging.measured import MeasuredArm, Measurer
+from search.judging.measured import Arm, Measurer, run_replicates
 from search.record.folder import StudyFolder
 from spaces.errors import RunError
 from spaces.strategy import NAMED
 from trainables.contract.predictions import Predictions, save_predictions
-from trainables.contract.trial import Outcome, Task, TrialReport
+from trainables.contract.tasks import Task
+from trainables.contract.trial import Outcome, TrialReport
 
 METRICS = ("minority_recall", "minority_ap50")
 
@@ -33,15 +33,15 @@ def report(key: str, threshold: float | None = 0.3) -> TrialReport:
 
 def leave(folder: StudyFolder, key: str, predictions: Predictions) -> None:
     """As a finished run does."""
-    result = folder.trials / key / "checkpoint_000003"
+    result = folder.files.root / key / "checkpoint_000003"
     result.mkdir(parents=True)
     save_predictions(result / "predictions.npz", predictions)
 
 
 def measured(
     folder: StudyFolder, outcomes: list[Outcome], task: Task = "detection", metrics: tuple[str, ...] = METRICS
-) -> MeasuredArm:
-    return Measurer(folder, task, metrics).measure("weighted", NAMED["weighted"], outcomes)
+) -> Arm:
+    return Measurer(folder.files, task, metrics).measure("weighted", NAMED["weighted"], outcomes)
 
 
 def test_each_runs_replicates_at_its_own_frozen_threshold(folder: StudyFolder) -> None:
@@ -68,7 +68,7 @@ def test_a_classifier_has_no_threshold(folder: StudyFolder) -> None:
 
 def test_a_second_look_has_the_first_ones_runs_measured_already(folder: StudyFolder) -> None:
     leave(folder, "a", drawn_detections(1))
-    measurer = Measurer(folder, "detection", METRICS)
+    measurer = Measurer(folder.files, "detection", METRICS)
     first = measurer.measure("weighted", NAMED["weighted"], [report("a")])
     leave(folder, "b", drawn_detections(2))
     second = measurer.measure("weighted", NAMED["weighted"], [report("a"), report("b")])

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from reports import DIVERGED, report_with
 
-from search.judging.front import as_json, as_rows, best_feasible, front
-from search.record.study import Baseline, State, StudyTrial
-from spaces.strategy import BASELINE
+from search.judging.front import front
+from search.record.study import Baseline, State, StudyTrial, best_feasible
+from search.show.front import as_json, as_rows
+from spaces.strategy import PLAIN
 
 OBJECTIVES = ("minority_recall", "map50_95")
 
@@ -18,7 +19,7 @@ def trial(
     return StudyTrial(
         number=number,
         state=state,
-        strategy=BASELINE,
+        strategy=PLAIN,
         seed=0,
         report=report if state == "complete" else None,
         failure=DIVERGED if state == "failed" else None,

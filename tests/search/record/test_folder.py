@@ -1,15 +1,17 @@
 """A study's folder: what is there when a process ends at a bad moment."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from in_process import Bench, config
 
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from spaces.errors import UsageError
 from trainables.contract.trial import PROGRESS
-from trainables.worker.toy import describe
+from trainables.data.demo.toy import describe
 
 
 def checkpoint(folder: Path, epochs: int) -> None:
@@ -20,6 +22,7 @@ def checkpoint(folder: Path, epochs: int) -> None:
 
 def test_an_attempt_that_ended_before_the_request_was_written_is_no_study(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config())
+    bench.study.flush()
     bench.folder.study_yaml.unlink()
     with pytest.raises(UsageError, match="no study in"):
         bench.folder.open()
@@ -38,7 +41,7 @@ def test_two_studies_share_a_database_by_name(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     one = StudyFolder(tmp_path / "one").create(config(name="one", study_db=url), "", ["rare"])
     StudyFolder(tmp_path / "two").create(config(name="two", study_db=url), "", ["rare"])
-    one.ask(0)
+    one.ask(0, time.monotonic)
     one.flush()
     assert len(StudyFolder(tmp_path / "one").open().trials()) == 1
     assert StudyFolder(tmp_path / "two").open().trials() == []
@@ -47,23 +50,23 @@ def test_two_studies_share_a_database_by_name(tmp_path: Path) -> None:
 
 
 def test_a_run_resumes_from_its_furthest_checkpoint_wherever_it_lies(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    assert folder.resumable("key") is None
-    checkpoint(folder.trials / "key" / "checkpoint_000000", 3)
-    aside = folder.resumable("key")
+    files = RunFiles(tmp_path)
+    assert files.resumable("key") is None
+    checkpoint(files.root / "key" / "checkpoint_000000", 3)
+    aside = files.resumable("key")
     assert aside is not None
     assert (aside / "state.pt").read_text() == "after 3"
     # The next attempt counts its checkpoints from 0 again, and ends before its first epoch, or after it.
-    assert folder.resumable("key") == aside
-    checkpoint(folder.trials / "key" / "checkpoint_000000", 4)
-    assert folder.resumable("key") == aside
+    assert files.resumable("key") == aside
+    checkpoint(files.root / "key" / "checkpoint_000000", 4)
+    assert files.resumable("key") == aside
     assert (aside / "state.pt").read_text() == "after 4"
-    assert not list((folder.trials / "key").glob("checkpoint_*"))
+    assert not list((files.root / "key").glob("checkpoint_*"))
 
 
 def test_a_finished_run_is_known_by_a_folder_without_progress(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    checkpoint(folder.trials / "key" / "checkpoint_000000", 3)
-    assert folder.result("key") is None
-    (folder.trials / "key" / "checkpoint_000001").mkdir()
-    assert folder.result("key") == folder.trials / "key" / "checkpoint_000001"
+    files = RunFiles(tmp_path)
+    checkpoint(files.root / "key" / "checkpoint_000000", 3)
+    assert files.result("key") is None
+    (files.root / "key" / "checkpoint_000001").mkdir()
+    assert files.result("key") == files.root / "key" / "checkpoint_000001"

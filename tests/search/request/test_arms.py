@@ -2,19 +2,18 @@
 
 import pytest
 
-from search.request.arms import DEFAULT_ARMS, MATCHED, UNFIT, known_arms, matched_pairs, named_strategy
+from search.request.arms import MATCHED, known_arms, matched_pairs, named_strategy
 from spaces.errors import UsageError
 from spaces.strategy import NAMED
-from trainables.contract.trial import Task
+from trainables.contract.tasks import TASKS, Task
 from trainables.strategy.sampling import expected_exposure
 
 CLASSES = [*[frozenset({0})] * 960, *[frozenset({0, 1})] * 30, *[frozenset({1})] * 10]
-TASKS: list[Task] = ["classification", "detection", "toy"]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_default_arms_are_known_different_and_begin_with_the_reference(task: Task) -> None:
-    arms = DEFAULT_ARMS[task]
+    arms = TASKS[task].arms
     assert arms[0] == "plain"
     assert set(arms) <= set(known_arms(task))
     strategies = [named_strategy(name, CLASSES, {1}) for name in arms]
@@ -29,7 +28,7 @@ def test_a_classifier_has_no_arm_without_the_majority_and_none_that_needs_boxes(
         "weighted_copy_paste",
         "mosaic",
     }
-    assert set(UNFIT) <= set(NAMED)
+    assert set(TASKS["classification"].unfit) <= set(NAMED)
 
 
 @pytest.mark.parametrize("name", MATCHED)
@@ -63,5 +62,5 @@ def test_an_arm_that_the_data_do_not_allow_is_named() -> None:
 
 
 def test_pairs_are_those_whose_both_arms_are_there() -> None:
-    assert matched_pairs(DEFAULT_ARMS["detection"]) == (("undersampled_40", "weighted_as_undersampled_40"),)
+    assert matched_pairs(TASKS["detection"].arms) == (("undersampled_40", "weighted_as_undersampled_40"),)
     assert matched_pairs(["plain", "weighted_as_undersampled_30", "undersampled_50"]) == ()

@@ -6,13 +6,15 @@ import yaml
 from drawn_images import write_folder
 from places import ROOT
 
-from search.request.config import StudyConfig, load_config
+from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.request.guards import Floor, MaxDrop
+from search.request.reading import load_config
 from spaces.errors import UsageError
-from spaces.strategy import BASELINE
-from trainables.contract.tasks import METRICS, PER_CLASS
+from spaces.strategy import PLAIN
+from trainables.contract.tasks import TASKS
 from trainables.data.sources import describe
+from trainables.worker.by_task import BY_TASK
 
 TOY: dict[str, Any] = {
     "name": "toy",
@@ -43,7 +45,7 @@ def test_defaults_follow_the_task(tmp_path: Path) -> None:
         MaxDrop(metric="map50_95", max_drop=0.03),
         MaxDrop(metric="minority_ap50", max_drop=0),
     )
-    assert config.baseline_strategy == BASELINE
+    assert config.baseline_strategy == PLAIN
     assert config.train.epochs == 3
 
 
@@ -261,4 +263,4 @@ def test_every_example_is_a_valid_study_file(example: Path) -> None:
 
 
 def test_every_task_has_its_metrics() -> None:
-    assert set(METRICS) == set(PER_CLASS) == {"detection", "classification", "toy"}
+    assert set(TASKS) == set(BY_TASK) == {"detection", "classification", "toy"}

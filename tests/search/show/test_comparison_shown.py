@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compared_arms import LIFTED, NLL, PLAIN, RECALL, arm, compared, gain, with_split
+from compared_arms import LIFTED, NLL, RECALL, USUAL, arm, compared, gain, with_split
 from reports import DIVERGED
 from rich.console import Console
 
-from search.judging.comparison import Comparison, compare
+from search.judging.compare import compare
+from search.judging.comparison import Comparison
 from search.judging.statistics.bounds import welch
 from search.show.comparison import as_json, as_rows, as_table, caption
 from search.show.plots import Mark, comparison_picture, draw_comparison
@@ -25,9 +26,9 @@ WORDS = [
 
 @pytest.fixture
 def shown() -> Comparison:
-    worse = [value - 0.1 for value in PLAIN[:5]]
+    worse = [value - 0.1 for value in USUAL[:5]]
     arms = (
-        arm("plain", PLAIN),
+        arm("plain", USUAL),
         arm("lifted", LIFTED),
         arm("worse", worse),
         arm("broken", LIFTED[:4], DIVERGED),
@@ -43,7 +44,7 @@ def test_a_caption_says_how_to_read_it(shown: Comparison) -> None:
 
 def test_a_caption_says_whose_error_is_counted() -> None:
     rng = np.random.default_rng(0)
-    arms = [with_split(arm("plain", PLAIN), rng), with_split(arm("lifted", LIFTED), rng)]
+    arms = [with_split(arm("plain", USUAL), rng), with_split(arm("lifted", LIFTED), rng)]
     both = compared(*arms)
     assert "the seeds' error and the test split's own; for nll the seeds' only." in caption(both)[1]
     recall = compare(arms, "plain", [RECALL], deciding=RECALL, split="test")

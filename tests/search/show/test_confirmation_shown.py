@@ -7,7 +7,9 @@ import pytest
 from judged_arms import CONFIG, arm, frozen_look, plan, said
 
 from search.cli.main import _parser
-from search.judging.confirmation import BASELINE, Asked, Confirmation, SplitUse, judge
+from search.judging.confirmation import Asked, Confirmation, SplitUse
+from search.judging.judge import judge
+from search.record.experiments import BASELINE_ARM
 from search.show.confirmation import confirmation_json, ledger_sentence, sentences
 
 
@@ -17,7 +19,7 @@ def test_every_number_that_decides_is_shown() -> None:
         (),
         plan("weighted"),
         1,
-        {BASELINE: arm(BASELINE, 0.4, seeds=10), "weighted": arm("weighted", 0.7)},
+        {BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=10), "weighted": arm("weighted", 0.7)},
         None,
     )
     shown = said(Confirmation("confirm/1", plan("weighted"), (results,)))
@@ -44,7 +46,7 @@ def test_every_number_that_decides_is_shown() -> None:
 
 def test_the_command_that_would_decide_it_can_be_typed() -> None:
     planned = plan("focal", more_seeds=0)
-    known = {BASELINE: arm(BASELINE, 0.4, seeds=10), "focal": arm("focal", 0.46)}
+    known = {BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=10), "focal": arm("focal", 0.46)}
     look = judge(CONFIG, (), planned, 1, known, None)
     advice = look.results[0].advice
     assert advice is not None

@@ -1,5 +1,6 @@
 """An experiment's queue and its record, with runs of the toy in this process."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,14 @@ import pytest
 from in_process import DATA, Bench, Here, config, failure, train_here
 
 from search.judging.front import front
-from search.record.experiments import ExperimentRecord
+from search.record.experiments import ExperimentRecord, Wanted, seed_of
 from search.record.folder import StudyFolder
 from search.record.study import Study
-from search.work.experiment_queue import ExperimentSnapshot, ExperimentWork, Wanted, seed_of
+from search.work.experiment_queue import ExperimentQueue, ExperimentSnapshot
 from search.work.protocol import Job
 from spaces.errors import RunError
 from spaces.strategy import NAMED
-from trainables.contract.trial import Outcome, TrialReport, TrialSpec
+from trainables.contract.trial import EpochMetrics, Outcome, TrialReport, TrialSpec
 
 CONFIG = config()
 EXPERIMENT = "confirm/1"
@@ -45,10 +46,12 @@ class Trial:
         self.study = self.folder.open()
 
     def record(self) -> ExperimentRecord:
-        return self.study.experiment(EXPERIMENT)
+        return self.study.begin(EXPERIMENT)
 
-    def work(self, runs: list[Wanted]) -> ExperimentWork:
-        return ExperimentWork("toy", self.record(), self.folder, runs, self.snapshots.append)
+    def work(self, runs: list[Wanted]) -> ExperimentQueue:
+        return ExperimentQueue(
+            "toy", self.record(), self.folder.files, runs, self.snapshots.append, time.monotonic
+        )
 
     def run(
         self,
@@ -56,10 +59,10 @@ class Trial:
         instead: Callable[[TrialSpec], Outcome | None] = lambda spec: None,
         *,
         at_most: int = 1000,
-    ) -> tuple[ExperimentWork, list[TrialSpec]]:
+    ) -> tuple[ExperimentQueue, list[TrialSpec]]:
         """One process: its queue at the end, and what it ran."""
         work, here = self.work(runs), Here(at_most=at_most, instead=instead)
-        here.launch(work, self.folder.path)
+        here.launch(work, self.folder.files)
         self.study.flush()
         return work, here.ran
 
@@ -78,7 +81,7 @@ def test_every_run_is_made_once_and_comes_back_by_arm_and_seed(trial: Trial) -> 
     assert ran == [one.spec for one in TWO_ARMS]
     for arm in ("baseline", "weighted"):
         expected = [one.spec.key for one in TWO_ARMS if one.arm == arm]
-        assert [outcome.key for outcome in work.outcomes(arm)] == expected
+        assert [outcome.key for outcome in work.outcomes_of(arm)] == expected
     last = trial.snapshots[-1]
     assert (last.done, last.failed, last.runs, last.running, last.eta_s) == (5, 0, 5, (), 0.0)
 
@@ -89,7 +92,7 @@ def test_a_later_process_runs_nothing_again(trial: Trial) -> None:
     again, ran = trial.run(TWO_ARMS)
     assert ran == []
     assert again.complete()
-    assert again.outcomes("weighted") == first.outcomes("weighted")
+    assert again.outcomes_of("weighted") == first.outcomes_of("weighted")
 
 
 def test_an_interrupted_experiment_goes_on_with_what_is_missing(trial: Trial) -> None:
@@ -133,7 +136,7 @@ def test_while_runs_are_in_flight_the_queue_is_neither_exhausted_nor_complete(tr
     for left in jobs:
         assert not work.exhausted()  # this one could crash, and would have to be run again
         assert not work.complete()
-        work.finish(left.spec.key, train_here(left.spec, trial.folder.path, lambda measured: None))
+        work.finish(left.spec.key, train_here(left.spec, trial.folder.files, lambda measured: None))
     assert work.exhausted()
     assert work.complete()
 
@@ -150,7 +153,7 @@ def test_a_crashed_seed_is_run_again_with_the_same_seed_and_then_counts(trial: T
 
     work, ran = trial.run(TWO_ARMS, once)
     assert ran == [*(one.spec for one in TWO_ARMS), unlucky]
-    assert all(isinstance(outcome, TrialReport) for outcome in work.outcomes("baseline"))
+    assert all(isinstance(outcome, TrialReport) for outcome in work.outcomes_of("baseline"))
     assert trial.snapshots[-1].failed == 0
 
 
@@ -160,15 +163,15 @@ def test_a_seed_that_crashes_again_ends_it_and_a_later_process_tries_again(trial
     work, ran = trial.run(TWO_ARMS, lambda spec: failure(spec, kind) if spec == unlucky else None)
     assert Counter(ran)[unlucky] == 2
     assert work.complete()
-    assert len(work.outcomes("weighted")) == 2
+    assert len(work.outcomes_of("weighted")) == 2
     with pytest.raises(RunError, match=rf"baseline, seed {unlucky.seed} crashed 2 times \({kind}\)") as error:
-        work.outcomes("baseline")
+        work.outcomes_of("baseline")
     assert "--resume" in error.value.hint
     assert trial.snapshots[-1].failed == 1
     trial.reopen()
     mended, again = trial.run(TWO_ARMS)
     assert again == [unlucky]
-    assert all(isinstance(outcome, TrialReport) for outcome in mended.outcomes("baseline"))
+    assert all(isinstance(outcome, TrialReport) for outcome in mended.outcomes_of("baseline"))
 
 
 @pytest.mark.parametrize("kind", ["diverged", "receipt"])
@@ -176,11 +179,15 @@ def test_a_seed_whose_strategy_fails_is_a_result(trial: Trial, kind: str) -> Non
     unlucky = TWO_ARMS[1].spec
     work, ran = trial.run(TWO_ARMS, lambda spec: failure(spec, kind) if spec == unlucky else None)
     assert Counter(ran)[unlucky] == 1
-    assert [isinstance(outcome, TrialReport) for outcome in work.outcomes("baseline")] == [True, False, True]
+    assert [isinstance(outcome, TrialReport) for outcome in work.outcomes_of("baseline")] == [
+        True,
+        False,
+        True,
+    ]
     trial.reopen()
     again, ran = trial.run(TWO_ARMS)
     assert ran == []
-    assert again.outcomes("baseline") == work.outcomes("baseline")
+    assert again.outcomes_of("baseline") == work.outcomes_of("baseline")
 
 
 def test_an_experiments_run_is_never_stopped_early(trial: Trial) -> None:
@@ -197,7 +204,7 @@ def test_the_screen_names_who_runs(trial: Trial) -> None:
         job = work.take()
         assert job is not None
         work.started(job.spec.key)
-    work.epoch(TWO_ARMS[4].spec.key, 1)
+    work.epoch(TWO_ARMS[4].spec.key, EpochMetrics(epoch=1, metrics={}))
     running = [(run.label, run.epoch) for run in trial.snapshots[-1].running]
     assert running[0] == ("baseline seed 1", 0)
     assert running[-1] == ("weighted seed 2", 1)
@@ -227,7 +234,7 @@ def test_two_arms_of_one_strategy_are_different_runs(trial: Trial) -> None:
     recalls = [
         outcome.metrics["minority_recall"]
         for arm in ("baseline", "plain")
-        for outcome in work.outcomes(arm)
+        for outcome in work.outcomes_of(arm)
         if isinstance(outcome, TrialReport)
     ]
     assert len(set(recalls)) == 6
@@ -244,13 +251,13 @@ def test_what_one_process_writes_another_reads(trial: Trial) -> None:
     runs = trial.record().runs()
     for run, one in zip(runs, TWO_ARMS, strict=True):
         assert (run.arm, run.seed, run.split, run.key) == (one.arm, one.spec.seed, "test", one.spec.key)
-    assert [run.outcome for run in runs] == [*work.outcomes("baseline"), *work.outcomes("weighted")]
+    assert [run.outcome for run in runs] == [*work.outcomes_of("baseline"), *work.outcomes_of("weighted")]
 
 
 def test_a_report_without_an_objective_is_kept_whole(trial: Trial) -> None:
     # Optuna completes no trial without its values, so for Optuna it has failed.
     spec = TWO_ARMS[0].spec
-    report = train_here(spec, trial.folder.path, lambda measured: None)
+    report = train_here(spec, trial.folder.files, lambda measured: None)
     assert isinstance(report, TrialReport)
     unmeasured = report.model_copy(update={"metrics": report.metrics | {"minority_recall": None}})
     trial.run(TWO_ARMS[:1], lambda spec: unmeasured)
@@ -277,10 +284,10 @@ def test_experiments_are_listed_in_the_order_they_were_made(trial: Trial) -> Non
     assert trial.study.experiments() == []
     names = ["compare", *(f"confirm/{number}" for number in range(1, 12))]
     for name in names:
-        trial.study.experiment(name)
+        trial.study.begin(name)
     assert trial.study.experiments() == names  # and not: confirm/10 before confirm/2
     trial.reopen()
-    trial.study.experiment("compare")
+    trial.study.begin("compare")
     assert trial.study.experiments() == names
 
 
@@ -288,9 +295,9 @@ def test_a_search_is_untouched_by_an_experiment(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config(search={"trials": 3, "sampler": "random"}))
     bench.run()
     before = shown(bench.study)
-    record = bench.study.experiment(EXPERIMENT)
-    work = ExperimentWork("toy", record, bench.folder, TWO_ARMS, lambda snapshot: None)
-    Here().launch(work, bench.folder.path)
+    record = bench.study.begin(EXPERIMENT)
+    work = ExperimentQueue("toy", record, bench.folder.files, TWO_ARMS, lambda snapshot: None, time.monotonic)
+    Here().launch(work, bench.folder.files)
     bench.reopen()
     assert shown(bench.study) == before
     assert bench.work.complete()
@@ -303,7 +310,7 @@ def shown(study: Study) -> tuple[object, ...]:
 
 def test_a_study_is_empty_until_something_has_run(trial: Trial) -> None:
     assert trial.study.empty
-    trial.study.experiment(EXPERIMENT)
+    trial.study.begin(EXPERIMENT)
     assert trial.study.empty
     trial.work(TWO_ARMS)
     trial.study.flush()

@@ -201,7 +201,7 @@ def test_the_baselines_mean_is_a_point_the_sampler_knows_but_no_trial(tmp_path: 
 def test_opening_a_record_that_is_not_there(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config())
     with pytest.raises(Exception, match="holds no study"):
-        Study(f"sqlite:///{bench.folder.path / 'study.db'}", config(name="other"))
+        Study(f"sqlite:///{bench.folder.path / 'study.db'}", config(name="other"), ("rare",))
 
 
 def test_a_resumed_search_asks_what_the_uninterrupted_one_asks(tmp_path: Path) -> None:

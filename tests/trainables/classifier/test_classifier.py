@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from search.request.arms import known_arms
-from spaces.strategy import BASELINE, NAMED, Strategy
+from spaces.strategy import NAMED, PLAIN, Strategy
 from trainables.classifier import trainer as classifier
 from trainables.classifier.applied import AppliedStrategy
 from trainables.classifier.small_cnn import SmallCnn
@@ -25,7 +25,7 @@ from trainables.worker.run import run_trial
 MINORITY = ("1", "8", "9")
 
 
-def spec(strategy: Strategy = BASELINE, seed: int = 0, split: str = "val", **train: object) -> TrialSpec:
+def spec(strategy: Strategy = PLAIN, seed: int = 0, split: str = "val", **train: object) -> TrialSpec:
     short = {"model": "small_cnn", "imgsz": 8, "batch": 16, "steps": 30, "eval_every": 10}
     return TrialSpec(
         task="classification",

@@ -14,19 +14,22 @@ from torchvision import models
 from torchvision.transforms.v2 import functional as F
 
 from search.pipeline.opening import data_of
-from search.request.config import load_config
+from search.request.reading import load_config
 from spaces.errors import UsageError
-from spaces.strategy import BASELINE, Strategy
+from spaces.strategy import PLAIN, Strategy
+from trainables.classifier.models import check_name
 from trainables.classifier.networks import build_network, check_network
 from trainables.classifier.small_cnn import SmallCnn
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
 from trainables.contract.trial import DataSpec, EpochMetrics, TrainSpec, TrialFolder, TrialReport, TrialSpec
 from trainables.data.demo import digits
-from trainables.data.images.pixels import load_images
-from trainables.detector.models import check_classifier, check_model
+from trainables.data.sources import images_of
+from trainables.worker.by_task import BY_TASK
 from trainables.worker.run import run_trial
 
 TIMM = ("timm/resnet10t", "timm/vit_tiny_patch16_224") if find_spec("timm") is not None else ()
+
+check_classifier = BY_TASK["classification"].check_network
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +43,7 @@ def training(model: str = "resnet18", **more: object) -> TrainSpec:
     )
 
 
-def trial(root: Path, strategy: Strategy = BASELINE, **train: object) -> TrialSpec:
+def trial(root: Path, strategy: Strategy = PLAIN, **train: object) -> TrialSpec:
     return TrialSpec(
         task="classification",
         strategy=strategy,
@@ -89,7 +92,7 @@ def test_torchvision_s_model_is_the_one_of_that_name() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", models.list_models(module=models))
 def test_every_classifier_of_torchvision_can_be_named(model: str) -> None:
-    check_classifier(training(model, imgsz=448 if model == "vit_h_14" else 224, batch=2), n_classes=3)
+    check_classifier(training(model, imgsz=448 if model == "vit_h_14" else 224, batch=2), 3, False)
 
 
 @pytest.mark.parametrize("side", [8, 33, 100])
@@ -123,13 +126,13 @@ def test_the_small_cnn_sees_images_of_any_size(side: int, channels: int) -> None
 )
 def test_what_cannot_be_trained_is_refused_before_it_starts(train: TrainSpec, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_classifier(train, n_classes=3)
+        check_classifier(train, 3, False)
 
 
 def test_without_timm_its_models_are_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as Python marks what cannot be imported
     with pytest.raises(UsageError, match="timm is not installed") as refused:
-        check_model("timm/resnet18", "classification")
+        check_name("timm/resnet18")
     assert refused.value.hint == "pip install 'rarecall[timm]'"
 
 
@@ -138,7 +141,7 @@ def test_a_grey_image_goes_to_all_three_channels_of_a_library_s_model(tmp_path: 
     report(spec, tmp_path / "run")
     module = build_network(spec.train, channels=1, n_classes=2).module
     module.load_state_dict(stored_weights(tmp_path / "run"))
-    val = load_images(spec.data.source, 16).splits["val"]
+    val = images_of(spec.data.source, 16).splits["val"]
     pixels = torch.from_numpy(np.repeat(val.images[:, None], 3, axis=1))
     with torch.inference_mode():
         logits = module.eval()(
@@ -150,7 +153,7 @@ def test_a_grey_image_goes_to_all_three_channels_of_a_library_s_model(tmp_path: 
 
 
 def test_the_digits_stay_grey_and_their_network_is_ours() -> None:
-    loaded = load_images("demo:digits", 8)
+    loaded = images_of("demo:digits", 8)
     assert (loaded.channels, loaded.unreadable) == (1, 0)
     np.testing.assert_array_equal(loaded.splits["train"].images, digits.load()["train"].images)
     torch.manual_seed(3)
@@ -271,7 +274,7 @@ def test_a_killed_run_with_batch_norm_goes_on_bit_for_bit(amp: str, tmp_path: Pa
 
 
 def test_mixed_precision_on_a_gpu_needs_no_large_maps() -> None:
-    check_classifier(training(imgsz=16, amp="bf16"), n_classes=3, on_gpu=True)
+    check_classifier(training(imgsz=16, amp="bf16"), 3, True)
 
 
 def test_mixed_precision_rounds_on_a_cpu_too_and_keeps_weights_in_full(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 from pathlib import Path
@@ -15,9 +15,9 @@ from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
 from spaces.loss import Loss
 from trainables.contract.trial import TrialFailure
+from trainables.data.boxes.data_set import detection_once
 from trainables.detector import strategy_run
 from trainables.detector.criterion import ImbalanceBCE, build_criterion, class_losses
-from trainables.detector.dataset import load_once
 
 # One output branch, and two: one that gives each object several boxes, and one that gives it one.
 HEADS = pytest.mark.parametrize("head", ["yolo11n.yaml", "yolo26n.yaml"])
@@ -163,7 +163,7 @@ def test_a_branch_without_our_class_weights_fails_by_the_receipt(
 
 
 def test_the_receipt_says_what_the_loss_sees_of_each_class(tiles: Path, tmp_path: Path) -> None:
-    images = [image.classes for image in load_once(tiles).splits["train"]]
+    images = [image.classes for image in detection_once(tiles).splits["train"]]
     cells, clusters = (sum(int((classes == c).sum()) for classes in images) for c in (0, 1))
     # All 20 tiles hold a cell and 5 of them a cluster, so that power 1 draws these four times as often.
     drawn_cells = sum((4 if 1 in classes else 1) * int((classes == 0).sum()) for classes in images)

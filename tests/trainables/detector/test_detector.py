@@ -1,6 +1,6 @@
 """Whole trials of a detector: what they leave, measure, report and refuse."""
 
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import random
@@ -20,7 +20,7 @@ from ultralytics import YOLO
 
 from trainables.contract.predictions import load_predictions
 from trainables.contract.trial import TRAIN_RECALL, TrialFailure
-from trainables.detector.dataset import load_once
+from trainables.data.boxes.data_set import detection_once
 from trainables.evaluation.detection import detection_metrics
 
 
@@ -173,7 +173,7 @@ def test_recall_on_the_training_images_is_that_of_the_stored_weights(
     report = report_of(spec, tmp_path / "t")
     model = YOLO(tmp_path / "t" / "result" / "weights.pt")
     found = []
-    for image in load_once(data / "data.yaml").splits["train"]:
+    for image in detection_once(data / "data.yaml").splits["train"]:
         for x, y, width, height in image.boxes[image.classes == 1] * 64:
             (predicted,) = model.predict(
                 image.path, verbose=False, imgsz=64, conf=report.metrics["threshold"], classes=[1]

@@ -1,6 +1,6 @@
 """Copy-paste in a detector's tiles: what is pasted where, and what is counted of it."""
 
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import random
@@ -13,7 +13,8 @@ from tiny_detector import set_up, tiny_spec
 from trials import outcome_of, report_of
 
 from trainables.contract.trial import TrialFailure
-from trainables.detector.dataset import TrainingTiles, load_once
+from trainables.data.boxes.data_set import detection_once
+from trainables.detector.dataset import TrainingTiles
 
 
 def training_tiles(data: Path, root: Path, knobs: dict[str, float]) -> TrainingTiles:
@@ -48,7 +49,7 @@ def test_an_object_that_the_border_cuts_off_is_not_pasted(three_splits: Path, tm
     assert pasted == {label.stem for label in rare[1:]}
     for label in rare:
         label.write_text("1 0.2 0.5 0.4 0.4")
-    load_once.cache_clear()
+    detection_once.cache_clear()
     dataset = training_tiles(data / "data.yaml", tmp_path / "all", knobs)
     assert len(dataset.donors[0]) == len(rare)  # better than none
 

@@ -1,6 +1,6 @@
 """Which tiles a detector trains on, and what augmentation, mosaic and mixup make of them."""
 
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import random

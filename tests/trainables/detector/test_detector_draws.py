@@ -1,4 +1,4 @@
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import random
@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 from tiny_detector import set_up, tiny_spec
 from ultralytics.data.augment import Mosaic
 
-from trainables.detector.dataset import DrawOrder, TrainingTiles, load_once
+from trainables.data.boxes.data_set import detection_once
+from trainables.detector.dataset import DrawOrder, TrainingTiles
 from trainables.strategy.sampling import Draws
 
 
@@ -51,7 +52,7 @@ def test_tiles_and_mosaics_partners_are_drawn_as_often_as_the_formula_says(
 
 
 def test_undersampling_keeps_exact_counts_and_every_minority_tile(tiles: Path, tmp_path: Path) -> None:
-    rare = {image.path for image in load_once(tiles).splits["train"] if 1 in image.classes.tolist()}
+    rare = {image.path for image in detection_once(tiles).splits["train"] if 1 in image.classes.tolist()}
     # Of 15: .3 is 4.5, .5 is 7.5, both to even.
     for retention, left in ((0.0, 0), (0.3, 4), (0.5, 8), (1.0, 15)):
         dataset = training_loader(tiles, tmp_path, {"retention": retention, "repeat_threshold": 1.0}).dataset

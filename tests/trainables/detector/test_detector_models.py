@@ -1,4 +1,4 @@
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import shutil
@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from spaces.errors import UsageError
 from trainables.contract.trial import TrialFailure
-from trainables.detector.models import check_model
+from trainables.detector.models import check_detector
 from trainables.detector.strategy_run import resolve_model
 
 ONE_EPOCH = {"steps": 2, "eval_every": 2}
@@ -112,7 +112,7 @@ def test_a_model_of_ones_own_is_a_yaml_by_its_path(tiles: Path, tmp_path: Path) 
     ["yolo_tiny.yaml", "yolov5s.yaml", "yolov8x-p6.yaml", "yolov9e.yaml", "yolov10b.yaml", "yolo12.yaml"],
 )
 def test_detectors_that_are_shipped_are_known_by_name(model: str) -> None:
-    check_model(model, "detection")
+    check_detector(model)
 
 
 def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
@@ -144,7 +144,7 @@ def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
 )
 def test_other_names_are_refused_before_anything_is_loaded(model: str, reason: str) -> None:
     with pytest.raises(UsageError, match=rf"train\.model: .*{reason}"):
-        check_model(model, "detection")
+        check_detector(model)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_other_files_are_refused_by_what_is_in_them(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=reason):
-        check_model(str(tmp_path / name), "detection")
+        check_detector(str(tmp_path / name))
 
 
 def test_weights_of_another_task_are_refused_without_running_their_pickle(
@@ -185,7 +185,7 @@ def test_weights_of_another_task_are_refused_without_running_their_pickle(
         tmp_path / "anchors.pt": "weights of the YOLOv5 repository",
     }.items():
         with pytest.raises(UsageError, match=reason):
-            check_model(str(file), "detection")
+            check_detector(str(file))
 
 
 def test_a_yaml_that_no_model_can_be_built_from_fails_at_the_start_of_its_trial(

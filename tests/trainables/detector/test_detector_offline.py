@@ -1,4 +1,4 @@
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import json
@@ -53,7 +53,7 @@ def test_a_trial_asks_nothing_of_the_network_and_leaves_the_settings_alone(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(GUARD)
     home = {"RARECALL_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
-    python("import trainables.detector", **home)  # a node's first worker writes them
+    python("import trainables.detector.settled", **home)  # a node's first worker writes them
     settings = tmp_path / "cache" / "ultralytics" / "Ultralytics" / "settings.json"
     written = settings.stat().st_mtime_ns, settings.read_text()
 

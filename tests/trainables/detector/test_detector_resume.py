@@ -1,4 +1,4 @@
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import itertools

@@ -1,4 +1,4 @@
-import trainables.detector  # noqa: F401  (settles the environment before Ultralytics is imported)
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
 
 # isort: split
 import contextlib
@@ -15,10 +15,10 @@ from pycocotools.cocoeval import COCOeval
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
-from search.request.config import load_config
+from search.request.reading import load_config
 from spaces.errors import UsageError
 from trainables.contract.predictions import DetectionPredictions
-from trainables.contract.tasks import REPORTED, metric_names
+from trainables.contract.tasks import TASKS, metric_names
 from trainables.evaluation.detection import IOUS, detection_metrics, match
 
 SIDE = 128
@@ -175,7 +175,7 @@ def test_recall_at_a_classs_own_best_f1_is_ultralytics_for_that_class_alone(seed
 
 def test_every_name_that_a_study_file_may_use_is_measured() -> None:
     p = drawn(0)
-    named = {*metric_names("detection", tuple(p.class_names.tolist())), *REPORTED["detection"]}
+    named = {*metric_names("detection", tuple(p.class_names.tolist())), *TASKS["detection"].reported}
     assert named <= detection_metrics(p).keys()
 
 

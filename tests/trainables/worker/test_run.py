@@ -7,6 +7,7 @@ import pytest
 
 from spaces.strategy import NAMED
 from trainables.contract.trial import (
+    PROGRESS,
     DataSpec,
     EpochMetrics,
     ReceiptMismatch,
@@ -16,7 +17,7 @@ from trainables.contract.trial import (
     TrialReport,
     TrialSpec,
 )
-from trainables.worker.run import PROGRESS, check_receipt, run_trial
+from trainables.worker.run import check_receipt, run_trial
 
 
 class Stop(Exception):

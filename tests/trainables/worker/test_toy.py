@@ -9,12 +9,13 @@ import pytest
 from trials import RUN, outcome_of, report_of
 
 from spaces.errors import UsageError
-from spaces.strategy import BASELINE, NAMED, Strategy
+from spaces.strategy import NAMED, PLAIN, Strategy
 from trainables.contract.trial import DataSpec, TrainSpec, TrialFailure, TrialSpec
+from trainables.data.demo.toy import describe
 from trainables.worker import toy
 
 
-def spec(model: str = "toy", strategy: Strategy = BASELINE, seed: int = 0, split: str = "val") -> TrialSpec:
+def spec(model: str = "toy", strategy: Strategy = PLAIN, seed: int = 0, split: str = "val") -> TrialSpec:
     return TrialSpec(
         task="toy",
         strategy=strategy,
@@ -27,7 +28,7 @@ def spec(model: str = "toy", strategy: Strategy = BASELINE, seed: int = 0, split
 
 def moved(knobs: dict[str, float], metric: str) -> float:
     """What the knobs change against the baseline, without noise."""
-    return toy.true_metrics(Strategy.from_knobs(knobs))[metric] - toy.true_metrics(BASELINE)[metric]
+    return toy.true_metrics(Strategy.from_knobs(knobs))[metric] - toy.true_metrics(PLAIN)[metric]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_pushing_towards_the_rare_class_gains_recall_and_costs_map(knobs: dict[s
 
 @pytest.mark.parametrize("knob", ["augment_rest", "max_repeat", "alpha_cap", "class_balance"])
 def test_inert_knobs_change_nothing(knob: str) -> None:
-    assert toy.true_metrics(Strategy.from_knobs({knob: 1.0})) == toy.true_metrics(BASELINE)
+    assert toy.true_metrics(Strategy.from_knobs({knob: 1.0})) == toy.true_metrics(PLAIN)
 
 
 def test_the_best_augmentation_and_focal_exponent_lie_inside_their_ranges() -> None:
@@ -151,7 +152,7 @@ def test_recall_on_the_training_images_exceeds_that_on_val(tmp_path: Path) -> No
 def test_the_summary_fits_the_receipt(tmp_path: Path) -> None:
     applied = report_of(spec(), tmp_path).applied
     assert (applied["majority_images"], applied["minority_images"]) == (960, 40)
-    train = toy.describe().splits["train"]
+    train = describe().splits["train"]
     assert train.objects == {"common": 960, "rare": 40}
     assert len(train.classes_per_image) == train.images == 1000
 

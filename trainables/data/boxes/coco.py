@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spaces.errors import UsageError
-from trainables.data.boxes.yolo import YoloImage, image_size
+from trainables.data.boxes.listed import BoxImage, image_size
 from trainables.data.source_names import COLUMNS, SourceNames
 
 PARTS = ("images", "annotations", "categories")
@@ -32,7 +32,7 @@ CROWD, EMPTY, REPEATED, CLIPPED = (
 
 Corner = tuple[float, float, float, float]  # x, y, width, height; pixels
 Size = tuple[int, int]  # height, width; pixels
-Labels = list[tuple[int, tuple[float, ...]]]  # category, and box as in `YoloImage`
+Labels = list[tuple[int, tuple[float, ...]]]  # category, and box as in `BoxImage`
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _images(path: Path, entries: list[dict[str, Any]]) -> dict[int | str, dict[s
 
 def coco_images(
     file: CocoFile, folder: Path, class_names: Sequence[str], sources: SourceNames
-) -> tuple[list[YoloImage], Counter[str]]:
+) -> tuple[list[BoxImage], Counter[str]]:
     """The images of a file with their boxes, and what was mended, counted.
 
     Args:
@@ -129,7 +129,7 @@ def coco_images(
     )
     class_of = {category: class_names.index(name) for category, name in file.categories.items()}
     images = [
-        YoloImage(
+        BoxImage(
             path=path,
             source=sources.source(path, _stated_source(file.images[image_id])),
             classes=np.array([class_of[category] for category, _ in labels[image_id]], dtype=np.int64),
@@ -201,7 +201,7 @@ def _bbox(annotation: dict[str, Any], where: str) -> Corner:
 
 
 def _clipped(corner: Corner, size: Size, where: str) -> tuple[tuple[float, ...], float]:
-    """A box as in `YoloImage`, and by how many pixels it reached over the edge."""
+    """A box as in `BoxImage`, and by how many pixels it reached over the edge."""
     x, y, width, height = corner
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, size[1]), min(y + height, size[0])
     if right <= left or bottom <= top:

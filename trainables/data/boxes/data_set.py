@@ -12,6 +12,7 @@ itself as the data, is a set in one piece: 70, 15 and 15 % of its sources become
 import hashlib
 import os
 from collections import Counter, defaultdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,14 @@ import yaml
 
 from spaces.errors import UsageError
 from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
-from trainables.data.boxes.yolo import YoloData, YoloImage, image_files, yolo_images
+from trainables.data.boxes.listed import BoxData, BoxImage
+from trainables.data.boxes.yolo import image_files, yolo_images
+from trainables.data.files import ALL, SPLITS
 from trainables.data.source_names import SourceNames
-from trainables.data.splitting import SHARES, cut_by_source, set_aside, shared_sources
+from trainables.data.splitting import OneSource, divide, shared_sources
 from trainables.data.summary import DataSummary, SplitSummary
 
-SPLITS = ("train", "val", "test")
-ALL = "all"  # the key of a data set in one piece
-
-Splits = dict[str, list[YoloImage]]
+Splits = dict[str, list[BoxImage]]
 
 
 def describe_detection(path: Path) -> DataSummary:
@@ -51,7 +51,13 @@ def describe_detection(path: Path) -> DataSummary:
     )
 
 
-def load_detection(path: Path) -> YoloData:
+@lru_cache(maxsize=1)
+def detection_once(path: Path) -> BoxData:
+    """`load_detection`, read once for all trials of a worker: they share one study's data."""
+    return load_detection(path)
+
+
+def load_detection(path: Path) -> BoxData:
     """Read all boxes of a data set, with the source of each image, split by split.
 
     The same files give the same splits, on every machine.
@@ -74,13 +80,18 @@ def load_detection(path: Path) -> YoloData:
         mended = Counter()
     _check_listed_once(path, splits)
     splits = {split: sorted(images, key=lambda image: image.path) for split, images in splits.items()}
-    cut, one_piece = _cut(path, splits), ALL in splits
-    return YoloData(
+    try:
+        divided = divide(splits, lambda image: image.classes.tolist())
+    except OneSource as error:
+        raise UsageError(
+            f"{path}: all images come from one source, {error}, so they cannot be split by source"
+        ) from None
+    return BoxData(
         class_names=names,
-        splits={split: tuple(images) for split, images in cut.items()},
-        fingerprint=_fingerprint(names, cut, sources),
-        one_piece=one_piece,
-        test_from_val="test" in cut and "test" not in splits and not one_piece,
+        splits={split: tuple(images) for split, images in divided.splits.items()},
+        fingerprint=_fingerprint(names, divided.splits, sources),
+        one_piece=divided.one_piece,
+        test_from_val=divided.test_from_val,
         mended=dict(mended),
     )
 
@@ -212,36 +223,6 @@ def _check_listed_once(path: Path, splits: Splits) -> None:
         )
 
 
-def _cut(path: Path, splits: Splits) -> Splits:
-    """The splits that a study uses: a set in one piece cut in three, a test split set aside from val."""
-    if ALL in splits:
-        return _cut_one_piece(path, splits[ALL])
-    if "test" in splits:
-        return splits
-    images = splits["val"]
-    test = set_aside(*_sources_and_classes(images))
-    if not test.any():
-        return splits
-    kept, aside = ([images[i] for i in np.flatnonzero(mask)] for mask in (~test, test))
-    return splits | {"val": kept, "test": aside}
-
-
-def _cut_one_piece(path: Path, images: list[YoloImage]) -> Splits:
-    parts = cut_by_source(*_sources_and_classes(images), SHARES)
-    splits: Splits = {part: [] for part in SHARES if part in parts}
-    for image, part in zip(images, parts, strict=True):
-        splits[part].append(image)
-    if "val" not in splits:
-        raise UsageError(
-            f"{path}: all images come from one source, {images[0].source}, so they cannot be split by source"
-        )
-    return splits
-
-
-def _sources_and_classes(images: list[YoloImage]) -> tuple[list[str], list[list[int]]]:
-    return [image.source for image in images], [image.classes.tolist() for image in images]
-
-
 def _fingerprint(names: tuple[str, ...], splits: Splits, sources: SourceNames) -> str:
     digest = hashlib.sha256(repr(names).encode())
     for split, images in splits.items():
@@ -252,7 +233,7 @@ def _fingerprint(names: tuple[str, ...], splits: Splits, sources: SourceNames) -
     return digest.hexdigest()
 
 
-def _summary(images: tuple[YoloImage, ...], names: tuple[str, ...]) -> SplitSummary:
+def _summary(images: tuple[BoxImage, ...], names: tuple[str, ...]) -> SplitSummary:
     counts = np.bincount(np.concatenate([image.classes for image in images]), minlength=len(names))
     return SplitSummary(
         images=len(images),

@@ -1,87 +1,27 @@
-"""Images with their boxes in YOLO's convention, and YOLO's own files: one text file of boxes per image.
+"""Read YOLO's files: one text file of boxes per image.
 
 The labels of `…/images/a.jpg` are in `…/labels/a.txt`; an image without that file, or with an empty one, is
 background. Boxes are `class x y w h`, centre and size as fractions of the image; a polygon
 (`class x1 y1 x2 y2 …`) stands for its bounding box. No torch, no Ultralytics: pixels are not read.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from spaces.errors import UsageError
+from trainables.data.boxes.listed import BoxImage
+from trainables.data.files import SUFFIXES
 from trainables.data.source_names import SourceNames
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 ROUNDING = (
     0.01  # how far a coordinate may lie outside the image before it is an error, as a fraction of its side
 )
-EXIF_ORIENTATION, EXIF_TRANSPOSED = 274, frozenset({5, 6, 7, 8})
 
 
-@dataclass(frozen=True)
-class YoloImage:
-    """One image and its true objects.
-
-    Attributes:
-        path: Absolute path of the image file.
-        source: The slide or photograph that it was cut from.
-        classes: (n,) class ids.
-        boxes: (n, 4) centre x, centre y, width, height; fractions of the image.
-    """
-
-    path: Path
-    source: str
-    classes: npt.NDArray[np.int64]
-    boxes: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class YoloData:
-    """A whole data set, whichever files it came in.
-
-    Attributes:
-        class_names: In class-id order.
-        splits: `train`, `val` and, where there is one, `test`; each in the order of the images' paths.
-        fingerprint: Hash of names, sizes, sources, classes and boxes, split by split.
-        one_piece: Whether the data set came undivided, so that all its splits were cut here.
-        test_from_val: Whether `test` was cut from `val` here.
-        mended: What was left out of the annotations or changed in them -> how often.
-    """
-
-    class_names: tuple[str, ...]
-    splits: dict[str, tuple[YoloImage, ...]]
-    fingerprint: str
-    one_piece: bool
-    test_from_val: bool
-    mended: dict[str, int]
-
-    def most_objects(self) -> int:
-        """Objects in the fullest image of all splits."""
-        return max(len(image.classes) for images in self.splits.values() for image in images)
-
-
-@lru_cache(maxsize=1 << 16)
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels as a decoder shows the image, i.e. after the EXIF rotation.
-
-    Raises:
-        UsageError: It is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except OSError as error:
-        raise UsageError(f"{path}: no image that can be read: {error}") from error
-
-
-def yolo_images(files: list[Path], n_classes: int, sources: SourceNames) -> list[YoloImage]:
+def yolo_images(files: list[Path], n_classes: int, sources: SourceNames) -> list[BoxImage]:
     """Read the labels of images, given by absolute paths.
 
     Raises:
@@ -131,11 +71,11 @@ def _listed(list_file: Path, root: Path) -> list[Path]:
     return [((list_file.parent if line.startswith("./") else root) / line).resolve() for line in lines]
 
 
-def _image(file: Path, n_classes: int, sources: SourceNames) -> YoloImage:
+def _image(file: Path, n_classes: int, sources: SourceNames) -> BoxImage:
     label_file = _label_file(file)
     text = label_file.read_text(encoding="utf-8-sig", errors="replace") if label_file.is_file() else ""
     classes, boxes = _parse(text, label_file, n_classes)
-    return YoloImage(path=file, source=sources.source(file), classes=classes, boxes=boxes)
+    return BoxImage(path=file, source=sources.source(file), classes=classes, boxes=boxes)
 
 
 def _label_file(file: Path) -> Path:

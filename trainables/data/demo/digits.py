@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.images.listed import LabelledImages
+from trainables.data.images.pixels import ImageData, resized
 from trainables.data.summary import DataSummary, SplitSummary
 
 CLASS_NAMES = tuple("0123456789")
@@ -43,6 +44,15 @@ def load() -> dict[str, LabelledImages]:
         for array in (data.images, data.labels, data.ids, data.weight):
             array.setflags(write=False)
     return splits
+
+
+def at_side(side: int) -> ImageData:
+    """All splits, resized to `side` x `side`."""
+    splits = {
+        name: LabelledImages(resized(data.images, side), data.labels, data.ids, data.sources, data.weight)
+        for name, data in load().items()
+    }
+    return ImageData(splits, CLASS_NAMES, unreadable=0)
 
 
 def describe() -> DataSummary:

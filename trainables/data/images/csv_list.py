@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from spaces.errors import UsageError
-from trainables.data.images.listed import ALL, SPLITS, ImageFile
+from trainables.data.files import ALL, SPLITS
+from trainables.data.images.listed import ImageFile
 
 Row = dict[str, str]
 

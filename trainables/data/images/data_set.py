@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import UsageError
+from trainables.data.files import ALL, SPLITS
 from trainables.data.images.csv_list import read_image_csv
 from trainables.data.images.decoding import check_unreadable, probe
 from trainables.data.images.folder import read_image_folder
-from trainables.data.images.listed import ALL, SPLITS, ImageFile
-from trainables.data.splitting import SHARES, cut_by_source, set_aside, shared_sources
+from trainables.data.images.listed import ImageFile
+from trainables.data.splitting import Division, OneSource, divide, shared_sources
 from trainables.data.summary import DataSummary, SplitSummary
 
 Splits = dict[str, list[ImageFile]]
@@ -114,16 +115,17 @@ def load_classification(path: Path) -> ClassificationData:
         path: A folder, or a CSV.
 
     Raises:
-        UsageError: The files are not as `image_folder` or `image_csv` says, there is one class only, a class
+        UsageError: The files are not as `folder` or `csv_list` says, there is one class only, a class
             of val or test is not in train, or a group is in two splits.
     """
     images = read_image_folder(path) if path.is_dir() else read_image_csv(path)
     listed: Splits = defaultdict(list)
     for image in sorted(images, key=lambda image: image.name):
         listed[image.split].append(image)
-    one_piece = ALL in listed
-    found = _cut_one_piece(path, listed[ALL]) if one_piece else _with_test(path, listed)
-    splits = {split: tuple(found[split]) for split in SPLITS if split in found}
+    if ALL not in listed:
+        _check_given(path, listed)
+    divided = _divided(path, listed)
+    splits = {split: tuple(divided.splits[split]) for split in SPLITS if split in divided.splits}
     names = tuple(sorted({image.label for image in images}))
     if len(names) < 2:
         raise UsageError(f"data: {path}: one class only, {names[0]}", "a classifier needs at least two")
@@ -135,25 +137,13 @@ def load_classification(path: Path) -> ClassificationData:
         splits=splits,
         fingerprint=fingerprint,
         stamp=stamp,
-        one_piece=one_piece,
-        test_from_val="test" in splits and "test" not in listed and not one_piece,
+        one_piece=divided.one_piece,
+        test_from_val=divided.test_from_val,
     )
 
 
-def _cut_one_piece(path: Path, images: list[ImageFile]) -> Splits:
-    parts = cut_by_source(*_sources_and_classes(images), SHARES)
-    splits: Splits = defaultdict(list)
-    for image, part in zip(images, parts, strict=True):
-        splits[part].append(image)
-    if "val" not in splits:
-        raise UsageError(
-            f"data: {path}: all images belong to one group, {images[0].source}, so they cannot be split"
-        )
-    return splits
-
-
-def _with_test(path: Path, splits: Splits) -> Splits:
-    """Given splits, with half of val set aside as test if there is none."""
+def _check_given(path: Path, splits: Splits) -> None:
+    """Splits that the data set comes with have images, and no group in two of them."""
     for split in ("train", "val"):
         if not splits.get(split):
             raise UsageError(f"data: {path}: no image in {split}")
@@ -165,19 +155,19 @@ def _with_test(path: Path, splits: Splits) -> Splits:
             f"{' and '.join(where)}",
             "what is measured on a group that was trained on flatters; without splits, they are cut by group",
         )
-    if splits.get("test"):
-        return splits
-    images = splits["val"]
-    test = set_aside(*_sources_and_classes(images))
-    if not test.any():
-        return {"train": splits["train"], "val": images}
-    kept, aside = ([images[i] for i in np.flatnonzero(mask)] for mask in (~test, test))
-    return {"train": splits["train"], "val": kept, "test": aside}
 
 
-def _sources_and_classes(images: list[ImageFile]) -> tuple[list[str], list[list[int]]]:
-    ids = {label: i for i, label in enumerate(sorted({image.label for image in images}))}
-    return [image.source for image in images], [[ids[image.label]] for image in images]
+def _divided(path: Path, splits: Splits) -> Division[ImageFile]:
+    ids = {
+        label: i
+        for i, label in enumerate(sorted({image.label for images in splits.values() for image in images}))
+    }
+    try:
+        return divide(splits, lambda image: [ids[image.label]])
+    except OneSource as error:
+        raise UsageError(
+            f"data: {path}: all images belong to one group, {error}, so they cannot be split"
+        ) from None
 
 
 def _check_trained(path: Path, names: tuple[str, ...], splits: Mapping[str, tuple[ImageFile, ...]]) -> None:

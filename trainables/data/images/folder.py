@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from spaces.errors import UsageError
-from trainables.data.boxes.yolo import SUFFIXES
+from trainables.data.files import ALL, SPLITS, SUFFIXES
 from trainables.data.images.csv_list import read_rows
-from trainables.data.images.listed import ALL, SPLITS, ImageFile
+from trainables.data.images.listed import ImageFile
 
 GROUPS = "groups.csv"
 # What people call splits; classes of such a name are far more often splits that we would not have seen.

@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-SPLITS = ("train", "val", "test")
-ALL = "all"  # the split of every image of a data set in one piece
-
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -17,7 +14,7 @@ class ImageFile:
     Attributes:
         path: Absolute path.
         name: Path relative to the data set, with `/`; in predictions and messages.
-        split: One of `SPLITS`, or `ALL`.
+        split: One of `files.SPLITS`, or `files.ALL`.
         label: Name of its class.
         source: Its group: what it was cut or photographed from; its own name unless stated.
     """

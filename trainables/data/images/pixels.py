@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.demo import digits
 from trainables.data.images.cache import stored_pixels
 from trainables.data.images.data_set import load_once
 from trainables.data.images.listed import LabelledImages
@@ -33,24 +32,12 @@ class ImageData:
         return 1 if self.splits["train"].images.ndim == 3 else 3
 
 
-def load_images(source: str, side: int) -> ImageData:
-    """The images of `source`, resized to `side` x `side`.
+def load_files(path: Path, side: int) -> ImageData:
+    """The images of a folder or a CSV, resized to `side` x `side`.
 
     Raises:
-        UsageError: As `classification_data.load_classification` and `image_cache.stored_pixels`.
+        UsageError: As `data_set.load_classification` and `cache.stored_pixels`.
     """
-    return _load_digits(side) if source == "demo:digits" else _load_files(Path(source), side)
-
-
-def _load_digits(side: int) -> ImageData:
-    splits = {
-        name: LabelledImages(resized(data.images, side), data.labels, data.ids, data.sources, data.weight)
-        for name, data in digits.load().items()
-    }
-    return ImageData(splits, digits.CLASS_NAMES, unreadable=0)
-
-
-def _load_files(path: Path, side: int) -> ImageData:
     listed = load_once(path)
     stored = stored_pixels(listed, side)
     files = listed.files()

@@ -5,14 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from benchmarks.rules import PointRule, normal, paired, percentile_bootstrap
 from search.judging.statistics.bounds import (
     Floats,
-    PointRule,
     StudentGain,
-    normal,
     one_sample,
-    paired,
-    percentile_bootstrap,
     satterthwaite_df,
     second_order_df,
     welch,

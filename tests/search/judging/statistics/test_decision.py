@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from search.judging.statistics.bounds import Floats, PointRule, one_sample, welch
-from search.judging.statistics.decision import Candidate, Evidence, Requirement, Verdict, decide
+from benchmarks.rules import PointRule
+from search.judging.statistics.bounds import Floats, one_sample, welch
+from search.judging.statistics.decision import Candidate, Evidence, decide
 from search.judging.statistics.jackknife import SplitNoise, jackknife
-from search.judging.statistics.levels import Plan
+from search.judging.statistics.levels import level_of
+from search.judging.statistics.values import Plan, Requirement, Verdict
 
 
 def one(*of: Evidence, problems: tuple[str, ...] = (), plan: Plan = Plan(second=None)) -> Verdict:  # noqa: B008
@@ -139,8 +141,8 @@ def test_at_the_second_look_an_accepted_candidate_has_passed_its_alpha_on() -> N
     plan = Plan()
     two_left = decide([close], plan, look=2, family=3, accepted_before=1)[0]
     one_left = decide([close], plan, look=2, family=3, accepted_before=2)[0]
-    assert two_left.bounds[0].lower_level == plan.level(2, holders=2)
-    assert one_left.bounds[0].lower_level == plan.level(2)
+    assert two_left.bounds[0].lower_level == level_of(plan, 2, holders=2)
+    assert one_left.bounds[0].lower_level == level_of(plan, 2)
     with pytest.raises(ValueError, match="of a family of 1"):
         decide([close], plan, family=1, accepted_before=1)
 

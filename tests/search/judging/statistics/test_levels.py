@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from search.judging.statistics.bounds import one_sample
-from search.judging.statistics.levels import Plan, Seeds, holm, second_look_level
+from search.judging.statistics.levels import holm, level_of, levels_of, second_look_level
+from search.judging.statistics.values import Plan, Seeds
 
 
 def test_two_looks_at_the_second_level_err_as_often_as_one_at_alpha() -> None:
@@ -37,16 +38,16 @@ def test_a_second_look_that_cannot_be_is_an_error(first_level: float, n_first: i
 
 
 def test_a_plan_gives_each_rank_of_each_look_its_level() -> None:
-    assert Plan(second=None).levels(1, 3) == pytest.approx(np.array([0.05 / 3, 0.025, 0.05]))
-    assert Plan().levels(1, 2) == pytest.approx(np.array([0.0125, 0.025]))
-    assert Plan().level(2) == second_look_level(0.05, 0.025, 5, 10)
-    assert Plan(first=Seeds(4, 8), second=Seeds(8, 8)).level(2) == second_look_level(0.05, 0.025, 4, 8)
+    assert levels_of(Plan(second=None), 1, 3) == pytest.approx(np.array([0.05 / 3, 0.025, 0.05]))
+    assert levels_of(Plan(), 1, 2) == pytest.approx(np.array([0.0125, 0.025]))
+    assert level_of(Plan(), 2) == second_look_level(0.05, 0.025, 5, 10)
+    assert level_of(Plan(first=Seeds(4, 8), second=Seeds(8, 8)), 2) == second_look_level(0.05, 0.025, 4, 8)
     # The arm that grows most decides: it may be the noisy one.
-    assert Plan(first=Seeds(5, 5), second=Seeds(7, 20)).level(2) == second_look_level(0.05, 0.025, 5, 20)
+    assert level_of(Plan(first=Seeds(5, 5), second=Seeds(7, 20)), 2) == second_look_level(0.05, 0.025, 5, 20)
     with pytest.raises(ValueError, match="look 2 is not planned"):
-        Plan(second=None).level(2)
+        level_of(Plan(second=None), 2)
     with pytest.raises(ValueError, match="no more seeds than the first"):
-        Plan(first=Seeds(5, 10), second=Seeds(5, 10)).level(2)
+        level_of(Plan(first=Seeds(5, 10), second=Seeds(5, 10)), 2)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +67,14 @@ def test_a_plan_gives_each_rank_of_each_look_its_level() -> None:
     ],
 )
 def test_holm_by_hand(p: list[float], accepted: list[bool], tested: list[float]) -> None:
-    found, levels = holm(np.array(p), Plan(second=None).levels(1, 3))
+    found, levels = holm(np.array(p), levels_of(Plan(second=None), 1, 3))
     assert found.tolist() == accepted
     assert levels == pytest.approx(np.array(tested))
 
 
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=5), data=st.data())
 def test_a_clearer_candidate_takes_no_acceptance_away(p: list[float], data: st.DataObject) -> None:
-    levels = Plan(second=None).levels(1, len(p))
+    levels = levels_of(Plan(second=None), 1, len(p))
     i = data.draw(st.integers(0, len(p) - 1))
     clearer = [*p[:i], data.draw(st.floats(0, p[i])), *p[i + 1 :]]
     before, _ = holm(np.array(p), levels)

@@ -11,7 +11,6 @@ from places import ROOT
 from scipy import stats
 
 from search.judging.statistics.bounds import welch
-from search.judging.statistics.decision import Requirement
 from search.judging.statistics.jackknife import SplitNoise, jackknife
 from search.judging.statistics.planning import (
     Noise,
@@ -21,6 +20,7 @@ from search.judging.statistics.planning import (
     seeds_needed,
     sources_factor,
 )
+from search.judging.statistics.values import Requirement
 
 
 def noise(sd: float = 0.03, map_sd: float = 0.0075, split: tuple[float, float] = (0.01, 0.003)) -> Noise:

@@ -13,7 +13,7 @@ from detection_files import CATEGORIES, SLIDES, TRAIN, VAL, Boxes, coco, rewrite
 from pycocotools.coco import COCO
 
 from trainables.data.boxes.data_set import describe_detection, load_detection
-from trainables.data.boxes.yolo import YoloImage, image_size
+from trainables.data.boxes.listed import BoxImage, image_size
 
 
 def test_boxes_are_fractions_and_classes_follow_the_order_of_the_ids(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def random_coco(seed: int) -> dict[str, Any]:
     return coco(images)
 
 
-def corners(image: YoloImage) -> np.ndarray:
+def corners(image: BoxImage) -> np.ndarray:
     """Class, x, y, width, height in pixels; (n, 5), sorted."""
     height, width = image_size(image.path)
     boxes = image.boxes * [width, height, width, height]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from spaces.errors import UsageError
 from trainables.data.boxes.data_set import describe_detection, load_detection
-from trainables.data.boxes.yolo import image_size
+from trainables.data.boxes.listed import image_size
 
 GOOD = {
     "train": {"a_0": "0 .5 .5 .2 .2\n0 .1 .1 .1 .1", "a_1": "1 .5 .5 .4 .4\n0 .2 .2 .1 .1", "b_0": ""},

@@ -6,7 +6,7 @@ from tiny_detector import draw_tiles
 
 from search.cli.main import main
 from search.pipeline.opening import data_of
-from search.request.config import load_config
+from search.request.reading import load_config
 
 STUDY = EXAMPLES / "cytology_full.yaml"
 PLACEHOLDER = "/path/to/your/tiles/data.yaml"

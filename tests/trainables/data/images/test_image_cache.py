@@ -17,7 +17,7 @@ from spaces.errors import UsageError
 from trainables.data.images.cache import stored_pixels
 from trainables.data.images.data_set import ClassificationData, load_classification
 from trainables.data.images.decoding import decode
-from trainables.data.images.pixels import load_images
+from trainables.data.sources import images_of
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -52,7 +52,7 @@ def test_images_that_are_all_grey_are_stored_in_one_channel(tmp_path: Path) -> N
 
 
 def test_each_split_has_its_images_labels_and_groups(tmp_path: Path, data: ClassificationData) -> None:
-    loaded = load_images(str(data.source), SIDE)
+    loaded = images_of(str(data.source), SIDE)
     assert (loaded.class_names, loaded.channels, loaded.unreadable) == (("a", "b"), 3, 0)
     assert {split: images.labels.tolist() for split, images in loaded.splits.items()} == {
         "train": [0] * 6 + [1] * 3,
@@ -79,7 +79,7 @@ def test_unreadable_images_are_left_out_wherever_they_lie(tmp_path: Path) -> Non
     root = write_folder(tmp_path / "data", {"train/a": 150, "train/b": 40, "val/a": 5, "val/b": 5})
     for name in ("train/a/003.jpg", "val/a/002.jpg"):
         cut_short(root / name)
-    loaded = load_images(str(root), SIDE)
+    loaded = images_of(str(root), SIDE)
     assert loaded.unreadable == 2
     assert sum(len(images.labels) for images in loaded.splits.values()) == 198
     assert len(loaded.splits["train"].labels) == 189
@@ -134,10 +134,10 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(
 READER = """
 import sys
 import numpy as np
-from spaces.strategy import BASELINE
+from spaces.strategy import PLAIN
 from trainables.classifier.trainer import _Run
 from trainables.contract.trial import DataSpec, TrainSpec, TrialSpec
-spec = TrialSpec(task="classification", strategy=BASELINE, data=DataSpec(source=sys.argv[1], minority=("b",)),
+spec = TrialSpec(task="classification", strategy=PLAIN, data=DataSpec(source=sys.argv[1], minority=("b",)),
     train=TrainSpec(model="small_cnn", imgsz=128, batch=8, steps=1, eval_every=1), seed=int(sys.argv[2]))
 run = _Run(spec)
 print("imported", flush=True)

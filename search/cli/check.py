@@ -1,0 +1,71 @@
+"""`rarecall check` and `rarecall strategies`: what can be known before anything is spent."""
+
+import argparse
+import json
+
+from search.cli.common import DONE, FILE, Commands, command
+from search.request.reading import load_config
+from search.show.arms import arms_json, arms_table
+from search.show.common import wide_console
+from trainables.contract.tasks import TASKS
+
+STRATEGIES = "The strategies that have a name: their knobs, what they are, which `compare` runs unasked."
+SHOWN = ("detection", "classification")  # the toy is for our own tests
+
+
+def add_strategies(commands: Commands) -> None:
+    """`rarecall strategies`."""
+    parser = command(commands, "strategies", STRATEGIES, None)
+    parser.add_argument("--task", choices=SHOWN, help="default: all tasks")
+    parser.set_defaults(run=_strategies)
+
+
+def add(commands: Commands) -> None:
+    """`rarecall check`."""
+    parser = command(commands, "check", "Validate a study file and its data; spends nothing.", FILE)
+    parser.set_defaults(run=_check)
+
+
+def _strategies(args: argparse.Namespace) -> int:
+    tasks = [task for task in TASKS if task in (SHOWN if args.task is None else (args.task,))]
+    if args.json:
+        print(json.dumps(arms_json(tasks), indent=2))
+    else:
+        wide_console().print(arms_table(tasks))
+    return DONE
+
+
+def _check(args: argparse.Namespace) -> int:
+    config = load_config(args.study)
+    # What reads data and counts resources; loaded only here, as reading results needs neither torch nor ray.
+    from search.cluster.launch import impossible_here  # noqa: PLC0415
+    from search.pipeline.opening import data_of  # noqa: PLC0415
+
+    data, summary = data_of(config, args.study.name)
+    lacking = impossible_here(config.resources)
+    images = {split: counted.images for split, counted in summary.splits.items()}
+    shown = {
+        "study": config.name,
+        "minority": list(data.minority),
+        "images": images,
+        "objects": {split: counted.objects for split, counted in summary.splits.items()},
+        "sources": {split: counted.sources for split, counted in summary.splits.items()},
+        "one_piece": summary.one_piece,
+        "test_from_val": summary.test_from_val,
+        "shared_sources": summary.shared_sources,
+        "mended": summary.mended,
+        "fingerprint": summary.fingerprint,
+        "impossible_here": lacking,
+    }
+    if args.json:
+        print(json.dumps(shown, indent=2))
+        return DONE
+    train = summary.splits["train"].objects
+    rare = ", ".join(f"{name} ({train[name]} of {sum(train.values())} in train)" for name in data.minority)
+    print(f"{args.study}: fine. {config.search.trials} trials after {config.baseline.seeds} baseline seeds.")
+    print(f"minority: {rare}; images: {', '.join(f'{split} {count}' for split, count in images.items())}")
+    for note in summary.notes():
+        print(note)
+    for what in lacking:
+        print(f"warning: {what}; run it on one that has, or on a cluster (--address)")
+    return DONE

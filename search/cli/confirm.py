@@ -1,0 +1,72 @@
+"""`rarecall confirm`: show the last confirmation, or carry one out."""
+
+import argparse
+import json
+
+from rich.console import Console
+
+from search.cli.common import DONE, FOLDER, NOTHING_FOUND, Commands, add_cluster, cluster_of, command
+from search.judging.confirmation import Asked, latest, ledger
+from search.record.folder import StudyFolder
+from search.show.common import wide_console
+from search.show.confirmation import confirmation_json, ledger_sentence, sentences, verdict_table
+from spaces.errors import UsageError
+
+TEXT = "Retrain the finalists on fresh seeds and decide, on the test split."
+
+
+def add(commands: Commands) -> None:
+    """`rarecall confirm`."""
+    parser = command(commands, "confirm", TEXT, FOLDER)
+    add_cluster(parser, "go on with an interrupted confirmation")
+    parser.add_argument("--fresh", action="store_true", help="another confirmation, on seeds of its own")
+    parser.add_argument(
+        "--trial", type=int, action="append", default=[], metavar="N", help="confirm this trial; repeatable"
+    )
+    parser.add_argument(
+        "--strategy", action="append", default=[], metavar="NAME", help="confirm this one; repeatable"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="of each candidate")
+    parser.add_argument("--baseline-seeds", type=int, metavar="N", help="of the baseline")
+    parser.add_argument("--one-look", action="store_true", help="plan no second look")
+    parser.set_defaults(run=_confirm)
+
+
+def _confirm(args: argparse.Namespace) -> int:
+    study = StudyFolder(args.study).open()
+    confirmation = latest(study)
+    asked = Asked(
+        trials=tuple(args.trial),
+        strategies=tuple(args.strategy),
+        seeds=args.seeds,
+        baseline_seeds=args.baseline_seeds,
+        one_look=args.one_look,
+    )
+    if args.fresh and args.resume:
+        raise UsageError("--fresh and --resume: one of them")
+    if confirmation is not None and asked != Asked() and not args.fresh:
+        raise UsageError(
+            f"{args.study} has been planned for {confirmation.experiment} already",
+            "add --fresh for another confirmation, on seeds of its own; without options you see this one",
+        )
+    if confirmation is None or not confirmation.finished or args.fresh:
+        from search.pipeline.confirming import confirm  # noqa: PLC0415  (as in `common.cluster_of`)
+
+        found, confirmation = confirm(
+            args.study,
+            asked,
+            cluster=cluster_of(args),
+            resume=args.resume,
+            fresh=args.fresh,
+            console=Console(stderr=args.json),
+        )
+        study = found.study
+    uses = ledger(study)
+    if args.json:
+        print(json.dumps(confirmation_json(confirmation, uses), indent=2))
+    else:
+        console = wide_console()
+        console.print(verdict_table(confirmation))
+        for line in [*sentences(confirmation, str(args.study)), ledger_sentence(uses)]:
+            console.print(line, highlight=False, soft_wrap=True)
+    return DONE if confirmation.looks[-1].accepted else NOTHING_FOUND

@@ -1,0 +1,87 @@
+"""`rarecall search` and `rarecall pareto`: run a search, and look at its front."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from search.cli.common import (
+    DONE,
+    FILE,
+    FOLDER,
+    NOTHING_FOUND,
+    Commands,
+    add_cluster,
+    add_runs,
+    cluster_of,
+    command,
+    one_format,
+)
+from search.judging.front import front
+from search.record.folder import StudyFolder
+from search.record.study import Study, best_feasible
+from search.show.common import wide_console, write_csv
+from search.show.front import as_json, as_rows, pareto_table, strategies
+
+
+def add(commands: Commands) -> None:
+    """`rarecall search`."""
+    parser = command(commands, "search", "Run a search.", f"{FILE}, or with --resume also {FOLDER}")
+    add_cluster(parser, "go on with an existing study")
+    add_runs(parser)
+    parser.set_defaults(run=_search, csv=False, all=False)
+
+
+def add_pareto(commands: Commands) -> None:
+    """`rarecall pareto`."""
+    parser = command(commands, "pareto", "The Pareto front, against the baseline.", FOLDER)
+    parser.add_argument(
+        "--all", action="store_true", help="also dominated, infeasible, stopped and failed trials"
+    )
+    parser.add_argument("--csv", action="store_true", help="print one line per trial as CSV")
+    parser.set_defaults(run=_pareto)
+
+
+def _search(args: argparse.Namespace) -> int:
+    from search.pipeline.searching import search  # noqa: PLC0415  (as in `common.cluster_of`)
+
+    found = search(
+        args.study,
+        args.runs,
+        cluster=cluster_of(args),
+        resume=args.resume,
+        console=Console(stderr=args.json),
+    )
+    _show_front(found.study, args, args.runs / found.folder.path.name)
+    if best_feasible(found.study.trials(), found.config.objectives[0]) is None:
+        print("no trial kept within the guards", file=sys.stderr)
+        where = args.runs / found.config.name
+        print(f"hint: rarecall pareto {where} --all shows by how much", file=sys.stderr)
+        return NOTHING_FOUND
+    return DONE
+
+
+def _pareto(args: argparse.Namespace) -> int:
+    one_format(args)
+    _show_front(StudyFolder(args.study).open(), args, args.study)
+    return DONE
+
+
+def _show_front(study: Study, args: argparse.Namespace, where: Path) -> None:
+    baseline = study.baseline()
+    found = front(study.trials(), study.config.objectives, baseline)
+    if args.json:
+        print(json.dumps(as_json(found, baseline, minority=study.minority), indent=2))
+    elif args.csv:
+        write_csv(as_rows(found), sys.stdout)
+    else:
+        console = wide_console()
+        console.print(pareto_table(found, baseline, study.config, everything=args.all))
+        for line in strategies(found, baseline, study.minority, everything=args.all):
+            console.print(line, highlight=False, soft_wrap=True)
+        counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
+        console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
+        if found.best:
+            console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)

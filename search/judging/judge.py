@@ -1,0 +1,130 @@
+"""What a candidate must show, and the verdicts of a look. Values in, values out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from search.judging.confirmation import ConfirmPlan, Look, Result
+from search.judging.diagnostics import Diagnosis, diagnose
+from search.judging.measured import Arm
+from search.judging.statistics.bounds import Floats
+from search.judging.statistics.decision import Candidate, Evidence, decide
+from search.judging.statistics.jackknife import SplitNoise, split_noise
+from search.judging.statistics.planning import advise
+from search.judging.statistics.values import Requirement, Seeds
+from search.record.experiments import BASELINE_ARM, now
+from search.record.study import over_seeds
+from search.request.config import StudyConfig
+from search.request.guards import Floor, MaxDrop
+from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
+
+
+def requirements(config: StudyConfig) -> tuple[Requirement, ...]:
+    """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall."""
+    asked = [Requirement(config.objectives[0], config.confirm.min_gain)]
+    for guard in config.guards:
+        lower = guard.metric in LOWER_IS_BETTER
+        match guard:
+            case MaxDrop():
+                # Not `-guard.max_drop`: the -0.0 of a drop of 0 would be shown as -0.000.
+                asked.append(Requirement(guard.metric, 0.0 - guard.max_drop, lower))
+            case Floor():
+                asked.append(Requirement(guard.metric, -guard.floor if lower else guard.floor, lower, False))
+    ranking = TASKS[config.task].ranking
+    if ranking is not None and all(guard.metric != ranking for guard in config.guards):
+        asked.append(Requirement(ranking, 0.0))
+    return tuple(asked)
+
+
+def judge(
+    config: StudyConfig,
+    minority: Sequence[str],
+    plan: ConfirmPlan,
+    number: int,
+    arms: Mapping[str, Arm],
+    before: Look | None,
+) -> Look:
+    """The verdicts of a look.
+
+    Args:
+        config: Of the study.
+        minority: Names of the minority classes.
+        plan: Of the confirmation.
+        number: Of the look, 1 or 2.
+        arms: The baseline and every candidate that is open, with all their seeds so far.
+        before: The look before.
+    """
+    asked = requirements(config.model_copy(update={"confirm": plan.settings}))
+    baseline = arms[BASELINE_ARM]
+    open_now = [one for one in plan.candidates if one.name in arms]
+    weighed = [_candidate(config.task, arms[one.name], baseline, asked) for one in open_now]
+    accepted_before = 0 if before is None else len(before.accepted)
+    verdicts = decide(
+        weighed, plan.looks, look=number, family=len(plan.candidates), accepted_before=accepted_before
+    )
+    last = number == plan.looks.looks
+    results = {} if before is None else {result.candidate.name: result for result in before.results}
+    for one, candidate, verdict in zip(open_now, weighed, verdicts, strict=True):
+        undecided = last and verdict.outcome == "inconclusive"
+        results[one.name] = Result(
+            candidate=one,
+            verdict=verdict,
+            seeds=Seeds(len(arms[one.name].reports), len(baseline.reports)),
+            means=over_seeds(arms[one.name].reports, _mean),
+            baseline=over_seeds(baseline.reports, _mean),
+            # A fresh confirmation of this candidate alone, in one look, has the whole alpha.
+            advice=advise(candidate.evidence, plan.settings.alpha) if undecided else None,
+            notes=_notes(asked[0], minority, arms[one.name], baseline),
+        )
+    return Look(
+        number=number,
+        finished=now(),
+        results=tuple(results[one.name] for one in plan.candidates),
+    )
+
+
+def _candidate(task: Task, arm: Arm, baseline: Arm, asked: Sequence[Requirement]) -> Candidate:
+    problems = [*arm.problems, *baseline.problems]
+    for one in (arm, baseline):
+        problems += [one.untold[asking.metric] for asking in asked if asking.metric in one.untold]
+    if problems:
+        return Candidate(arm.name, (), tuple(dict.fromkeys(problems)))
+    evidence = tuple(
+        Evidence(
+            requirement=requirement,
+            candidate=_values(arm, requirement.metric),
+            baseline=_values(baseline, requirement.metric) if requirement.against_baseline else np.empty(0),
+            split=_split(arm, baseline, requirement) if TASKS[task].leaves_predictions else None,
+        )
+        for requirement in asked
+    )
+    return Candidate(arm.name, evidence)
+
+
+def _values(arm: Arm, metric: str) -> Floats:
+    return np.array([report.metrics[metric] for report in arm.reports], dtype=np.float64)  # (n_seeds,)
+
+
+def _split(arm: Arm, baseline: Arm, requirement: Requirement) -> SplitNoise:
+    own = arm.replicates[requirement.metric]
+    return split_noise(own, baseline.replicates[requirement.metric] if requirement.against_baseline else ())
+
+
+def _notes(gain: Requirement, minority: Sequence[str], arm: Arm, baseline: Arm) -> tuple[Diagnosis, ...]:
+    if not arm.reports:
+        return ()
+    own = arm.replicates.get(gain.metric)
+    return diagnose(
+        arm.strategy,
+        arm.reports,
+        baseline.reports,
+        minority=minority,
+        split="test",
+        split_variance=None if own is None else float(split_noise(own).variance),
+        min_gain=gain.margin,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NumPy's, which stored conclusions have always had: its last digit is not that of an exact sum."""
+    return float(np.mean(values))

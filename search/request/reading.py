@@ -1,0 +1,88 @@
+"""`study.yaml` -> `StudyConfig`. Reports every error of the file at once; reads no data, starts nothing."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.request.config import StudyConfig
+from search.request.config_errors import did_you_mean, line
+from search.request.yaml_file import read_yaml
+from spaces.errors import UsageError
+from spaces.strategy import FAMILY_OF
+from trainables.contract.tasks import TASKS, metric_names
+from trainables.contract.trial import TrainSpec
+
+LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
+
+
+def load_config(path: Path) -> StudyConfig:
+    """Read and check a study file.
+
+    Raises:
+        UsageError: The file is missing, is no yaml, or has errors; all of them are in the message.
+    """
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path.name}: a mapping of keys expected, got {type(raw).__name__}")
+    problems = [f"{key}: not yet in this version" for key in raw if key in LATER]
+    request = {key: value for key, value in raw.items() if key not in LATER}
+    try:
+        config = StudyConfig.model_validate(request)
+    except ValidationError as error:
+        problems += [line(item, StudyConfig) for item in error.errors()]
+    problems += _unknown_names(request)
+    if problems:
+        raise UsageError("\n".join(f"{path.name}: {problem}" for problem in problems))
+    return config.model_copy(
+        update={
+            "data": _absolute(config.data, path.parent),
+            "train": _absolute_train(config.train, path.parent),
+        }
+    )
+
+
+def _unknown_names(request: dict[str, Any]) -> list[str]:
+    """Metrics, knobs and strategies that do not exist; also looks at a request that is wrong elsewhere."""
+    task = request.get("task")
+    if task not in TASKS:
+        return []
+    found = []
+    known = metric_names(task, ())
+    for where, metric in _requested_metrics(request):
+        if metric in TASKS[task].reported:
+            found.append(f"{where}: '{metric}' is only reported: too rough at few objects to decide anything")
+        elif "/" not in metric and metric not in known:
+            found.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, known)}")
+    space = request.get("space")
+    if isinstance(space, dict):
+        knobs = space.get("dimensions", space)
+        unknown = [knob for knob in knobs if knob not in {*FAMILY_OF, "preset", "first"}]
+        found += [f"space.{knob}: no such knob{did_you_mean(str(knob), FAMILY_OF)}" for knob in unknown]
+    return found
+
+
+def _requested_metrics(request: dict[str, Any]) -> list[tuple[str, str]]:
+    objectives, guards = request.get("objectives"), request.get("guards")
+    found = [
+        (f"objectives.{i}", name) for i, name in enumerate(objectives if isinstance(objectives, list) else [])
+    ]
+    for i, guard in enumerate(guards if isinstance(guards, list) else []):
+        if isinstance(guard, dict):
+            found.append((f"guards.{i}.metric", guard.get("metric", "")))
+    return [(where, name) for where, name in found if isinstance(name, str) and name]
+
+
+def _absolute(source: str, folder: Path) -> str:
+    return source if source.startswith("demo:") else str((folder / source).resolve())
+
+
+def _absolute_train(train: TrainSpec, folder: Path) -> TrainSpec:
+    weights = None if train.weights is None else str((folder / train.weights).resolve())
+    return train.model_copy(update={"model": _absolute_model(train.model, folder), "weights": weights})
+
+
+def _absolute_model(model: str, folder: Path) -> str:
+    """A model that lies beside the study file is named by its path; any other name is the trainable's own."""
+    beside = folder / model
+    return str(beside.resolve()) if beside.is_file() else model

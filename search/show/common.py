@@ -1,0 +1,44 @@
+"""What several views have in common: words, the terminal, rows as CSV. Builds them; only `cli` prints."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from spaces.strategy import Strategy
+
+WIDE = 200
+
+
+def in_words(strategy: Strategy) -> str:
+    """The knobs that differ from doing nothing: `retention 0.40, sampler_power 0.52`."""
+    changed = strategy.changed()
+    return ", ".join(f"{knob} {value:.2f}" for knob, value in changed.items()) or "plain"
+
+
+def own_and_shared(told: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[str]]:
+    """What is said of each alone, and what is said of all of them, which needs to be printed only once."""
+    shared = [line for line in told[0] if all(line in lines for lines in told)] if told else []
+    return [[line for line in lines if line not in shared] for lines in told], shared
+
+
+def against(value: float | None, reference: float | None) -> str:
+    """`0.612 +0.221`: a value and how far it is above a reference."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if reference is None else f"{value:.3f} {value - reference:+.3f}"
+
+
+def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Rows with a header that has every row's columns, in the order in which they come up."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def wide_console() -> Console:
+    """The terminal; a file or a pipe has no edge, so there lines are long."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)

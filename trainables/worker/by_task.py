@@ -1,0 +1,75 @@
+"""What to call for each task: the one entry per task that is code.
+
+A task's modules are imported when they are called for: a classifier's worker never loads Ultralytics, and
+whoever checks a study file loads neither it nor torch unless the network asks for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainables.contract.tasks import Task
+from trainables.contract.trial import OnEpoch, Trained, TrainSpec, TrialFolder, TrialSpec
+
+
+@dataclass(frozen=True)
+class TaskFunctions:
+    """What a task's trainable can do.
+
+    Attributes:
+        train: Trains and measures a run; its contract is that of `run.run_trial`.
+        check_model: Refuses a model that no worker could build, by its name; raises UsageError.
+        check_network: Refuses one that cannot learn from the data: training arguments, number of classes, and
+            whether it will train on a GPU; raises UsageError.
+    """
+
+    train: Callable[[TrialSpec, TrialFolder, OnEpoch], Trained]
+    check_model: Callable[[str], None] = lambda model: None
+    check_network: Callable[[TrainSpec, int, bool], None] = lambda train, n_classes, on_gpu: None
+
+
+def _train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
+    from trainables.worker.toy import train_toy  # noqa: PLC0415
+
+    return train_toy(spec, folder, on_epoch)
+
+
+def _train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
+    from trainables.classifier.trainer import train_classifier  # noqa: PLC0415
+
+    return train_classifier(spec, folder, on_epoch)
+
+
+def _check_classifier_name(model: str) -> None:
+    from trainables.classifier.models import check_name  # noqa: PLC0415
+
+    check_name(model)
+
+
+def _check_classifier(train: TrainSpec, n_classes: int, on_gpu: bool) -> None:
+    from trainables.classifier.models import SMALL_CNN, check_small_cnn  # noqa: PLC0415
+
+    if train.model == SMALL_CNN:  # torch takes seconds to load, which it need not wait for
+        check_small_cnn(train)
+    else:
+        from trainables.classifier.networks import check_network  # noqa: PLC0415
+
+        check_network(train, n_classes, on_gpu=on_gpu)
+
+
+def _train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
+    from trainables.detector.trainer import train_detector  # noqa: PLC0415
+
+    return train_detector(spec, folder, on_epoch)
+
+
+def _check_detector(model: str) -> None:
+    from trainables.detector.models import check_detector  # noqa: PLC0415
+
+    check_detector(model)
+
+
+BY_TASK: dict[Task, TaskFunctions] = {
+    "toy": TaskFunctions(_train_toy),
+    "classification": TaskFunctions(_train_classifier, _check_classifier_name, _check_classifier),
+    "detection": TaskFunctions(_train_detector, _check_detector),
+}
