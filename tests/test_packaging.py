@@ -25,7 +25,7 @@ def test_every_package_folder_is_listed_for_the_wheel() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for root in ("search", "spaces", "trainables")
+        for root in ("rarecall", "search", "spaces", "trainables")
         for path in (ROOT / root).rglob("__init__.py")
     }
     assert found == set(listed)

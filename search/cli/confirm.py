@@ -6,7 +6,7 @@ import json
 from rich.console import Console
 
 from search.cli.common import DONE, FOLDER, NOTHING_FOUND, Commands, add_cluster, cluster_of, command
-from search.judging.confirmation import Asked, latest, ledger
+from search.judging.confirmation import Asked, latest, ledger, refuse_another_plan
 from search.record.folder import StudyFolder
 from search.show.common import wide_console
 from search.show.confirmation import confirmation_json, ledger_sentence, sentences, verdict_table
@@ -33,7 +33,8 @@ def add(commands: Commands) -> None:
 
 
 def _confirm(args: argparse.Namespace) -> int:
-    study = StudyFolder(args.study).open()
+    folder = StudyFolder(args.study)
+    study = folder.open()
     confirmation = latest(study)
     asked = Asked(
         trials=tuple(args.trial),
@@ -44,16 +45,13 @@ def _confirm(args: argparse.Namespace) -> int:
     )
     if args.fresh and args.resume:
         raise UsageError("--fresh and --resume: one of them")
-    if confirmation is not None and asked != Asked() and not args.fresh:
-        raise UsageError(
-            f"{args.study} has been planned for {confirmation.experiment} already",
-            "add --fresh for another confirmation, on seeds of its own; without options you see this one",
-        )
+    if not args.fresh:
+        refuse_another_plan(confirmation, asked, str(args.study))
     if confirmation is None or not confirmation.finished or args.fresh:
         from search.pipeline.confirming import confirm  # noqa: PLC0415  (as in `common.cluster_of`)
 
         found, confirmation = confirm(
-            args.study,
+            folder,
             asked,
             cluster=cluster_of(args),
             resume=args.resume,

@@ -64,7 +64,7 @@ class Here:
             def on_epoch(measured: EpochMetrics) -> None:
                 last = measured.epoch == spec.train.epochs
                 if not last:  # its checkpoint would be replaced at once by the result
-                    files.keep(spec.key, measured.epoch, folder.checkpoint)
+                    files.keep(spec.key, folder.checkpoint)
                 if work.epoch(spec.key, measured) == "stop" and not last:
                     raise _Stopped
 
@@ -75,5 +75,5 @@ class Here:
                 work.stopped(spec.key)
                 return
             if isinstance(outcome, TrialReport):
-                files.keep(spec.key, spec.train.epochs, folder.result)
+                files.keep(spec.key, folder.result)
             work.finish(spec.key, outcome)

@@ -193,6 +193,24 @@ class SplitUse:
     runs: int
 
 
+def refuse_another_plan(begun: Confirmation | None, asked: Asked, where: str) -> None:
+    """A confirmation that was begun is carried out as it was planned.
+
+    Args:
+        begun: The last one.
+        asked: What a person wants confirmed.
+        where: The study's folder as the person would type it.
+
+    Raises:
+        UsageError: It was begun, and something else is asked.
+    """
+    if begun is not None and asked != Asked():
+        raise UsageError(
+            f"{where} has been planned for {begun.experiment} already",
+            "add --fresh for another confirmation, on seeds of its own; without options you see this one",
+        )
+
+
 # The record
 
 

@@ -1,7 +1,5 @@
 """Confirming: a plan fixed in the record, its runs on fresh seeds and the test split, verdicts by look."""
 
-from pathlib import Path
-
 from rich.console import Console
 
 from search.judging.choosing import choose, choose_finalists
@@ -11,6 +9,7 @@ from search.judging.confirmation import (
     ConfirmPlan,
     PlannedCandidate,
     latest,
+    refuse_another_plan,
     store,
 )
 from search.judging.judge import judge, requirements
@@ -18,6 +17,7 @@ from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
 from search.record.experiments import CONFIRMATIONS
+from search.record.folder import StudyFolder
 from search.record.stored import packed
 from search.request.arms import named_strategy
 from search.work.protocol import Cluster
@@ -27,12 +27,12 @@ from trainables.data.summary import DataSummary
 
 
 def confirm(
-    path: Path, asked: Asked, *, cluster: Cluster, resume: bool, fresh: bool, console: Console
+    folder: StudyFolder, asked: Asked, *, cluster: Cluster, resume: bool, fresh: bool, console: Console
 ) -> tuple[Opened, Confirmation]:
     """Confirm a study's finalists on fresh seeds and the test split, look by look as planned.
 
     Args:
-        path: The study's folder.
+        folder: The study's.
         asked: Beyond what the study file says; plays no part when an interrupted confirmation goes on.
         cluster: Where the runs are made.
         resume: Go on with the last confirmation, if it was interrupted.
@@ -48,10 +48,14 @@ def confirm(
         RunError: The cluster is out of reach, or a seed crashed every time.
         Interrupted: By Ctrl-C; nothing finished is lost.
     """
-    request = read_study(path, console)
+    if fresh and resume:
+        raise UsageError("--fresh and --resume: one of them")
+    request = read_study(folder, console)
     _check_test_split(request.data, request.summary)
     with opened(request, "confirmed") as found:
         begun = latest(found.study)
+        if not (fresh or resume):
+            refuse_another_plan(begun, asked, found.where)
         if begun is None and resume:
             raise nothing_to_resume(
                 f"no confirmation was begun in {found.where}", f"rarecall confirm {found.where}"

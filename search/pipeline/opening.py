@@ -74,21 +74,20 @@ def read_request(path: Path, runs: Path, console: Console) -> Request:
     """
     if path.is_dir() or not path.suffix:
         folder = StudyFolder(path)
-        config = folder.config()
+        config = folder.config
     else:
         config = load_config(path)
         folder = StudyFolder(runs / config.name)
     return _checked(config, folder, path.name, console)
 
 
-def read_study(path: Path, console: Console) -> Request:
+def read_study(folder: StudyFolder, console: Console) -> Request:
     """The study in a folder, on the data that it was made with.
 
     Raises:
         UsageError: There is none, or the data does not fit or has changed.
     """
-    folder = StudyFolder(path)
-    request = _checked(folder.config(), folder, folder.study_yaml.name, console)
+    request = _checked(folder.config, folder, folder.study_yaml.name, console)
     check_same_data(request, request.config)
     return request
 
@@ -140,7 +139,7 @@ def continued(request: Request, typed: Path) -> Request:
     Raises:
         UsageError: There is no study, its data has changed, or something else differs.
     """
-    stored = request.config if typed.resolve() == request.folder.path else request.folder.config()
+    stored = request.folder.config
     check_same_data(request, stored)
     config = request.config
     search = stored.search.model_copy(update={"trials": config.search.trials})
@@ -188,7 +187,7 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
         RunError: What was told could not be written.
     """
     with request.folder.claimed(being):
-        study = request.folder.open(request.config)
+        study = request.folder.open()
         try:
             yield Opened(**vars(request), study=study)
         finally:

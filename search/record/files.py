@@ -45,19 +45,19 @@ class RunFiles:
             _remove(stale)
         return aside
 
-    def keep(self, key: str, number: int, files: Path) -> None:
+    def keep(self, key: str, files: Path) -> None:
         """Keep a run's checkpoint or result where a cluster would; the one before it goes.
 
         Args:
             key: Of the run.
-            number: From 0, one more each time.
             files: The folder to copy; a reader sees the whole copy or none.
         """
         folder = self.root / key
         partial = folder / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(files, partial)
-        older = list(folder.glob(CHECKPOINTS))
+        older = sorted(folder.glob(CHECKPOINTS))
+        number = int(older[-1].name.rpartition("_")[2]) + 1 if older else 0
         os.replace(partial, folder / f"checkpoint_{number:06d}")
         for path in older:
             _remove(path)

@@ -113,6 +113,8 @@ class StudyFolder:
         """Undo `create`: the search could not start, and its request may be another one next time."""
         for path in (self.study_yaml, self._provenance_json, self.path / DATABASE):
             path.unlink(missing_ok=True)
+        for known in ("config", "provenance"):  # of the study that there was
+            vars(self).pop(known, None)
 
     @contextmanager
     def claimed(self, being: str = "searched") -> Iterator[None]:
@@ -153,9 +155,11 @@ class StudyFolder:
         partial = self.path / ".study.yaml.tmp"
         partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         os.replace(partial, self.study_yaml)
+        self.config = config
 
+    @cached_property
     def config(self) -> StudyConfig:
-        """The request this study was made with.
+        """The request this study was made with, read once.
 
         Raises:
             UsageError: There is no study here.
@@ -169,18 +173,15 @@ class StudyFolder:
         """What the study ran with."""
         return unpacked(Provenance, self._provenance_json.read_text())
 
-    def open(self, config: StudyConfig | None = None) -> Study:
+    def open(self) -> Study:
         """The record of the study in this folder.
-
-        Args:
-            config: The request it was made with, if it has been read already.
 
         Raises:
             UsageError: There is no study here.
         """
-        known = self.config() if config is None else config
-        asked = known.minority
-        return Study(self._url(known), known, asked if asked != "auto" else self.provenance.minority)
+        asked = self.config.minority
+        minority = asked if asked != "auto" else self.provenance.minority
+        return Study(self._url(self.config), self.config, minority)
 
     def _url(self, config: StudyConfig) -> str:
         return config.study_db if config.study_db is not None else f"sqlite:///{self.path / DATABASE}"

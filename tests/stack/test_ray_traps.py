@@ -25,6 +25,8 @@ from reports import report_with
 from search.record.study import Study
 from spaces.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 OBJECTIVES = ["minority_recall", "map50_95"]
 POWER = {"sampler_power": [0.0, 1.0]}  # along it recall rises, and beyond some point the guard breaks
 TWO_SEEDS = {"strategy": "plain", "seeds": 2}

@@ -48,7 +48,7 @@ def train_here(spec: TrialSpec, files: RunFiles, on_epoch: OnEpoch) -> Outcome:
         folder = TrialFolder(Path(scratch))
         outcome = run_trial(spec, folder, on_epoch)
         if isinstance(outcome, TrialReport):
-            files.keep(spec.key, spec.train.epochs, folder.result)
+            files.keep(spec.key, folder.result)
     return outcome
 
 

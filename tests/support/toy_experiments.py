@@ -12,6 +12,7 @@ from search.judging.comparison import Comparison
 from search.judging.confirmation import Asked, Confirmation
 from search.pipeline.comparing import compare_strategies
 from search.pipeline.confirming import confirm
+from search.record.folder import StudyFolder
 
 # The first of these lifts the toy's recall at no cost, the second costs more than may be lost.
 GOOD, COSTLY = "undersampled_40_augmented", "filtered"
@@ -41,7 +42,7 @@ def confirmed_here(
     fresh: bool = False,
 ) -> Confirmation:
     cluster = Here() if here is None else here
-    return confirm(path, asked, cluster=cluster, resume=resume, fresh=fresh, console=quiet())[1]
+    return confirm(StudyFolder(path), asked, cluster=cluster, resume=resume, fresh=fresh, console=quiet())[1]
 
 
 def outcomes(confirmation: Confirmation) -> dict[str, str]:

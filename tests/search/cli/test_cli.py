@@ -39,7 +39,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def confirmed(study: Path) -> Path:
     """The same study, with a confirmation that has finished."""
     asked = Asked(strategies=("undersampled_40_augmented",), one_look=True)
-    confirm(study, asked, cluster=Here(), resume=False, fresh=False, console=Console(file=io.StringIO()))
+    confirm(
+        StudyFolder(study),
+        asked,
+        cluster=Here(),
+        resume=False,
+        fresh=False,
+        console=Console(file=io.StringIO()),
+    )
     return study
 
 
@@ -186,7 +193,8 @@ def test_a_search_that_finds_nothing_or_cannot_run(
 ) -> None:
     request = config().model_dump(mode="json") | {"baseline": {"seeds": 1}, "search": {"trials": 1}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(request | changes))
-    assert main(["search", str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs")]) == code
+    command = ["search", str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs"), "--here"]
+    assert main(command) == code
     said = capsys.readouterr()
     assert expected in said.err
 

@@ -33,7 +33,7 @@ def carry_out_confirmation(
     path: Path, at_most: int = 1000, *, resume: bool = False, fresh: bool = False
 ) -> None:
     confirm(
-        path,
+        StudyFolder(path),
         Asked(),
         cluster=Here(at_most=at_most),
         resume=resume,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from on_ray import Sabotaged
 from toy_experiments import GOOD, confirmed_here, quiet
 
@@ -13,9 +14,12 @@ from search.cluster.launch import RayCluster
 from search.judging.confirmation import Asked
 from search.pipeline.confirming import confirm
 from search.record.files import RunFiles
+from search.record.folder import StudyFolder
 from search.request.config import Resources
 from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Launch, Work
+
+pytestmark = pytest.mark.slow
 
 
 class OneWorkerKilled:
@@ -40,7 +44,9 @@ def test_a_killed_worker_changes_no_verdict(searched_study: Path, tmp_path: Path
     study, other = (Path(shutil.copytree(searched_study, tmp_path / name)) for name in ("study", "other"))
     asked = Asked(strategies=(GOOD,), seeds=2, baseline_seeds=2, one_look=True)
     cluster = OneWorkerKilled()
-    _, disturbed = confirm(study, asked, cluster=cluster, resume=False, fresh=False, console=quiet())
+    _, disturbed = confirm(
+        StudyFolder(study), asked, cluster=cluster, resume=False, fresh=False, console=quiet()
+    )
     assert cluster.work is not None
     assert [cluster.work.report(number).restarts for number in range(4)] == [0, 1, 0, 0]
     undisturbed = confirmed_here(other, asked)

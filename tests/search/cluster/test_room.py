@@ -10,6 +10,7 @@ from search.request.config import Resources
 from spaces.errors import UsageError
 
 
+@pytest.mark.slow
 def test_what_is_counted_before_is_what_a_local_ray_then_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))  # no test machine needs to have one
     with connected(None, Resources(cpu=1, gpu=1)):

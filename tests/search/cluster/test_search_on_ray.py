@@ -31,6 +31,8 @@ from trainables.contract.trial import Outcome, TrialFailure, TrialFolder, TrialR
 from trainables.worker.run import run_trial
 from trainables.worker.tune_adapter import hide_other_gpus, use_own_cpus
 
+pytestmark = pytest.mark.slow
+
 POWER = {"sampler_power": [0.0, 1.0]}
 THREE_EPOCHS = {"model": "toy", "steps": 3, "eval_every": 1}
 ONE_SEED = {"strategy": "plain", "seeds": 1}

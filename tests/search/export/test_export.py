@@ -61,7 +61,7 @@ def test_the_metrics_of_an_exported_classifier_hold_its_confusion_matrix(
 def test_the_classes_that_auto_meant_are_named_in_the_bundle_and_counted_in_the_notes(
     folder: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert folder.config().minority == "auto"
+    assert folder.config.minority == "auto"
     train = yaml.safe_load((exported(folder, tmp_path) / "train.yaml").read_text())
     assert train["minority"] == ["1", "8", "9"]
     assert main(["pareto", str(folder.path), "--all"]) == 0

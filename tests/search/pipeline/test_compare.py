@@ -47,7 +47,7 @@ def test_what_may_change_between_two_comparisons(tmp_path: Path) -> None:
     compared_here(tmp_path, Here())
     write_request(tmp_path, search={"trials": 9, "sampler": "random"}, confirm={"seeds": 7})
     compared_here(tmp_path, Here(at_most=0))
-    stored = StudyFolder(tmp_path / "runs" / "toy").config()
+    stored = StudyFolder(tmp_path / "runs" / "toy").config
     assert (stored.search.trials, stored.confirm.seeds) == (9, 7)
     write_request(tmp_path, train={"model": "toy", "steps": 40, "eval_every": 10})
     with pytest.raises(UsageError, match=r"differs from the study in .*: train"):

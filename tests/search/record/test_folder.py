@@ -25,7 +25,7 @@ def test_an_attempt_that_ended_before_the_request_was_written_is_no_study(tmp_pa
     bench.study.flush()
     bench.folder.study_yaml.unlink()
     with pytest.raises(UsageError, match="no study in"):
-        bench.folder.open()
+        StudyFolder(bench.folder.path).open()
     bench.folder.create(config(), "fingerprint", ["rare"])
     assert bench.folder.open().trials() == []
 
@@ -70,3 +70,15 @@ def test_a_finished_run_is_known_by_a_folder_without_progress(tmp_path: Path) ->
     assert files.result("key") is None
     (files.root / "key" / "checkpoint_000001").mkdir()
     assert files.result("key") == files.root / "key" / "checkpoint_000001"
+
+
+def test_what_is_kept_replaces_what_was_kept_before(tmp_path: Path) -> None:
+    files, made = RunFiles(tmp_path / "trials"), tmp_path / "made"
+    checkpoint(made, 1)
+    for number in (0, 1):
+        files.keep("key", made)
+        assert [path.name for path in (files.root / "key").iterdir()] == [f"checkpoint_00000{number}"]
+    assert files.result("key") is None
+    (made / PROGRESS).unlink()
+    files.keep("key", made)
+    assert files.result("key") == files.root / "key" / "checkpoint_000002"

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -224,7 +225,8 @@ def test_a_resumed_search_asks_what_the_uninterrupted_one_asks(tmp_path: Path) -
     ],
 )
 def test_auto_weighs_an_ask_against_a_trial(tmp_path: Path, seconds: float, sampler: str) -> None:
-    bench = Bench(tmp_path, config(search={"trials": 13, "sampler": "auto"}))
+    ticks = itertools.count()  # half a second each time it is read, so an ask takes half a second
+    bench = Bench(tmp_path, config(search={"trials": 13, "sampler": "auto"}), clock=lambda: 0.5 * next(ticks))
 
     def train(spec: TrialSpec) -> Outcome:
         report = bench.train(spec)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_detector import FOCAL_ALPHA_WEIGHTED, tiny_spec
 from trials import RUN
 from ultralytics.utils import SETTINGS
@@ -48,6 +49,7 @@ def test_the_guard_sees_what_asks_the_network(tmp_path: Path) -> None:
     assert "urllib.Request" in (tmp_path / "asked").read_text()
 
 
+@pytest.mark.slow
 def test_a_trial_asks_nothing_of_the_network_and_leaves_the_settings_alone(
     tiles: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,30 @@
+"""Where the command starts: it checks whose packages it gets, for others call theirs `spaces`, too."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+WINGS = ("search", "spaces", "trainables")
+
+
+def main() -> int:
+    """Run the command; returns its exit code."""
+    foreign = foreign_package()
+    if foreign is not None:
+        print(f"rarecall: {foreign}", file=sys.stderr)
+        return 2
+    from search.cli.main import main as run  # noqa: PLC0415  (it would be another's)
+
+    return run()
+
+
+def foreign_package() -> str | None:
+    """A sentence on the first package that shadows one of ours, or None."""
+    home = Path(__file__).resolve().parents[1]
+    for name in WINGS:
+        spec = find_spec(name)
+        places = list(spec.submodule_search_locations or []) if spec is not None else []
+        place = Path(places[0]).resolve() if places else Path(str(spec.origin if spec else "nowhere"))
+        if place != home / name:
+            return f"'{name}' is another project's here ({place}): give rarecall an environment of its own"
+    return None

@@ -1,0 +1,127 @@
+"""A study as data frames, read anew at each call: it may be searched meanwhile."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from search.judging.comparison import Conclusion
+from search.judging.confirmation import latest
+from search.judging.front import front
+from search.record.experiments import COMPARISON
+from search.record.folder import StudyFolder
+from search.record.stored import unpacked
+from search.show.comparison import as_rows as comparison_rows
+from search.show.front import as_rows as front_rows
+from spaces.errors import UsageError
+
+
+def open(path: str | Path) -> "Study":
+    """The study in a folder, e.g. `runs/digits`.
+
+    Raises:
+        UsageError: There is no study.
+    """
+    return Study(path)
+
+
+class Study:
+    """A study that was made by `search` or `compare`, to be looked at.
+
+    Attributes:
+        path: Its folder.
+        name: As in its study file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._folder = StudyFolder(Path(path))
+        self._record = self._folder.open()
+        self.path, self.name = self._folder.path, self._record.config.name
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r})"
+
+    def front(self) -> pd.DataFrame:
+        """The Pareto front: the rows of `trials` whose group is `best`, by falling first objective."""
+        trials = self.trials()
+        return trials[trials["group"] == "best"].sort_values(
+            list(self._record.config.objectives), ascending=False
+        )
+
+    def trials(self) -> pd.DataFrame:
+        """All trials, a row each, by number.
+
+        Columns: `group` (`best`, `dominated`, `infeasible`, `stopped`, `running` or `failed`), the strategy's
+        knobs, and of finished trials every metric, `exposure`, `seconds`, and `violation/<metric>` of each
+        guard (<= 0 is feasible).
+        """
+        record = self._record
+        rows = front_rows(front(record.trials(), record.config.objectives, record.baseline()))
+        return pd.DataFrame(rows, columns=_columns(rows, "number", "group")).set_index("number")
+
+    def baseline(self) -> pd.DataFrame:
+        """The baseline's finished seeds, a row each, by seed: every metric, `exposure`, `seconds`."""
+        found = self._record.baseline()
+        rows: list[dict[str, Any]] = []
+        if found is not None:
+            rows = [
+                {"seed": seed, **report.metrics, "exposure": report.exposure, "seconds": report.seconds}
+                for seed, report in zip(found.seeds, found.reports, strict=True)
+            ]
+        return pd.DataFrame(rows, columns=_columns(rows, "seed")).set_index("seed")
+
+    def verdicts(self) -> pd.DataFrame:
+        """What the last confirmation has concluded so far: a row per candidate and requirement.
+
+        Columns: `outcome` (`accepted`, `rejected`, `inconclusive` or `invalid`), `baseline` and `candidate`
+        (means on the test split), and `gain`, `margin`, `lower` and `upper` (bounds, at `level` and
+        `upper_level`), all of them in the direction in which more is better. A candidate on which no verdict
+        can be given has one row, without a metric. Empty before the first look is concluded.
+        """
+        begun = latest(self._record)
+        results = begun.looks[-1].results if begun is not None and begun.looks else ()
+        rows: list[dict[str, Any]] = []
+        for result in results:
+            verdict = result.verdict
+            said = {"candidate": verdict.candidate, "outcome": verdict.outcome}
+            rows += [
+                said
+                | {
+                    "metric": bounds.requirement.metric,
+                    "baseline": result.baseline.get(bounds.requirement.metric),
+                    "mean": result.means.get(bounds.requirement.metric),
+                    "gain": bounds.gain,
+                    "margin": bounds.requirement.margin,
+                    "lower": bounds.lower,
+                    "upper": bounds.upper,
+                    "level": bounds.lower_level,
+                    "upper_level": bounds.upper_level,
+                }
+                for bounds in verdict.bounds
+            ] or [said | {"metric": None}]
+        known = _columns(rows, "candidate", "metric", "outcome")
+        return pd.DataFrame(rows, columns=known).set_index(["candidate", "metric"])
+
+    def comparison(self) -> pd.DataFrame:
+        """The last finished comparison, a row per arm and metric; columns as of `compare.csv`."""
+        rows: list[dict[str, Any]] = []
+        if COMPARISON in self._record.experiments():
+            for text in self._record.experiment(COMPARISON).conclusions[-1:]:
+                rows = comparison_rows(unpacked(Conclusion, text).read())
+        return pd.DataFrame(rows, columns=_columns(rows, "arm", "metric")).set_index(["arm", "metric"])
+
+    def strategy(self, number: int) -> dict[str, float]:
+        """The knobs of a trial, by name; those that are off included.
+
+        Raises:
+            UsageError: There is no such trial.
+        """
+        found = {trial.number: trial.strategy for trial in self._record.trials()}
+        if number not in found:
+            raise UsageError(f"{self.path} has no trial {number}", f"trials: {', '.join(map(str, found))}")
+        return found[number].knobs()
+
+
+def _columns(rows: list[dict[str, Any]], *first: str) -> list[str]:
+    """Those of all rows, `first` first; also without rows, so that an empty frame has its index."""
+    return list(dict.fromkeys([*first, *(column for row in rows for column in row)]))
