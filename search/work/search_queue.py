@@ -122,7 +122,7 @@ class SearchQueue(RunQueue):
         self._changed()
 
     def stopped(self, key: str) -> None:
-        """A scheduler has ended a run early."""
+        """A run was ended early, as `epoch` was answered."""
         self._crew.ended(key)
         for number in self._wanted.pop(key).trials:
             self._ended.append(self._study.tell_stopped(number))
