@@ -4,8 +4,8 @@ Three ways are fitted: one confidence for all classes (that of the untouched met
 that are lowered by tau times the log prior of the training set, one exponent for all classes (post-hoc logit
 adjustment, Menon et al. 2021; for one-stage detectors FRACAL, 2024); and a threshold for each class by
 itself. The more a way fits the more it flatters itself, so the one is taken whose decisions are best out of
-fold, by mean F1 over the
-classes: the goal by which the untouched threshold is chosen. Equals go to the simpler.
+fold, by mean F1 over the classes: the goal by which the untouched threshold is chosen. Equals go to the
+simpler.
 
 A threshold of its own for each class is the same as one confidence for all after a constant has been added to
 each class's logit: that constant is folded into the weights, so that whoever uses them gives one `conf`. Pure
