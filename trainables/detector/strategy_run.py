@@ -19,7 +19,7 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
 from trainables.detector.criterion import build_criterion, class_losses
-from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles
+from trainables.detector.dataset import COUNTS, DrawOrder, TileDataset, TrainingTiles
 from trainables.detector.evaluator import max_detections, predict
 from trainables.detector.models import OUR_DETECTORS, check_detector
 from trainables.detector.settled import (
@@ -159,7 +159,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.drawn.update(index_of[file] for file in batch["im_file"])
         self.largest_batch = max(self.largest_batch, len(batch["im_file"]))
         for counts in batch["counts"]:
-            self.counts.update(counts)
+            self.counts.update(dict(zip(COUNTS, counts, strict=True)))
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
