@@ -199,10 +199,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "drawn": dict(self.drawn),
             "counts": dict(self.counts),
         }
-        losses = [
-            {"gamma": loss.gamma, "alpha": loss.alpha, "scale": loss.scale}
-            for loss in class_losses(model.criterion)
-        ]
+        losses = [loss.stored() for loss in class_losses(model.criterion)]
         save_atomically(losses, self.folder.checkpoint / CRITERION)
         save_atomically(state, self.folder.checkpoint / STATE)
         return True
@@ -225,9 +222,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.scaler.load_state_dict(state["scaler"])
         stored_losses = self._losses_in(self.folder.resume)
         for loss, stored in zip(class_losses(model.criterion), stored_losses, strict=True):
-            if stored["gamma"] != loss.gamma or not torch.equal(stored["alpha"], loss.alpha):
-                raise ValueError(f"{self.folder.resume} was trained with another class loss: {stored}")
-            loss.scale = stored["scale"]
+            loss.restore(stored)
         self.largest_batch = state["largest_batch"]
         if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
             model.criterion.updates = state["epochs"] - 1
@@ -237,7 +232,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
 
     def stored_losses(self) -> list[dict[str, Any]]:
-        """Gamma, alpha and scale of each class loss, read anew from the newest checkpoint."""
+        """What each class loss stores, read anew from the newest checkpoint."""
         folders = (self.folder.checkpoint, self.folder.resume)  # a finished run that is resumed writes none
         return next(self._losses_in(folder) for folder in folders if folder and (folder / CRITERION).exists())
 
