@@ -20,7 +20,7 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
 from trainables.detector.criterion import build_criterion, class_losses
-from trainables.detector.dataset import DrawOrder, TrainingTiles
+from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
 from trainables.detector.evaluator import find_boxes, fold_bias, max_detections, predict, with_shipped
 from trainables.detector.models import OUR_DETECTORS, check_detector
 from trainables.detector.settled import (
@@ -164,7 +164,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.drawn.update(index_of[file] for file in batch["im_file"])
         self.largest_batch = max(self.largest_batch, len(batch["im_file"]))
         for counts in batch["counts"]:
-            self.counts.update(counts)
+            self.counts.update(dict(zip(COUNTS, counts, strict=True)))
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
@@ -227,10 +227,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "drawn": dict(self.drawn),
             "counts": dict(self.counts),
         }
-        losses = [
-            {"gamma": loss.gamma, "alpha": loss.alpha, "scale": loss.scale}
-            for loss in class_losses(model.criterion)
-        ]
+        losses = [loss.stored() for loss in class_losses(model.criterion)]
         save_atomically(losses, self.folder.checkpoint / CRITERION)
         save_atomically(state, self.folder.checkpoint / STATE)
         return True
@@ -253,9 +250,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.scaler.load_state_dict(state["scaler"])
         stored_losses = self._losses_in(self.folder.resume)
         for loss, stored in zip(class_losses(model.criterion), stored_losses, strict=True):
-            if stored["gamma"] != loss.gamma or not torch.equal(stored["alpha"], loss.alpha):
-                raise ValueError(f"{self.folder.resume} was trained with another class loss: {stored}")
-            loss.scale = stored["scale"]
+            loss.restore(stored)
         self.largest_batch = state["largest_batch"]
         if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
             model.criterion.updates = state["epochs"] - 1
@@ -265,7 +260,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
 
     def stored_losses(self) -> list[dict[str, Any]]:
-        """Gamma, alpha and scale of each class loss, read anew from the newest checkpoint."""
+        """What each class loss stores, read anew from the newest checkpoint."""
         folders = (self.folder.checkpoint, self.folder.resume)  # a finished run that is resumed writes none
         return next(self._losses_in(folder) for folder in folders if folder and (folder / CRITERION).exists())
 

@@ -25,7 +25,7 @@ from trainables.detector.settled import LOGGER, ultralytics_version, unset_deter
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint, fit_operating_point
-from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts
+from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts, widest
 from trainables.strategy.receipt import close, common, if_so, of_lacking, of_sampling, same_weights
 from trainables.strategy.sampling import draw_weights, minority_share
 
@@ -131,7 +131,8 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
         "minority_share": minority_share(dataset.rare, weights),
         "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
         "focal_gamma": common([*(each.gamma for each in losses), *(each["gamma"] for each in stored)]),
-        "focal_scale": 1.0 if loss.scale is None else loss.scale,
+        "focal_scale": widest(each.focal_scale for each in losses),
+        "alpha_scale": widest(each.alpha_scale for each in losses),
         **if_so(alpha_holds, {"alpha_power": loss.power, "alpha_prior": loss.prior, "alpha_cap": loss.cap}),
         "alpha": loss.alpha.tolist(),
         "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
