@@ -23,7 +23,7 @@ from search.judging.front import front
 from search.record.folder import StudyFolder
 from search.record.study import Study, best_feasible
 from search.show.common import wide_console, write_csv
-from search.show.front import as_json, as_rows, pareto_table, strategies
+from search.show.front import as_json, as_rows, caption, pareto_table, strategies
 
 
 def add(commands: Commands) -> None:
@@ -81,7 +81,6 @@ def _show_front(study: Study, args: argparse.Namespace, where: Path) -> None:
         console.print(pareto_table(found, baseline, study.config, everything=args.all))
         for line in strategies(found, baseline, study.minority, everything=args.all):
             console.print(line, highlight=False, soft_wrap=True)
-        counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
-        console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
+        console.print(caption(found), highlight=False, soft_wrap=True)
         if found.best:
             console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)

@@ -59,6 +59,16 @@ def strategies(
     return lines + [f"note: {line}" for line in shared]
 
 
+def caption(found: Front) -> str:
+    """How many trials are in each group, what the table's signs mean, and what all gains have in common."""
+    counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
+    said = f"{counted}. Signed: against the baseline's mean; ! breaks its guard."
+    measured = [trial.seed for group in vars(found).values() for trial in group if trial.report is not None]
+    if len(measured) > 1 and len(set(measured)) == 1:
+        said += f" The trials share one training seed ({measured[0]}), whose luck is in all of them."
+    return said
+
+
 def shown_groups(found: Front, *, everything: bool) -> dict[str, tuple[StudyTrial, ...]]:
     """The groups that a table shows."""
     return {group: trials for group, trials in vars(found).items() if group == "best" or everything}

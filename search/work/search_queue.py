@@ -220,7 +220,11 @@ class SearchQueue(RunQueue):
             self._judge(number, report, baseline)
 
     def _seed(self, index: int) -> int:
-        """Training seed: `index` counts the baseline's seeds; trials share the first of them."""
+        """Training seed: `index` counts the baseline's seeds; trials share the first of them.
+
+        Its luck is in every trial and so chooses none of them: `benchmarks.search_seeds` weighs this against
+        a fresh seed for each trial, and against the baseline's first run alone as reference.
+        """
         return self._config.search.seed * 1000 + index
 
     # For a screen

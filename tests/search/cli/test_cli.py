@@ -56,6 +56,7 @@ def test_pareto_shows_the_baseline_and_the_front(study: Path, capsys: pytest.Cap
     assert "base" in shown
     assert "minority_recall" in shown
     assert "Signed: against the baseline's mean" in shown
+    assert "The trials share one training seed (0), whose luck is in all of them." in shown
 
 
 def test_pareto_json_has_every_group(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

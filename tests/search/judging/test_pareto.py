@@ -1,30 +1,13 @@
 import moocore
 import numpy as np
 import pytest
-from reports import DIVERGED, report_with
+from told_trials import trial
 
 from search.judging.front import front
-from search.record.study import Baseline, State, StudyTrial, best_feasible
+from search.record.study import Baseline, best_feasible
 from search.show.front import as_json, as_rows
-from spaces.strategy import PLAIN
 
 OBJECTIVES = ("minority_recall", "map50_95")
-
-
-def trial(
-    number: int, recall: float, overall: float, state: State = "complete", violation: float = -0.1
-) -> StudyTrial:
-    metrics = {"minority_recall": recall, "map50_95": overall, "support/rare": 62.0}
-    report = report_with(metrics, key=f"{number:016}", seconds=2.0)
-    return StudyTrial(
-        number=number,
-        state=state,
-        strategy=PLAIN,
-        seed=0,
-        report=report if state == "complete" else None,
-        failure=DIVERGED if state == "failed" else None,
-        violations={"map50_95": violation} if state == "complete" else {},
-    )
 
 
 def test_every_trial_is_in_exactly_one_group() -> None:
