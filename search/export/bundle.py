@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from search.export.standalone import write_classifier
 from search.judging.confirmation import Judged, verdicts
 from search.record.folder import StudyFolder
 from search.record.study import Study, StudyTrial
@@ -29,7 +30,8 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
 
     Returns:
         The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json` (a classifier's has its confusion
-        matrix), the weights and predictions, and `verdict.json` if the trial was confirmed.
+        matrix), the weights and predictions, for a classifier a script that needs only torch to predict with
+        them, and `verdict.json` if the trial was confirmed.
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
@@ -59,6 +61,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         }
         if TASKS[config.task].one_class_per_image:
             measured["confusion_matrix"] = _confusion(files / "predictions.npz")
+            write_classifier(bundle, config.train.model)
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
         judged = verdicts(study).get(trial.number)
         if judged is not None:
