@@ -23,7 +23,7 @@ from search.judging.front import front
 from search.record.folder import StudyFolder
 from search.record.study import Study, best_feasible
 from search.show.common import wide_console, write_csv
-from search.show.front import as_json, as_rows, pareto_table, strategies
+from search.show.front import NONE_BEST, as_json, as_rows, caption, pareto_table, strategies
 
 
 def add(commands: Commands) -> None:
@@ -55,8 +55,9 @@ def _search(args: argparse.Namespace) -> int:
         console=Console(stderr=args.json),
     )
     _show_front(found.study, args, args.runs / found.folder.path.name)
-    if best_feasible(found.study.trials(), found.config.objectives[0]) is None:
-        print("no trial kept within the guards", file=sys.stderr)
+    study = found.study
+    if best_feasible(study.trials(), found.config.objectives[0], study.baseline()) is None:
+        print(NONE_BEST, file=sys.stderr)
         where = args.runs / found.config.name
         print(f"hint: rarecall pareto {where} --all shows by how much", file=sys.stderr)
         return NOTHING_FOUND
@@ -73,15 +74,14 @@ def _show_front(study: Study, args: argparse.Namespace, where: Path) -> None:
     baseline = study.baseline()
     found = front(study.trials(), study.config.objectives, baseline)
     if args.json:
-        print(json.dumps(as_json(found, baseline, minority=study.minority), indent=2))
+        print(json.dumps(as_json(found, baseline, study.config, study.minority), indent=2))
     elif args.csv:
         write_csv(as_rows(found), sys.stdout)
     else:
         console = wide_console()
         console.print(pareto_table(found, baseline, study.config, everything=args.all))
-        for line in strategies(found, baseline, study.minority, everything=args.all):
+        for line in strategies(found, baseline, study.config, study.minority, everything=args.all):
             console.print(line, highlight=False, soft_wrap=True)
-        counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
-        console.print(f"{counted}. Signed: against the baseline's mean; ! breaks its guard.", highlight=False)
+        console.print(caption(found), highlight=False, soft_wrap=True)
         if found.best:
             console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from search.export.standalone import write_classifier
 from search.judging.confirmation import Judged, verdicts
 from search.record.folder import StudyFolder
 from search.record.study import Study, StudyTrial
@@ -29,8 +30,9 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
 
     Returns:
         The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json` (a classifier's has its confusion
-        matrix), a detector's `predict.yaml`, the weights and predictions, and `verdict.json` if the trial
-        was confirmed.
+        matrix), the weights and predictions, what it takes to use them (a detector's arguments in
+        `predict.yaml`, for a classifier a script that needs only torch), and `verdict.json` if the trial was
+        confirmed.
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
@@ -60,6 +62,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         }
         if TASKS[config.task].one_class_per_image:
             measured["confusion_matrix"] = _confusion(files / "predictions.npz")
+            write_classifier(bundle, config.train.model)
         else:
             shipped = _use(files / "predictions.npz", config.train.imgsz)
             if shipped is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from search.judging.confirmation import verdicts
-from search.record.study import Baseline, Study, StudyTrial, best_feasible
+from search.record.study import Baseline, Study, StudyTrial, best_feasible, reaches
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF, Strategy
@@ -14,10 +14,10 @@ def choose_finalists(
 ) -> tuple[StudyTrial, ...]:
     """The feasible trials with the highest first objective, not all of one family.
 
-    Only trials of another strategy than the baseline's, whose guards hold by at least one sd of its seeds: a
-    guard that holds by less is as likely to break as not on fresh seeds. If all would be of one family, the
-    last place goes to the best of another, so that a search that liked one kind of strategy does not decide
-    alone.
+    Only trials of another strategy than the baseline's, not below its mean, whose guards hold by at least one
+    sd of its seeds: a guard that holds by less is as likely to break as not on fresh seeds. If all would be
+    of one family, the last place goes to the best of another, so that a search that liked one kind of
+    strategy does not decide alone.
 
     Args:
         trials: Of the search.
@@ -29,7 +29,10 @@ def choose_finalists(
     held = [
         trial
         for trial in trials
-        if trial.feasible and trial.strategy != config.baseline_strategy and _holds(trial, baseline)
+        if trial.feasible
+        and trial.strategy != config.baseline_strategy
+        and reaches(baseline, trial, objective)
+        and _holds(trial, baseline)
     ]
     distinct: dict[Strategy, StudyTrial] = {}
     for trial in sorted(held, key=lambda trial: trial.value(objective), reverse=True):
@@ -72,9 +75,12 @@ def choose(study: Study, number: int | None) -> StudyTrial:
         if accepted:
             surest = max(accepted, key=lambda of: accepted[of].bounds[0].lower)
             return next(trial for trial in trials if trial.number == surest)
-        best = best_feasible(trials, study.config.objectives[0])
+        best = best_feasible(trials, study.config.objectives[0], study.baseline())
         if best is None:
-            raise UsageError("no trial is feasible yet, so none is best", "name one with --trial N")
+            raise UsageError(
+                "no trial is feasible and as good as the baseline, so none is best",
+                "name one with --trial N",
+            )
         return best
     chosen = next((trial for trial in trials if trial.number == number), None)
     if chosen is None or chosen.report is None:

@@ -6,14 +6,28 @@ record, a second seed) is left out. Identical seeds and evaluator limits are not
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from search.judging.learning import (
+    BEYOND_NOISE,
+    RECALL,
+    Diagnosis,
+    collapse,
+    memorised,
+    minus,
+    support_of,
+    too_strong,
+    untrained,
+    val_recall,
+    values_of,
+)
 from spaces.strategy import Strategy
 from trainables.contract.tasks import ROUNDING
-from trainables.contract.trial import TRAIN_RECALL, Metrics, Split, TrialReport
+from trainables.contract.trial import Split, TrialReport
 
-RECALL, RANKING = "minority_recall", "minority_ap50"
+__all__ = ["Diagnosis", "diagnose", "lines"]
+
+RANKING = "minority_ap50"
 DEPLOYED = "deployed/minority_recall"
 
 Z95 = 1.645  # one-sided 95 % of a normal
@@ -22,8 +36,6 @@ Z95 = 1.645  # one-sided 95 % of a normal
 WORST_RECALL = 0.5
 SAME_RECALL = 0.02  # nearer is the same to whoever uses the model
 SAME_EXPOSURE = 0.05  # relative: nearer to what it would be without the knob is no effect
-LARGE_GAP = 0.1  # of recalls on the training images: less is never worth a sentence
-BEYOND_NOISE = 2.0  # standard errors
 MOST_LOST = 0.05  # share of the boxes that augmentation may push out of the image
 # Of small structures, after augmentation; ours at full strength leave 63 to 75 % of it on digits of 8 px.
 LEAST_CONTRAST = 0.6
@@ -34,22 +46,6 @@ REWEIGHTING = (
     ("class_balance", "class-balanced weights"),
     ("logit_tau", "logit adjustment"),
 )
-AUGMENTING = ("augment_minority", "augment_rest")
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """One thing that is wrong.
-
-    Attributes:
-        name: The same for all trials, e.g. `strategy without effect`.
-        number: What it hangs on; its meaning is in the sentence.
-        sentence: For someone who has not seen the code.
-    """
-
-    name: str
-    number: float
-    sentence: str
 
 
 def diagnose(
@@ -81,6 +77,7 @@ def diagnose(
         deployed_apart(reports),
         memorised(reports, baseline),
         collapse(reports),
+        untrained(reports, minority),
         boxes_lost(reports),
         structures_lost(reports),
         too_strong(strategy, reports, baseline),
@@ -102,7 +99,7 @@ def small_support(
 
     The objects of several minority classes are taken together: the best case for the mean of their recalls.
     """
-    support = _support(reports[0].metrics, minority)
+    support = support_of(reports[0].metrics, minority)
     if support is None:
         return None
     width = Z95 * math.sqrt(WORST_RECALL * (1 - WORST_RECALL) / support) if support else 1.0
@@ -170,7 +167,7 @@ def threshold_shift(
 def deployed_apart(reports: Sequence[TrialReport]) -> Diagnosis | None:
     """What ships finds another share of the minority than the table's recall; number: the difference."""
     recall, deployed = (
-        _values(reports, read)
+        values_of(reports, read)
         for read in (lambda report: report.metrics[RECALL], lambda report: report.metrics.get(DEPLOYED))
     )
     if not deployed:
@@ -183,32 +180,6 @@ def deployed_apart(reports: Sequence[TrialReport]) -> Diagnosis | None:
         apart,
         f"the exported weights, at the threshold that ships, find {statistics.fmean(deployed):.3f} of the "
         f"minority ({apart:+.3f}): one label per box, at an operating point fitted on val",
-    )
-
-
-def memorised(reports: Sequence[TrialReport], baseline: Sequence[TrialReport]) -> Diagnosis | None:
-    """Recall falls off from training to val images by more than the baseline's; number: by how much more."""
-    gaps, usual = _values(reports, _train_gap), _values(baseline, _train_gap)
-    excess = _rise_beyond_noise(gaps, usual)
-    if excess is None:
-        return None
-    return Diagnosis(
-        "minority memorised",
-        excess,
-        f"minority recall is {statistics.fmean(gaps):.3f} higher on the training images than on val; for the "
-        f"baseline the difference is {statistics.fmean(usual):.3f}",
-    )
-
-
-def collapse(reports: Sequence[TrialReport]) -> Diagnosis | None:
-    """Some seeds never find the minority; number: how many."""
-    lost = sum(report.metrics[RECALL] == 0 for report in reports)
-    if lost == 0:
-        return None
-    return Diagnosis(
-        "minority collapse",
-        lost,
-        f"{lost} of {len(reports)} trained models never found the minority: recall 0",
     )
 
 
@@ -246,24 +217,6 @@ def structures_lost(reports: Sequence[TrialReport]) -> Diagnosis | None:
     )
 
 
-def too_strong(
-    strategy: Strategy, reports: Sequence[TrialReport], baseline: Sequence[TrialReport]
-) -> Diagnosis | None:
-    """Augmentation keeps even the training images from being learnt; number: the recall on them it costs."""
-    if strategy.changed().keys().isdisjoint(AUGMENTING):
-        return None
-    ours, usual = _values(reports, _train_recall), _values(baseline, _train_recall)
-    deficit = _rise_beyond_noise([-recall for recall in ours], [-recall for recall in usual])
-    if deficit is None:
-        return None
-    return Diagnosis(
-        "augmentation too strong",
-        deficit,
-        f"minority recall is only {statistics.fmean(ours):.3f} even on the training images as they are, not "
-        f"augmented; for the baseline it is {statistics.fmean(usual):.3f}",
-    )
-
-
 def stacked(strategy: Strategy, reports: Sequence[TrialReport], minority: Sequence[str]) -> Diagnosis | None:
     """The minority is favoured in more than one way at once, and too much; number: in how many ways.
 
@@ -298,9 +251,9 @@ def fall(
     SE^2 = variance of the n seeds' falls / n + split_variance * (1 + support on test / support on val). Seeds
     share the images, so what these add is not averaged; val's add what test's do, scaled by support.
     """
-    falls = _values(reports, lambda report: _minus(_val_recall(report), report.metrics[RECALL]))
-    on_test = _support(reports[0].metrics, minority)
-    on_val = _support(reports[0].curve[-1].metrics, minority)
+    falls = values_of(reports, lambda report: minus(val_recall(report), report.metrics[RECALL]))
+    on_test = support_of(reports[0].metrics, minority)
+    on_val = support_of(reports[0].curve[-1].metrics, minority)
     if split_variance is None or len(falls) < 2 or on_test is None or not on_val:
         return None
     mean = statistics.fmean(falls)
@@ -318,52 +271,6 @@ def fall(
 def _rise(reports: Sequence[TrialReport], baseline: Sequence[TrialReport], metric: str) -> float | None:
     """Of the mean of a final metric over the baseline's."""
     ours, theirs = (
-        _values(group, lambda report: report.metrics.get(metric)) for group in (reports, baseline)
+        values_of(group, lambda report: report.metrics.get(metric)) for group in (reports, baseline)
     )
     return statistics.fmean(ours) - statistics.fmean(theirs) if ours and theirs else None
-
-
-def _rise_beyond_noise(ours: Sequence[float], baseline: Sequence[float]) -> float | None:
-    """How far the mean of `ours` lies above the baseline's, if that is far; else None.
-
-    Far is at least `LARGE_GAP` and more than `BEYOND_NOISE` standard errors. The baseline's sd stands for
-    both (a search trial is one seed and has none): SE = sd * sqrt(1 / n + 1 / n_baseline), so that far is
-    2.3 sd for 1 seed against 3, and 1.1 sd for 5 against 10. One baseline seed has no sd: nothing is said.
-    """
-    if not ours or len(baseline) < 2:
-        return None
-    rise = statistics.fmean(ours) - statistics.fmean(baseline)
-    error = statistics.stdev(baseline) * math.sqrt(1 / len(ours) + 1 / len(baseline))
-    return rise if rise >= LARGE_GAP - ROUNDING and rise > BEYOND_NOISE * error else None
-
-
-def _train_recall(report: TrialReport) -> float | None:
-    return report.metrics.get(TRAIN_RECALL)
-
-
-def _val_recall(report: TrialReport) -> float | None:
-    return report.curve[-1].metrics[RECALL]
-
-
-def _train_gap(report: TrialReport) -> float | None:
-    return _minus(_train_recall(report), _val_recall(report))
-
-
-def _minus(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
-
-
-def _support(metrics: Metrics, minority: Sequence[str]) -> float | None:
-    """Minority objects of the split that was measured; None if it is not known."""
-    counts = _complete([metrics.get(f"support/{name}") for name in minority])
-    return sum(counts) if counts else None
-
-
-def _values(reports: Sequence[TrialReport], read: Callable[[TrialReport], float | None]) -> list[float]:
-    return _complete([read(report) for report in reports])
-
-
-def _complete(values: Sequence[float | None]) -> list[float]:
-    """`values`, or none of them if one is missing."""
-    known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else []

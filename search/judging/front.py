@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.judging.diagnostics import Diagnosis, diagnose
-from search.record.study import Baseline, StudyTrial
+from search.judging.learning import still_learning
+from search.record.study import Baseline, StudyTrial, reaches
+from search.request.config import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -12,9 +14,10 @@ class Front:
     """Every trial of a study in exactly one group, each by number except `best`, by falling first objective.
 
     Attributes:
-        best: Feasible, and neither another feasible trial nor the baseline's mean is at least as good in both
-            objectives and better in one.
-        dominated: Feasible, but one of those is.
+        best: Feasible, in the first objective not below the baseline's mean, and neither another feasible
+            trial nor that mean is at least as good in both objectives and better in one.
+        dominated: Feasible, but one of those is, or it lies below that mean: a trial that loses some of the
+            minority solves another problem, whatever it does for the rest.
         infeasible: Complete, and breaks a guard.
         stopped: Ended early on purpose.
         running: Not told yet.
@@ -39,7 +42,10 @@ def front(trials: Sequence[StudyTrial], objectives: tuple[str, str], baseline: B
         assert len(of_baseline) == len(objectives), "a search does not go on without the baseline's"
         rivals.append(of_baseline)
     best = [
-        trial for trial in feasible if not any(dominates(rival, values[trial.number]) for rival in rivals)
+        trial
+        for trial in feasible
+        if reaches(baseline, trial, objectives[0])
+        and not any(dominates(rival, values[trial.number]) for rival in rivals)
     ]
     names = {trial.number for trial in best}
     return Front(
@@ -63,3 +69,14 @@ def notes(trial: StudyTrial, baseline: Baseline | None, minority: Sequence[str])
         return ()
     usual = () if baseline is None else baseline.reports
     return diagnose(trial.strategy, [trial.report], usual, minority=minority)
+
+
+def notes_on_baseline(
+    baseline: Baseline | None, config: StudyConfig, minority: Sequence[str]
+) -> tuple[Diagnosis, ...]:
+    """What is wrong with the baseline itself, before anything is compared with it; `minority` as above."""
+    if baseline is None:
+        return ()
+    found = diagnose(config.baseline_strategy, baseline.reports, (), minority=minority)
+    rising = still_learning(baseline.reports, config.objectives[0])
+    return found if rising is None else (*found, rising)

@@ -117,7 +117,8 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
         )
     if not candidates:
         raise UsageError(
-            "nothing to confirm: no feasible trial holds its guards by one sd of the baseline's seeds",
+            "nothing to confirm: no feasible trial holds its guards by one sd of the baseline's seeds and "
+            "is not below its mean",
             f"rarecall pareto {found.where} --all; `--trial N` confirms one all the same",
         )
     number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())

@@ -19,6 +19,7 @@ from search.record.sampler import auto, known_point, make_sampler
 from search.record.stored import packed, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
+from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
 
 State = Literal["waiting", "running", "complete", "stopped", "failed"]
@@ -105,9 +106,20 @@ def over_seeds(
     return found
 
 
-def best_feasible(trials: Sequence[StudyTrial], objective: str) -> StudyTrial | None:
-    """The feasible trial with the highest `objective`; of equals the first; None if none is feasible."""
-    feasible = [trial for trial in trials if trial.feasible and trial.report is not None]
+def reaches(baseline: Baseline | None, trial: StudyTrial, objective: str) -> bool:
+    """Whether a complete trial's `objective` is not below the baseline's mean, if there is one."""
+    usual = None if baseline is None else baseline.metrics.get(objective)
+    return usual is None or trial.value(objective) >= usual - ROUNDING
+
+
+def best_feasible(
+    trials: Sequence[StudyTrial], objective: str, baseline: Baseline | None
+) -> StudyTrial | None:
+    """The feasible trial with the highest `objective`; of equals the first.
+
+    None if none is feasible, or all lie below the baseline's mean: what finds less is not recommended.
+    """
+    feasible = [trial for trial in trials if trial.feasible and reaches(baseline, trial, objective)]
     return max(feasible, key=lambda trial: trial.value(objective), default=None)
 
 

@@ -238,6 +238,11 @@ class StudyConfig(Frozen):
         return tuple(dict.fromkeys([*self.objectives, *(guard.metric for guard in self.guards)]))
 
     @property
+    def front_metrics(self) -> tuple[str, ...]:
+        """What a table of the front shows: the same, and at what price a recall was reached."""
+        return tuple(dict.fromkeys([*self.shown_metrics, *TASKS[self.task].operating_point]))
+
+    @property
     def baseline_strategy(self) -> Strategy:
         """The strategy that `baseline.strategy` names."""
         return NAMED[self.baseline.strategy]

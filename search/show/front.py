@@ -7,34 +7,35 @@ from typing import Any
 from rich.table import Table
 
 from search.judging.diagnostics import lines as diagnoses
-from search.judging.front import Front, notes
+from search.judging.front import Front, notes, notes_on_baseline
 from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import against, in_words, own_and_shared
+from trainables.contract.tasks import NO_DIRECTION
+from trainables.contract.trial import Metrics
 
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
+NONE_BEST = "no trial kept within the guards and reached the baseline's mean"
 
 
 def change(trial: StudyTrial, baseline: Baseline, config: StudyConfig) -> str:
     """What a trial lifts and what it costs: `minority_recall 0.612 +0.221, macro_f1 0.830 -0.010`."""
     assert trial.report is not None
-    return ", ".join(
-        f"{name} {against(trial.report.metrics[name], baseline.metrics[name])}"
-        for name in config.shown_metrics
-    )
+    measured = trial.report.metrics
+    return ", ".join(f"{name} {_signed(name, measured, baseline)}" for name in config.front_metrics)
 
 
 def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *, everything: bool) -> Table:
     """The baseline, the front and, with `everything`, all other trials; one row each."""
-    names = list(config.shown_metrics)
+    names = list(config.front_metrics)
     table = Table(title=f"{config.name}: {len(found.best)} on the front", title_justify="left")
-    table.add_column("trial", justify="right", no_wrap=True)
-    for name in [*names, "exposure"]:
-        table.add_column(name, justify="right", no_wrap=True, overflow="fold")
+    table.add_column("trial", justify="right", no_wrap=True, min_width=len("trial"))
+    for name in [*names, "exposure"]:  # in a narrow terminal a value and its sign take two lines
+        table.add_column(name, justify="right", overflow="fold", min_width=len("+0.000"))
     if everything:
         table.add_column("group", no_wrap=True)
     if baseline is not None:
-        values = [_with_sd(baseline.metrics[name], baseline.sd[name]) for name in names]
+        values = [_with_sd(baseline.metrics.get(name), baseline.sd.get(name)) for name in names]
         exposure = sum(report.exposure for report in baseline.reports) / len(baseline.reports)
         table.add_row("base", *values, f"{exposure:.0%}", *(["baseline"] if everything else []))
     for group, trials in shown_groups(found, everything=everything).items():
@@ -45,18 +46,40 @@ def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *
 
 
 def strategies(
-    found: Front, baseline: Baseline | None, minority: Sequence[str], *, everything: bool
+    found: Front,
+    baseline: Baseline | None,
+    config: StudyConfig,
+    minority: Sequence[str],
+    *,
+    everything: bool,
 ) -> list[str]:
-    """What each trial of the table did, a line each; for a failed one why; and what is wrong with it."""
+    """What each trial of the table did, a line each; for a failed one why; and what is wrong with it.
+
+    What is wrong with the baseline comes last, and also if no trial is shown.
+    """
     trials = [trial for group in shown_groups(found, everything=everything).values() for trial in group]
-    told, shared = own_and_shared([diagnoses(notes(trial, baseline, minority)) for trial in trials])
+    measured = [trial for trial in trials if trial.report is not None]
+    told, shared = own_and_shared([diagnoses(notes(trial, baseline, minority)) for trial in measured])
+    own = {trial.number: said for trial, said in zip(measured, told, strict=True)}
     lines = []
-    for trial, own in zip(trials, told, strict=True):
+    for trial in trials:
         failure = trial.failure
         why = "" if failure is None else f" — {failure.kind}: {_last_line(failure.reason)}"
         lines.append(f"{trial.number:>5}  {in_words(trial.strategy)}{why}")
-        lines += [f"       note: {line}" for line in own]
-    return lines + [f"note: {line}" for line in shared]
+        lines += [f"       note: {line}" for line in own.get(trial.number, [])]
+    usual = diagnoses(notes_on_baseline(baseline, config, minority))
+    lines += [f"note: {line}" for line in shared]
+    return lines + [f"note on the baseline: {line}" for line in usual if line not in shared]
+
+
+def caption(found: Front) -> str:
+    """How many trials are in each group, what the table's signs mean, and what all gains have in common."""
+    counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
+    said = f"{counted}. Signed: against the baseline's mean; ! breaks its guard."
+    measured = [trial.seed for group in vars(found).values() for trial in group if trial.report is not None]
+    if len(measured) > 1 and len(set(measured)) == 1:
+        said += f" The trials share one training seed ({measured[0]}), whose luck is in all of them."
+    return said
 
 
 def shown_groups(found: Front, *, everything: bool) -> dict[str, tuple[StudyTrial, ...]]:
@@ -71,13 +94,17 @@ def _last_line(text: str) -> str:
 def _row(trial: StudyTrial, names: list[str], baseline: Baseline | None) -> list[str]:
     if trial.report is None:
         return [str(trial.number), *([""] * len(names)), ""]
-    measured = trial.report.metrics
-    reference = {} if baseline is None else baseline.metrics
     values = [
-        against(measured[name], reference.get(name)) + ("!" if trial.violations.get(name, 0) > 0 else "")
+        _signed(name, trial.report.metrics, baseline) + ("!" if trial.violations.get(name, 0) > 0 else "")
         for name in names
     ]
     return [str(trial.number), *values, f"{trial.report.exposure:.0%}"]
+
+
+def _signed(name: str, measured: Metrics, baseline: Baseline | None) -> str:
+    """A metric, and how far it is above the baseline's mean if that means anything."""
+    reference = None if baseline is None or name in NO_DIRECTION else baseline.metrics.get(name)
+    return against(measured.get(name), reference)
 
 
 def _with_sd(value: float | None, sd: float | None) -> str:
@@ -87,25 +114,30 @@ def _with_sd(value: float | None, sd: float | None) -> str:
 
 
 def as_json(
-    sorted_trials: Front, baseline: Baseline | None, *, minority: Sequence[str] = ()
+    sorted_trials: Front, baseline: Baseline | None, config: StudyConfig, minority: Sequence[str]
 ) -> dict[str, Any]:
-    """The front as plain values for `--json`; each trial with what is wrong with it.
+    """The front as plain values for `--json`; each trial, and the baseline, with what is wrong with it.
 
     Args:
         sorted_trials: From `front`.
         baseline: Of the study.
+        config: Its request.
         minority: Names of the minority classes; without them nothing is said of how many objects they have.
     """
     groups = {
         name: [
-            _trial(trial) | {"notes": [asdict(note) for note in notes(trial, baseline, minority)]}
-            for trial in group
+            _trial(trial) | {"notes": list(map(asdict, notes(trial, baseline, minority)))} for trial in group
         ]
         for name, group in vars(sorted_trials).items()
     }
     measured = None
     if baseline is not None:
-        measured = {"metrics": baseline.metrics, "sd": baseline.sd, "seeds": list(baseline.seeds)}
+        measured = {
+            "metrics": baseline.metrics,
+            "sd": baseline.sd,
+            "seeds": list(baseline.seeds),
+            "notes": list(map(asdict, notes_on_baseline(baseline, config, minority))),
+        }
     return {"baseline": measured, **groups}
 
 

@@ -12,7 +12,7 @@ from search.record.stored import unpacked
 from search.record.study import Baseline, Study, StudyTrial, best_feasible
 from search.request.config import StudyConfig
 from search.show.common import in_words
-from search.show.front import change
+from search.show.front import NONE_BEST, change
 
 STATES = ("complete", "running", "stopped", "failed")
 
@@ -56,7 +56,7 @@ class StudyStatus:
         config: Its request.
         states: Of its trials: state -> how many.
         baseline: Over the seeds finished so far.
-        best: The best feasible trial.
+        best: The best feasible trial; never one below the baseline.
         being: What the process that works on it is doing, e.g. `searched`; None if there is none.
         experiments: In the order of the record.
         stages: Experiment -> `finished`, `running`, `interrupted`, or `left`.
@@ -95,13 +95,14 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
     states = _trial_states(trials, being)
     experiments = experiment_statuses(study)
     stages = _stages(experiments, being)
-    best = best_feasible(trials, study.config.objectives[0])
+    baseline = study.baseline()
+    best = best_feasible(trials, study.config.objectives[0], baseline)
     searchable = len(trials) < study.config.search.trials or states["interrupted"] > 0
     searched = bool(trials or study.baseline_trials())
     return StudyStatus(
         config=study.config,
         states=states,
-        baseline=study.baseline(),
+        baseline=baseline,
         best=best,
         being=being,
         experiments=tuple(experiments),
@@ -201,7 +202,7 @@ def _steps(
         return (Step("next", f"rarecall search {path} --resume"),)
     if best is not None:
         return (Step("next", f"rarecall confirm {path}"),)
-    return (Step("no trial kept within the guards; by how much", f"rarecall pareto {path} --all"),)
+    return (Step(f"{NONE_BEST}; by how much", f"rarecall pareto {path} --all"),)
 
 
 def status_lines(status: StudyStatus) -> list[str]:

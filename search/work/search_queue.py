@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from search.record.files import RunFiles
 from search.record.study import Baseline, Study, StudyTrial, best_feasible
-from search.request.guards import MissingMetric, violations
+from search.request.guards import MissingMetric, unmeasured, violations
 from search.work.protocol import Clock
 from search.work.queue import Running, RunQueue
 from spaces.errors import RunError
@@ -26,7 +26,7 @@ class Snapshot:
         done: Told trials, of `trials`; failed ones are counted in both `done` and `failed`.
         running: The runs that have a worker.
         eta_s: Seconds left, or None before anything has finished.
-        best: The best feasible trial so far.
+        best: The best feasible trial so far; never one below the baseline.
     """
 
     baseline_done: int
@@ -206,12 +206,10 @@ class SearchQueue(RunQueue):
         baseline = self._study.baseline()
         if baseline is None or len(baseline.seeds) < self._config.baseline.seeds:
             return
-        unmeasured = [
-            guard.metric for guard in self._config.guards if baseline.metrics.get(guard.metric) is None
-        ]
-        if unmeasured:
+        lacking = unmeasured(self._config.guards, baseline.metrics)
+        if lacking:
             raise RunError(
-                f"guard on '{unmeasured[0]}': the baseline could not measure it", "guard another metric"
+                f"guard on '{lacking[0]}': the baseline could not measure it", "guard another metric"
             )
         self._baseline = baseline
         self._study.tell_baseline_mean()
@@ -220,7 +218,11 @@ class SearchQueue(RunQueue):
             self._judge(number, report, baseline)
 
     def _seed(self, index: int) -> int:
-        """Training seed: `index` counts the baseline's seeds; trials share the first of them."""
+        """Training seed: `index` counts the baseline's seeds; trials share the first of them.
+
+        Its luck is in every trial and so chooses none of them: `benchmarks.search_seeds` weighs this against
+        a fresh seed for each trial, and against the baseline's first run alone as reference.
+        """
         return self._config.search.seed * 1000 + index
 
     # For a screen
@@ -239,7 +241,7 @@ class SearchQueue(RunQueue):
             epochs=self._config.train.epochs,
             elapsed_s=self._crew.elapsed_s,
             eta_s=self._crew.eta_s(left),
-            best=best_feasible(self._ended, self._config.objectives[0]),
+            best=best_feasible(self._ended, self._config.objectives[0], self._baseline),
             baseline=self._baseline,
         )
 

@@ -37,12 +37,14 @@ class Network:
         module: (batch, channels, side, side) -> logits (batch, n_classes).
         mean: (channels,) subtracted from pixels in [0, 1]; a grey image goes to all channels.
         std: (channels,) what they are divided by after that.
+        arguments: What its library built it with, beside the number of classes; plain values.
         loaded: What came from `train.weights`: file, hash of its content, tensors loaded and in all; or None.
     """
 
     module: nn.Module
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    arguments: dict[str, Any]
     loaded: dict[str, Any] | None = None
 
     @property
@@ -62,10 +64,10 @@ def build_network(train: TrainSpec, *, channels: int, n_classes: int) -> Network
     Raises:
         UsageError: There is no such model, or the weights are not for it.
     """
-    module = _module(train, channels, n_classes)
+    module, arguments = _module(train, channels, n_classes), _arguments(train.model, train.imgsz)
     inputs = channels if train.model == SMALL_CNN else 3
     if train.weights is None:
-        return Network(module, (0.5,) * inputs, (0.5,) * inputs)
+        return Network(module, (0.5,) * inputs, (0.5,) * inputs, arguments)
     file = Path(train.weights)
     stored = _read_weights(file)
     fitting = _fitting(train, module, stored, n_classes)
@@ -76,7 +78,7 @@ def build_network(train: TrainSpec, *, channels: int, n_classes: int) -> Network
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
     loaded = {"file": str(file), "sha256": digest, "tensors": len(fitting), "of": len(module.state_dict())}
-    return Network(module, mean, std, loaded)
+    return Network(module, mean, std, arguments, loaded)
 
 
 def check_network(train: TrainSpec, n_classes: int, *, on_gpu: bool = False) -> None:
@@ -140,20 +142,24 @@ def _module(train: TrainSpec, channels: int, n_classes: int) -> nn.Module:
     if name == SMALL_CNN:
         return SmallCnn(channels, n_classes)
     if name.startswith(TIMM):
-        return _timm_module(name.removeprefix(TIMM), side, n_classes)
+        return _timm_module(name, side, n_classes)
     known = models.list_models(module=models)
     if name not in known:
         raise UsageError(
             f"train.model: no such model '{name}'",
             f"{SMALL_CNN}, {TIMM}<name>, or torchvision's {', '.join(known)}",
         )
-    return _built(
-        train.model, side, lambda: models.get_model(name, num_classes=n_classes, **_fixed(name, side))
-    )
+    arguments = _arguments(name, side)
+    return _built(name, side, lambda: models.get_model(name, num_classes=n_classes, **arguments))
 
 
-def _fixed(name: str, side: int) -> dict[str, Any]:
-    """Arguments of a torchvision model that is made for one image size, or returns more than logits."""
+def _arguments(name: str, side: int) -> dict[str, Any]:
+    """Arguments of a library's model that is made for one image size, or returns more than logits."""
+    if name.startswith(TIMM):
+        import timm  # noqa: PLC0415  (an extra; `models.check_name` has said so if it is not there)
+
+        usual = timm.models.get_pretrained_cfg(name.removeprefix(TIMM))
+        return {"img_size": side} if usual is not None and usual.fixed_input_size else {}
     if name.startswith("vit_"):
         return {"image_size": side}
     if name.startswith("maxvit"):
@@ -163,15 +169,15 @@ def _fixed(name: str, side: int) -> dict[str, Any]:
 
 
 def _timm_module(name: str, side: int, n_classes: int) -> nn.Module:
-    import timm  # noqa: PLC0415  (an extra; `models.check_name` has said so if it is not there)
+    import timm  # noqa: PLC0415  (as in `_arguments`)
 
-    if not timm.is_model(name):
+    short = name.removeprefix(TIMM)
+    if not timm.is_model(short):
         raise UsageError(
-            f"train.model: timm {timm.__version__} has no model '{name}'", "see timm.list_models()"
+            f"train.model: timm {timm.__version__} has no model '{short}'", "see timm.list_models()"
         )
-    usual = timm.models.get_pretrained_cfg(name)
-    sized = {"img_size": side} if usual is not None and usual.fixed_input_size else {}
-    return _built(name, side, lambda: timm.create_model(name, num_classes=n_classes, **sized))
+    arguments = _arguments(name, side)
+    return _built(short, side, lambda: timm.create_model(short, num_classes=n_classes, **arguments))
 
 
 def _built(name: str, side: int, build: Callable[[], nn.Module]) -> nn.Module:

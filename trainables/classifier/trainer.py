@@ -222,8 +222,11 @@ class _Run:
         """
         return {
             "model": self.spec.train.model,
+            "arguments": self.network.arguments,
             "class_names": list(self.names),
             "imgsz": self.spec.train.imgsz,
+            "image_channels": self.data.channels,  # 1 where a grey image goes to all channels of the network
+            "amp": self.spec.train.amp,
             "channels": self.network.channels,
             "mean": list(self.network.mean),
             "std": list(self.network.std),

@@ -9,6 +9,7 @@ from typing import Literal
 
 Task = Literal["classification", "detection", "toy"]
 ROUNDING = 1e-9  # metrics nearer than this are equal: 0.50 - 0.48 - 0.02 is 1.7e-17
+NO_DIRECTION = frozenset({"threshold"})  # neither more nor less of it is better
 LOWER_IS_BETTER = frozenset(
     {"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece", "deployed/false_alarms"}
 )
@@ -22,6 +23,7 @@ class TaskTraits:
         metrics: That objectives and guards may name.
         per_class: Likewise, as `recall/<class>`.
         reported: Measured and shown, but too rough at few objects to decide anything.
+        operating_point: In every table of the front beside what decides, since a recall alone says nothing.
         ranking: The metric that a verdict does not let fall, guarded or not: rescaling scores alone lifts
             recall, but not this. None if the task has no such metric.
         objectives: Unless the study file says otherwise.
@@ -43,6 +45,7 @@ class TaskTraits:
     max_drops: dict[str, float]
     arms: tuple[str, ...]
     reported: tuple[str, ...] = ()
+    operating_point: tuple[str, ...] = ()
     ranking: str | None = None
     lacks: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -107,6 +110,7 @@ TASKS: dict[Task, TaskTraits] = {
             "ultralytics/minority_precision",
         ),
         evaluator=2,
+        operating_point=("minority_precision", "threshold"),
         ranking="minority_ap50",
         objectives=("minority_recall", "map50_95"),
         max_drops={"map50_95": 0.03, "minority_ap50": 0.0},

@@ -21,6 +21,7 @@ from search.request.arms import known_arms
 from spaces.errors import Interrupted
 from spaces.strategy import NAMED, SENTENCES
 from trainables.contract.tasks import TASKS, Task
+from trainables.contract.trial import Outcome, TrialReport, TrialSpec
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def test_pareto_shows_the_baseline_and_the_front(study: Path, capsys: pytest.Cap
     assert "base" in shown
     assert "minority_recall" in shown
     assert "Signed: against the baseline's mean" in shown
+    assert "The trials share one training seed (0), whose luck is in all of them." in shown
 
 
 def test_pareto_json_has_every_group(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +66,30 @@ def test_pareto_json_has_every_group(study: Path, capsys: pytest.CaptureFixture[
     assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
     assert sum(len(group) for name, group in shown.items() if name != "baseline") == 6
     assert shown["baseline"]["seeds"] == [0, 1, 2]
+
+
+def test_a_search_whose_trials_all_lie_below_the_baseline_recommends_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "random"}))
+
+    def worse(spec: TrialSpec) -> Outcome:
+        report = bench.train(spec)
+        assert isinstance(report, TrialReport)
+        recall = 0.0 if spec.strategy.changed() else 0.3
+        return report.model_copy(update={"metrics": report.metrics | {"minority_recall": recall}})
+
+    bench.run(worse)
+    folder = str(bench.folder.path)
+    assert bench.snapshots[-1].best is None
+    assert main(["pareto", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best"] == []
+    assert main(["search", folder, "--resume"]) == 1
+    assert "no trial kept within the guards and reached the baseline's mean" in capsys.readouterr().err
+    assert main(["status", folder]) == 0
+    assert "reached the baseline's mean; by how much" in capsys.readouterr().out
+    assert main(["export", folder]) == 2
+    assert "no trial is feasible and as good as the baseline" in capsys.readouterr().err
 
 
 def test_pareto_csv_has_a_line_per_trial(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

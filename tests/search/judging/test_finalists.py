@@ -59,6 +59,11 @@ def test_with_one_baseline_seed_feasible_is_enough() -> None:
     assert chosen([trial(0, 0.6, {"map50_95": 0.0, "minority_ap50": 0.0})], 3, of_one) == [0]
 
 
+def test_a_trial_below_the_baselines_mean_is_none() -> None:
+    usual = Baseline(metrics={"minority_recall": 0.55}, sd=MEASURED.sd, seeds=(0, 1, 2), reports=())
+    assert chosen([trial(0, 0.6), trial(1, 0.549), trial(2, 0.55)], 3, usual) == [0, 2]
+
+
 def test_a_strategy_is_a_finalist_once() -> None:
     again = [trial(number, 0.6, sampler_power=0.5) for number in (3, 4)]
     assert chosen([*again, trial(5, 0.5)], 3) == [3, 5]

@@ -1,30 +1,14 @@
 import moocore
 import numpy as np
 import pytest
-from reports import DIVERGED, report_with
+from in_process import config
+from told_trials import trial
 
 from search.judging.front import front
-from search.record.study import Baseline, State, StudyTrial, best_feasible
+from search.record.study import Baseline, best_feasible
 from search.show.front import as_json, as_rows
-from spaces.strategy import PLAIN
 
 OBJECTIVES = ("minority_recall", "map50_95")
-
-
-def trial(
-    number: int, recall: float, overall: float, state: State = "complete", violation: float = -0.1
-) -> StudyTrial:
-    metrics = {"minority_recall": recall, "map50_95": overall, "support/rare": 62.0}
-    report = report_with(metrics, key=f"{number:016}", seconds=2.0)
-    return StudyTrial(
-        number=number,
-        state=state,
-        strategy=PLAIN,
-        seed=0,
-        report=report if state == "complete" else None,
-        failure=DIVERGED if state == "failed" else None,
-        violations={"map50_95": violation} if state == "complete" else {},
-    )
 
 
 def test_every_trial_is_in_exactly_one_group() -> None:
@@ -54,6 +38,23 @@ def test_what_the_baseline_dominates_is_not_on_the_front() -> None:
     assert [one.number for one in found.best] == [1]
 
 
+def test_a_trial_that_finds_less_of_the_minority_than_the_baseline_is_not_on_the_front() -> None:
+    baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.5, 0.5)])  # mean recall .4
+    found = front([trial(0, 0.399, 0.9), trial(1, 0.4, 0.6), trial(2, 0.0, 0.95)], OBJECTIVES, baseline)
+    assert [one.number for one in found.best] == [1]  # exactly at the mean, and better in the other
+    assert [one.number for one in found.dominated] == [0, 2]
+
+
+def test_nothing_below_the_baseline_is_recommended() -> None:
+    baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.5, 0.5)])
+    trials = [trial(0, 0.399, 0.9), trial(1, 0.0, 0.95)]
+    assert best_feasible(trials, "minority_recall", baseline) is None
+    assert best_feasible(trials, "minority_recall", None) == trials[0]
+    # .1 + .2 is 4e-17 above .3: rounding is no loss
+    noisy = Baseline.of([trial(0, 0.1 + 0.2, 0.5)])
+    assert best_feasible([trial(2, 0.3, 0.5)], "minority_recall", noisy) is not None
+
+
 def test_equal_trials_are_both_on_the_front() -> None:
     assert len(front([trial(0, 0.5, 0.5), trial(1, 0.5, 0.5)], OBJECTIVES, None).best) == 2
 
@@ -67,15 +68,17 @@ def test_the_front_is_moocores(seed: int) -> None:
 
 
 def test_the_best_feasible_trial_is_not_the_best_one() -> None:
-    assert (
-        best_feasible([trial(0, 0.5, 0.5), trial(1, 0.9, 0.1, violation=0.2)], "minority_recall").number == 0
-    )  # type: ignore[union-attr]
-    assert best_feasible([trial(1, 0.9, 0.1, violation=0.2)], "minority_recall") is None
+    kept, broken = trial(0, 0.5, 0.5), trial(1, 0.9, 0.1, violation=0.2)
+    assert best_feasible([kept, broken], "minority_recall", None) == kept
+    assert best_feasible([broken], "minority_recall", None) is None
 
 
 def test_json_has_the_documented_shape() -> None:
     baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)])
-    shown = as_json(front([trial(0, 0.5, 0.5), trial(5, 0, 0, "failed")], OBJECTIVES, baseline), baseline)
+    found = front([trial(0, 0.5, 0.5), trial(5, 0, 0, "failed")], OBJECTIVES, baseline)
+    shown = as_json(found, baseline, config(), ("rare",))
+    assert set(shown["baseline"]) == {"metrics", "sd", "seeds", "notes"}
+    assert [note["name"] for note in shown["baseline"]["notes"]] == ["support too small"]
     assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
     assert shown["baseline"]["metrics"]["minority_recall"] == pytest.approx(0.35)
     assert shown["baseline"]["sd"]["minority_recall"] == pytest.approx(0.0707, abs=1e-4)
@@ -88,7 +91,7 @@ def test_json_has_the_documented_shape() -> None:
 
 def test_json_notes_what_is_wrong_with_each_trial() -> None:
     found = front([trial(0, 0.0, 0.5), trial(1, 0.5, 0.5), trial(2, 0, 0, "failed")], OBJECTIVES, None)
-    without = as_json(found, None)
+    without = as_json(found, None, config(), ())
     assert without["dominated"][0]["notes"] == [
         {
             "name": "minority collapse",
@@ -97,7 +100,7 @@ def test_json_notes_what_is_wrong_with_each_trial() -> None:
         }
     ]
     assert without["best"][0]["notes"] == without["failed"][0]["notes"] == []
-    named = as_json(found, None, minority=("rare",))
+    named = as_json(found, None, config(), ("rare",))
     assert [note["name"] for note in named["best"][0]["notes"]] == ["support too small"]
     assert len(named["dominated"][0]["notes"]) == 2
 
@@ -111,7 +114,7 @@ def test_json_notes_compare_with_the_baseline() -> None:
     assert shifted.report is not None
     shifted.report.metrics["minority_ap50"] = 0.19
     baseline = Baseline.of(seeds)
-    (shown,) = as_json(front([shifted], OBJECTIVES, baseline), baseline)["best"]
+    (shown,) = as_json(front([shifted], OBJECTIVES, baseline), baseline, config(), ())["best"]
     assert [note["name"] for note in shown["notes"]] == ["threshold shift only"]
 
 

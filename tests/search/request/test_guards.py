@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.request.guards import Floor, MaxDrop, MissingMetric, violations
+from search.request.guards import Floor, MaxDrop, MissingMetric, unmeasured, violations
 
 unit = st.floats(0, 1)
 
@@ -41,6 +41,21 @@ def test_a_metric_that_was_not_measured_is_no_zero() -> None:
         )
     with pytest.raises(MissingMetric):
         violations((MaxDrop(metric="minority_ap50", max_drop=0),), {"minority_ap50": 0.4}, {})
+
+
+@pytest.mark.parametrize("metric", ["minority_precision", "deployed/minority_precision", "precision/cluster"])
+def test_a_model_that_calls_nothing_a_minority_object_misses_a_precisions_floor_in_full(metric: str) -> None:
+    guards = (Floor(metric=metric, floor=0.2),)
+    assert violations(guards, {metric: None}, {metric: None}) == {metric: 0.2}
+    assert unmeasured(guards, {metric: None}) == []
+    assert unmeasured((MaxDrop(metric=metric, max_drop=0.2),), {metric: None}) == [metric]
+
+
+def test_another_floor_needs_its_metric() -> None:
+    guards = (Floor(metric="recall/precision", floor=0.2),)
+    with pytest.raises(MissingMetric):
+        violations(guards, {"recall/precision": None}, {})
+    assert unmeasured(guards, {"recall/precision": None}) == ["recall/precision"]
 
 
 def test_of_two_guards_on_one_metric_the_worse_counts() -> None:

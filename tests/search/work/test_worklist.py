@@ -277,3 +277,20 @@ def test_a_guard_that_the_baseline_cannot_measure_ends_the_search(tmp_path: Path
 
     with pytest.raises(RunError, match="guard on 'minority_ap50': the baseline could not measure it"):
         bench.run(train)
+
+
+def test_a_baseline_that_calls_nothing_a_minority_object_may_still_be_searched_from(tmp_path: Path) -> None:
+    guards = [{"metric": "map50_95", "max_drop": 0.5}, {"metric": "minority_precision", "floor": 0.2}]
+    bench = Bench(
+        tmp_path, config(baseline={"seeds": 1}, search={"trials": 1, "sampler": "random"}, guards=guards)
+    )
+
+    def train(spec: TrialSpec) -> Outcome:
+        report = bench.train(spec)
+        assert isinstance(report, TrialReport)
+        return report.model_copy(update={"metrics": report.metrics | {"minority_precision": None}})
+
+    bench.run(train)
+    (trial,) = bench.study.trials()
+    assert trial.state == "complete"
+    assert trial.violations["minority_precision"] == 0.2
