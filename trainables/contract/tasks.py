@@ -10,6 +10,7 @@ from typing import Literal
 Task = Literal["classification", "detection", "toy"]
 ROUNDING = 1e-9  # metrics nearer than this are equal: 0.50 - 0.48 - 0.02 is 1.7e-17
 LOWER_IS_BETTER = frozenset({"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece"})
+UNLIMITED = frozenset({"nll", "calibrated/nll"})  # all others lie in [0, 1], so a difference in [-1, 1]
 
 
 @dataclass(frozen=True)

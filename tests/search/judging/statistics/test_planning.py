@@ -26,14 +26,16 @@ from search.judging.statistics.values import Requirement
 def noise(sd: float = 0.03, map_sd: float = 0.0075, split: tuple[float, float] = (0.01, 0.003)) -> Noise:
     correlation = np.array([[1.0, 0.5], [0.5, 1.0]])
     seed = correlation * np.outer([sd, map_sd], [sd, map_sd])
-    return Noise(seed, seed, np.diag(np.square(split)), np.array([39.0, 39.0]))
+    nothing = np.zeros((2, 2))
+    return Noise(seed, seed, np.diag(np.square(split)), np.array([39.0, 39.0]), nothing, nothing)
 
 
 DISTANCE = np.array([0.07, 0.03])  # a gain of .12 against .05, no drop against .03
 
 
 def test_the_power_of_one_bound_without_split_noise_is_the_noncentral_ts() -> None:
-    alone = Noise(*(np.array([[v]]) for v in (0.03**2, 0.0, 0.0)), np.array([np.inf]))
+    seed, nothing = np.array([[0.03**2]]), np.zeros((1, 1))
+    alone = Noise(seed, nothing, nothing, np.array([np.inf]), nothing, nothing)
     expected = stats.nct.sf(stats.t.isf(0.05, 4), 4, 0.04 / (0.03 / 5**0.5))
     assert power(np.array([0.04]), alone, 5, 10, 0.05) == pytest.approx(expected, abs=0.005)
 
