@@ -152,6 +152,30 @@ def test_what_cannot_be_confirmed_starts_nothing(study: Path, changes: dict[str,
     assert StudyFolder(study).open().experiments() == []
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        pytest.param(
+            {"seeds": 3},
+            "confirm.seeds: at least 4 are needed to judge 2 candidates, got 3\nhint: --seeds 4, or one",
+            id="of the candidates",
+        ),
+        pytest.param(
+            {"baseline_seeds": 2}, "confirm.baseline_seeds: at least 4 are needed", id="of the baseline"
+        ),
+    ],
+)
+def test_several_candidates_want_four_seeds_an_arm(study: Path, seeds: dict[str, int], said: str) -> None:
+    here = Here()
+    with pytest.raises(UsageError) as error:
+        confirmed_here(study, Asked(strategies=(GOOD, COSTLY), **seeds), here)
+    assert said in str(error.value)
+    assert here.connections == 0
+    assert StudyFolder(study).open().experiments() == []
+    alone = confirmed_here(study, Asked(strategies=(GOOD,), one_look=True, **seeds), here)
+    assert alone.finished
+
+
 def test_a_failed_trial_cannot_be_confirmed_and_a_trial_named_twice_is_one_candidate(study: Path) -> None:
     number, failed = (
         next(number for number, state in states(study).items() if state == wanted)
