@@ -17,8 +17,8 @@ import numpy as np
 
 from search.judging.comparison import ArmResult, Comparison, Estimate, Measured, Pair
 from search.judging.measured import Arm
-from search.judging.statistics.bounds import Floats, StudentGain, one_sample, welch
-from search.judging.statistics.jackknife import SplitNoise, split_noise
+from search.judging.statistics.bounds import Floats, StudentGain
+from search.judging.statistics.jackknife import SplitNoise, mean_gain, split_noise
 from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import Split
 
@@ -140,8 +140,7 @@ def _mean(arm: Arm, metric: str) -> Estimate:
     if len(values) == 1:
         return Estimate(float(values[0]), reason=reason)
     split = _split(metric, arm)
-    gain = one_sample(values) if split is None else one_sample(values, split.part, shared=split.shared[0])
-    return _estimate(gain, split, reason)
+    return _estimate(mean_gain(values, None, split), split, reason)
 
 
 def _gain(arm: Arm, base: Arm, metric: str) -> Estimate:
@@ -158,8 +157,7 @@ def _no_gain(arm: Arm, base: Arm, metric: str) -> str:
 
 
 def _welch(arm: Arm, base: Arm, metric: str) -> StudentGain:
-    values, split = (arm.values(metric), base.values(metric)), _split(metric, arm, base)
-    return welch(*values) if split is None else welch(*values, split.part, shared=split.shared)
+    return mean_gain(arm.values(metric), base.values(metric), _split(metric, arm, base))
 
 
 def _split(metric: str, *arms: Arm) -> SplitNoise | None:

@@ -217,7 +217,7 @@ def effective_sources(predictions: Predictions, metric: str) -> float:
         image, of_class = predictions.true_image, predictions.true_class
     counted = np.isin(of_class, _counted(predictions, metric))  # (T,)
     _, source = np.unique(predictions.source, return_inverse=True)  # (N,)
-    return effective_number(np.bincount(source[image[counted]]).astype(np.float64))
+    return float(effective_number(np.bincount(source[image[counted]])))
 
 
 def _counted(predictions: Predictions, metric: str) -> Sequence[int]:

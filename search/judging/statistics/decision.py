@@ -11,13 +11,13 @@ a further look made for it, or for one that the test split's own error keeps fro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.judging.statistics.bounds import Floats, Part, StudentGain, one_sample, welch
+from search.judging.statistics.bounds import Floats, Part, StudentGain
 from search.judging.statistics.collapse import highest_rate
-from search.judging.statistics.jackknife import SplitNoise
+from search.judging.statistics.jackknife import SplitNoise, mean_gain
 from search.judging.statistics.levels import holm, level_of, levels_of
 from search.judging.statistics.values import ALPHA, Bounds, Plan, Requirement, Verdict
 from trainables.contract.tasks import ROUNDING
@@ -44,21 +44,14 @@ class Evidence:
 
     def gain(self) -> StudentGain:
         """By Welch over seeds, with the test split's own error; what both hold counts once."""
-        split = self.split
-        if split is None:
-            return self.over_seeds()
-        candidate, lent = self.requirement.sign * self.candidate, self.lent
-        if not self.requirement.against_baseline:
-            return one_sample(candidate, split.part, shared=split.shared[0], lent=lent)
-        baseline = self.requirement.sign * self.baseline
-        return welch(candidate, baseline, split.part, shared=split.shared, lent=lent)
+        sign, floor = self.requirement.sign, not self.requirement.against_baseline
+        return mean_gain(
+            sign * self.candidate, None if floor else sign * self.baseline, self.split, self.lent
+        )
 
     def over_seeds(self) -> StudentGain:
         """On these test images, so without the split's own error: what more seeds can still change."""
-        candidate = self.requirement.sign * self.candidate
-        if not self.requirement.against_baseline:
-            return one_sample(candidate, lent=self.lent)
-        return welch(candidate, self.requirement.sign * self.baseline, lent=self.lent)
+        return replace(self, split=None).gain()
 
     @property
     def range(self) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from search.judging.statistics.bounds import Floats, Part, Shared, StudentGain
+from search.judging.statistics.bounds import Floats, Part, Shared, StudentGain, one_sample, welch
 from spaces.errors import UsageError
 
 MIN_SOURCES = 10
@@ -107,20 +107,20 @@ def interaction(deviations: Floats) -> Floats:
     return np.asarray((n_sources - 1) / n_sources * spread)
 
 
-def effective_number(counts: Floats) -> float:
-    """As many sources with equal counts would weigh alike: 1 / sum(w²), w the share of each; 0 of nothing.
+def effective_number(counts: Floats | npt.NDArray[np.int64]) -> Floats:
+    """As many sources with equal counts would weigh alike: 1 / sum(w²), w the share of each; (...).
 
     Source: Kish 1965.
 
     Args:
-        counts: (n_sources,) objects of each.
+        counts: (..., n_sources) objects of each; without any object it is 0.
 
     Example:
-        >>> effective_number(np.array([5.0, 5.0, 10.0, 0.0]))  # shares 1/4, 1/4, 1/2
-        2.6666666666666665
+        >>> round(float(effective_number(np.array([5, 5, 10, 0]))), 3)  # shares 1/4, 1/4, 1/2
+        2.667
     """
-    squares = float(np.square(counts).sum())
-    return float(counts.sum()) ** 2 / squares if squares else 0.0
+    squares = np.square(counts, dtype=np.float64).sum(axis=-1)
+    return np.asarray(counts.sum(axis=-1) ** 2 / np.maximum(squares, 1.0))
 
 
 def leave_one_source_out(
@@ -187,6 +187,26 @@ def split_noise(candidate: Sequence[Replicates], baseline: Sequence[Replicates] 
     deviations = of_candidate.mean(axis=0) - (of_baseline.mean(axis=0) if baseline else 0.0)
     noise = jackknife(deviations, min(run.effective_sources for run in runs))
     return replace(noise, candidate=of_candidate, baseline=of_baseline)
+
+
+def mean_gain(
+    candidate: Floats, baseline: Floats | None, split: SplitNoise | None, lent: Part | None = None
+) -> StudentGain:
+    """The candidate's mean over the baseline's; of the error of seeds and split what both hold counts once.
+
+    Args:
+        candidate: (..., n_c) one value per seed, n_c >= 2.
+        baseline: (..., n_b) likewise; None for a floor.
+        split: The test split's error of the same difference; None if it is not to be counted.
+        lent: As for `welch`.
+
+    Raises:
+        ValueError: An arm has fewer than two seeds.
+    """
+    others, shared = ((), (0.0, 0.0)) if split is None else ((split.part,), split.shared)
+    if baseline is None:
+        return one_sample(candidate, *others, shared=shared[0], lent=lent)
+    return welch(candidate, baseline, *others, shared=shared, lent=lent)
 
 
 def _deviations(runs: Sequence[Replicates]) -> Floats:

@@ -75,7 +75,7 @@ class Noise:
         baseline_shared = _interactions([None if s is None else s.baseline for s in splits], signs)
         interaction = candidate_shared / n_candidate + baseline_shared / max(n_baseline, 1)
         return cls(
-            candidate=_covariance(candidate, confidence),
+            candidate=_at_least(_covariance(candidate, confidence), evidence),
             baseline=_covariance(baseline * signs[:, None], confidence),
             split=_nearest_possible(_split_covariance(splits, signs) - interaction),
             split_df=np.array([np.inf if split is None else float(split.df) for split in splits]),
@@ -120,6 +120,12 @@ def _covariance(arm: Floats, confidence: float | None) -> Floats:
         return np.zeros((k, k))
     inflation = 1.0 if confidence is None else sd_upper_limit(1.0, n - 1, confidence) ** 2
     return np.atleast_2d(np.cov(arm)) * inflation
+
+
+def _at_least(covariance: Floats, evidence: Sequence[Evidence]) -> Floats:
+    """(k, k) with the variance that a baseline that collapses lends, as noise of each metric's own."""
+    lent = np.array([0.0 if e.lent is None else float(e.lent[0]) for e in evidence])
+    return covariance + np.diag(np.maximum(lent - np.diag(covariance), 0.0))
 
 
 def _split_covariance(splits: Sequence[SplitNoise | None], signs: Floats) -> Floats:

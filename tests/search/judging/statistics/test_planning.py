@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,12 @@ def test_noise_is_estimated_from_the_evidence() -> None:
     assert found.split_df.tolist() == [float(split.df), np.inf]
     inflated = Noise.of([evidence(RECALL, 0.1, split)])
     assert inflated.candidate[0, 0] == pytest.approx(sd_upper_limit(float(SPREAD.std(ddof=1)), 4) ** 2)
+
+
+def test_a_plan_beside_a_baseline_that_collapses_counts_what_it_lends() -> None:
+    lent = (np.asarray(0.01), np.asarray(9.0))
+    found = Noise.of([replace(evidence(RECALL, 0.1), lent=lent), evidence(MAP, 0.0)], confidence=None)
+    assert np.diag(found.candidate) == pytest.approx([0.01, np.var(SPREAD, ddof=1)])
 
 
 def test_where_lower_is_better_noise_keeps_its_sign() -> None:

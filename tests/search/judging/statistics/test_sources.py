@@ -119,7 +119,7 @@ def test_counted_once_the_error_is_that_of_fresh_seeds_and_fresh_sources() -> No
     ],
 )
 def test_as_many_sources_of_equal_size_would_weigh_alike(counts: list[int], number: float) -> None:
-    assert effective_number(np.array(counts, dtype=float)) == pytest.approx(number)
+    assert effective_number(np.array(counts)) == pytest.approx(number)
 
 
 @pytest.mark.parametrize(
