@@ -13,7 +13,7 @@ from search.judging.confirmation import Judged, verdicts
 from search.record.folder import StudyFolder
 from search.record.study import Study, StudyTrial
 from spaces.errors import UsageError
-from trainables.contract.predictions import ClassificationPredictions, load_predictions
+from trainables.contract.predictions import ClassificationPredictions, DetectionPredictions, load_predictions
 from trainables.contract.tasks import TASKS
 from trainables.evaluation.classification import confusion_matrix
 
@@ -29,7 +29,8 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
 
     Returns:
         The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json` (a classifier's has its confusion
-        matrix), the weights and predictions, and `verdict.json` if the trial was confirmed.
+        matrix), a detector's `predict.yaml`, the weights and predictions, and `verdict.json` if the trial
+        was confirmed.
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
@@ -59,6 +60,10 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         }
         if TASKS[config.task].one_class_per_image:
             measured["confusion_matrix"] = _confusion(files / "predictions.npz")
+        else:
+            shipped = _use(files / "predictions.npz", config.train.imgsz)
+            if shipped is not None:
+                _write_yaml(bundle / "predict.yaml", shipped)
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
         judged = verdicts(study).get(trial.number)
         if judged is not None:
@@ -75,6 +80,18 @@ def _verdict(judged: Judged) -> dict[str, Any]:
     """As plain values; infinite degrees of freedom are null."""
     plain = json.loads(judged.result.model_dump_json(include={"verdict"}), parse_constant=lambda _: None)
     return {"experiment": judged.experiment, **plain["verdict"]}
+
+
+def _use(file: Path, imgsz: int) -> dict[str, Any] | None:
+    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts.
+
+    None where there are no predictions, or they are of 0.1.0, which chose none.
+    """
+    stored = load_predictions(file) if file.exists() else None
+    if not isinstance(stored, DetectionPredictions) or stored.shipped is None:
+        return None
+    conf, iou, max_det = stored.shipped.conf, stored.iou, stored.max_det
+    return {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": imgsz, "rect": False}
 
 
 def _confusion(file: Path) -> dict[str, Any]:

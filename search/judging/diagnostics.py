@@ -15,11 +15,13 @@ from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import TRAIN_RECALL, Metrics, Split, TrialReport
 
 RECALL, RANKING = "minority_recall", "minority_ap50"
+DEPLOYED = "deployed/minority_recall"
 
 Z95 = 1.645  # one-sided 95 % of a normal
 # Where the counting error of a recall is largest. At the observed recall it would be 0 where the minority is
 # never or always found, and what is a property of the split would differ from trial to trial.
 WORST_RECALL = 0.5
+SAME_RECALL = 0.02  # nearer is the same to whoever uses the model
 SAME_EXPOSURE = 0.05  # relative: nearer to what it would be without the knob is no effect
 LARGE_GAP = 0.1  # of recalls on the training images: less is never worth a sentence
 BEYOND_NOISE = 2.0  # standard errors
@@ -77,6 +79,7 @@ def diagnose(
         idle_sampler(strategy, reports),
         idle_retention(strategy, reports),
         threshold_shift(reports, baseline, min_gain=min_gain),
+        deployed_apart(reports),
         memorised(reports, baseline),
         collapse(reports),
         boxes_lost(reports),
@@ -162,6 +165,25 @@ def threshold_shift(
         ranking,
         f"minority recall rose by {recall:.3f} over the baseline, but average precision (AP50) changed by "
         f"{ranking:+.3f}: detections are ranked no better, and a lower score threshold would do the same",
+    )
+
+
+def deployed_apart(reports: Sequence[TrialReport]) -> Diagnosis | None:
+    """What ships finds another share of the minority than the table's recall; number: the difference."""
+    recall, deployed = (
+        _values(reports, read)
+        for read in (lambda report: report.metrics[RECALL], lambda report: report.metrics.get(DEPLOYED))
+    )
+    if not deployed:
+        return None
+    apart = statistics.fmean(deployed) - statistics.fmean(recall)
+    if abs(apart) <= SAME_RECALL + ROUNDING:
+        return None
+    return Diagnosis(
+        "deployed differs",
+        apart,
+        f"the exported weights, at the threshold that ships, find {statistics.fmean(deployed):.3f} of the "
+        f"minority ({apart:+.3f}): one label per box, at an operating point fitted on val",
     )
 
 

@@ -17,6 +17,7 @@ from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.request.reading import load_config
 from spaces.errors import UsageError
+from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec
 from trainables.data.sources import describe
 from trainables.data.summary import DataSummary
@@ -89,6 +90,7 @@ def read_study(folder: StudyFolder, console: Console) -> Request:
     """
     request = _checked(folder.config, folder, folder.study_yaml.name, console)
     check_same_data(request, request.config)
+    check_same_evaluator(request)
     return request
 
 
@@ -141,6 +143,7 @@ def continued(request: Request, typed: Path) -> Request:
     """
     stored = request.folder.config
     check_same_data(request, stored)
+    check_same_evaluator(request)
     config = request.config
     search = stored.search.model_copy(update={"trials": config.search.trials})
     allowed = stored.model_copy(
@@ -171,6 +174,20 @@ def check_same_data(request: Request, stored: StudyConfig) -> None:
         raise UsageError(
             f"data: {data} has changed since {request.where} was made: its fingerprint differs",
             "give the new data a study of its own",
+        )
+
+
+def check_same_evaluator(request: Request) -> None:
+    """Metrics that were measured in two ways do not mix.
+
+    Raises:
+        UsageError: The study was measured by another version.
+    """
+    before, now = request.folder.provenance.evaluator, TASKS[request.config.task].evaluator
+    if before != now:
+        raise UsageError(
+            f"{request.where} was measured by version {before} of the evaluator, this rarecall has {now}",
+            "it can be shown and exported; give a study of its own what is to be measured anew",
         )
 
 

@@ -21,6 +21,7 @@ from search.request.config import StudyConfig
 from search.request.reading import load_config
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
+from trainables.contract.tasks import TASKS
 
 DATABASE = "study.db"
 LOCK = ".lock"
@@ -37,6 +38,7 @@ class Provenance(Frozen):
         git_sha: Commit of the folder that it was made in, or None outside of a repository.
         data_fingerprint: Of its data.
         minority: The minority classes, by name; `auto` in the request means these.
+        evaluator: Version of how its task's metrics are measured.
     """
 
     created: str
@@ -45,9 +47,10 @@ class Provenance(Frozen):
     git_sha: str | None
     data_fingerprint: str
     minority: tuple[str, ...]
+    evaluator: int = 1
 
     @classmethod
-    def now(cls, fingerprint: str, minority: Sequence[str]) -> "Provenance":
+    def now(cls, fingerprint: str, minority: Sequence[str], evaluator: int) -> "Provenance":
         """Of this process."""
         return cls(
             created=now(),
@@ -56,6 +59,7 @@ class Provenance(Frozen):
             git_sha=_git_sha(),
             data_fingerprint=fingerprint,
             minority=tuple(minority),
+            evaluator=evaluator,
         )
 
 
@@ -99,7 +103,7 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if config.study_db is None:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
-            self.provenance = Provenance.now(fingerprint, minority)
+            self.provenance = Provenance.now(fingerprint, minority, TASKS[config.task].evaluator)
             self._provenance_json.write_text(packed(self.provenance, indent=2) + "\n")
             study = Study(self._url(config), config, self.provenance.minority, create=True)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it

@@ -12,6 +12,11 @@ from search.judging.statistics.values import Advice, Bounds
 from search.show.common import in_words, own_and_shared
 
 STYLE = {"accepted": "bold green", "rejected": "red", "inconclusive": "yellow", "invalid": "red"}
+DEPLOYED = {
+    "deployed/minority_recall": "minority recall",
+    "deployed/minority_precision": "precision",
+    "deployed/false_alarms": "false alarms per image",
+}
 COLUMNS = ("requirement", "baseline", "candidate", "gain", "asked", "bound", "level", "test alone")
 
 
@@ -69,6 +74,7 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
         said += [f"    {line}" for line in (*verdict.reasons, *verdict.remarks)]
         if result.advice is not None:
             said.append(f"    {advice_sentence(result.advice, result, path)}")
+        said += [f"    {line}" for line in _deployed(result)]
         said += [f"    note: {line}" for line in notes]
         if verdict.bounds:
             met = "met" if verdict.point_rule else "not met"
@@ -81,6 +87,16 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
     if confirmation.looks[-1].accepted:
         said.append(f"next: rarecall export {path}")
     return said
+
+
+def _deployed(result: Result) -> list[str]:
+    """What the weights that ship do on the test split, beside the baseline's; nothing of older records."""
+    shown = [
+        f"{words} {_plain(result.baseline.get(metric))} -> {_plain(result.means[metric])}"
+        for metric, words in DEPLOYED.items()
+        if metric in result.means
+    ]
+    return [f"deployed, as exported: {', '.join(shown)}"] if shown else []
 
 
 def advice_sentence(advice: Advice, result: Result, path: str) -> str:

@@ -1,9 +1,10 @@
 """Random predictions of a split, for tests: 12 sources of three images, and a rare class."""
 
 import numpy as np
+from matched_boxes import with_shipping as shipping
 
 from trainables.contract.predictions import ClassificationPredictions, DetectionPredictions
-from trainables.evaluation.detection import IOUS
+from trainables.evaluation.matching import IOUS
 
 N_IMAGES = 36
 SPLIT = {
@@ -24,20 +25,22 @@ def drawn_detections(seed: int, *, decimals: int = 7) -> DetectionPredictions:
     closeness = np.concatenate([rng.uniform(0.4, 1, len(found)), np.zeros(n)])
     score = np.concatenate([rng.beta(4, 2, len(found)), rng.beta(2, 3, n)]).round(decimals)
     by_score = np.argsort(-score, kind="stable")
-    return DetectionPredictions(
-        **SPLIT,
-        size=np.full((N_IMAGES, 2), 512),
-        pred_image=np.concatenate([true_image[found], rng.integers(0, N_IMAGES, n)])[by_score],
-        pred_class=np.concatenate([true_class[found], rng.integers(0, 3, n)])[by_score],
-        pred_score=score[by_score].astype(np.float32),
-        pred_box=rng.uniform(0, 512, (len(score), 4)).astype(np.float32),
-        pred_match=(closeness[:, None] >= IOUS)[by_score],
-        true_image=true_image,
-        true_class=true_class,
-        true_box=rng.uniform(0, 512, (n, 4)).astype(np.float32),
-        max_det=100,
-        conf=0.001,
-        iou=0.7,
+    return shipping(
+        DetectionPredictions(
+            **SPLIT,
+            size=np.full((N_IMAGES, 2), 512),
+            pred_image=np.concatenate([true_image[found], rng.integers(0, N_IMAGES, n)])[by_score],
+            pred_class=np.concatenate([true_class[found], rng.integers(0, 3, n)])[by_score],
+            pred_score=score[by_score].astype(np.float32),
+            pred_box=rng.uniform(0, 512, (len(score), 4)).astype(np.float32),
+            pred_match=(closeness[:, None] >= IOUS)[by_score],
+            true_image=true_image,
+            true_class=true_class,
+            true_box=rng.uniform(0, 512, (n, 4)).astype(np.float32),
+            max_det=100,
+            conf=0.001,
+            iou=0.7,
+        )
     )
 
 

@@ -22,10 +22,12 @@ from trainables.strategy.augmentation import (
 )
 from trainables.strategy.loss import (
     FocalCrossEntropy,
+    Range,
     class_alpha,
     effective_prior,
     logit_adjustment,
     mixed_counts,
+    widest,
 )
 from trainables.strategy.receipt import close, common, if_so, of_lacking, of_sampling, same_weights
 from trainables.strategy.sampling import (
@@ -51,6 +53,7 @@ class AppliedStrategy:
         draws: Of each epoch; epochs under the same strategy share theirs, as they do their criteria.
         criteria: Of each epoch.
         pipelines: Of the minority's images and of the others; None changes nothing.
+        focal_scale: Of all criteria together: what they have multiplied their batches' losses with.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class AppliedStrategy:
         self._classes = [classes[i] for i in self.kept]
         self.labels = images.labels[self.kept]
         self.rare = holds_minority(self._classes, minority)
+        self.focal_scale = Range()
         plan = self._plan()
         draws = {each: self._draws(each) for each in set(plan)}
         criteria = {each: self._criterion(each, draws[each]) for each in draws}
@@ -129,6 +133,7 @@ class AppliedStrategy:
             "minority_share": float(np.mean([minority_share(self.rare, each.weights) for each in draws])),
             "rarest_share": [self._rarest_share(each) for each in draws],
             "focal_gamma": common(each.gamma for each in criteria),
+            "focal_scale": widest([self.focal_scale]),
             **if_so(weighted_as_asked, {"alpha_power": loss.alpha_power}),
             **if_so(corrected_as_asked, {"alpha_prior": loss.alpha_prior}),
             **if_so(weighted_as_asked, {"alpha_cap": loss.alpha_cap, "class_balance": loss.class_balance}),
@@ -179,7 +184,9 @@ class AppliedStrategy:
     def _criterion(self, strategy: Strategy, draws: Draws) -> FocalCrossEntropy:
         loss = strategy.loss
         alpha, adjustment = self._alpha(strategy, draws), self._adjustment(strategy, draws)
-        return FocalCrossEntropy(alpha, loss.focal_gamma, adjustment, loss.label_smoothing).to(self._device)
+        return FocalCrossEntropy(
+            alpha, loss.focal_gamma, adjustment, loss.label_smoothing, self.focal_scale
+        ).to(self._device)
 
     def _weights(self, strategy: Strategy) -> npt.NDArray[np.float64] | None:
         """What the strategy draws each image with, (n,); None for shuffled passes."""

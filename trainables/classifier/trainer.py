@@ -200,6 +200,7 @@ class _Run:
             "drawn": self.drawn,
             "largest_batch": self.largest_batch,
             "peak_lr": self.peak_lr,
+            "focal_scale": self.strategy.focal_scale.stored(),
         }
 
     def restore(self, path: Path) -> None:
@@ -212,6 +213,7 @@ class _Run:
         self.drawn = state["drawn"].cpu()
         self.epoch, self.macro_f1 = state["epoch"], state["macro_f1"]
         self.largest_batch, self.peak_lr = state["largest_batch"], state["peak_lr"]
+        self.strategy.focal_scale.restore(state.get("focal_scale"), self.device)  # 0.1.0 stored none
 
     def weights(self, val: ClassificationPredictions) -> dict[str, Any]:
         """The averaged weights, with what is needed to build their network again and to decide as on val.

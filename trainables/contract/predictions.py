@@ -32,18 +32,28 @@ Detection (P predictions, T true objects; image columns index 0..N-1; boxes are 
     conf            ()      float    lowest score kept
     iou             ()      float    NMS threshold
 
-Pure NumPy; written once, atomically.
+and, once the weights that ship are known (S boxes that these find, one label each):
+    tuned           (P,)    bool     which predictions count at tuned thresholds: on val out of fold
+    bias            (C,)    float64  added to the class logits of the weights that ship
+    shipped_conf    ()      float    the confidence that ships: boxes above it count
+    shipped_image   (S,)    int
+    shipped_class   (S,)    int
+    shipped_score   (S,)    float32  sorted descending
+    shipped_box     (S, 4)  float32
+    shipped_match   (S,)    bool     true positive at IoU .50
+
+Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read.
 """
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-VERSION = 2
+VERSION, OLDEST = 3, 2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -102,6 +112,56 @@ class ClassificationPredictions(_Common):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ShippedBoxes:
+    """What the weights that ship find, and which predictions count when tuned; as in the module's header.
+
+    Attributes:
+        tuned: (P,).
+        bias: (C,).
+        conf: `shipped_conf`; the other fields likewise.
+        image: (S,).
+        label: (S,) `shipped_class`.
+        score: (S,).
+        box: (S, 4).
+        match: (S,).
+    """
+
+    tuned: Bools
+    bias: Floats
+    conf: float
+    image: Ints
+    label: Ints
+    score: Floats
+    box: Floats
+    match: Bools
+
+    def restricted(self, pred: Bools, keep: Bools) -> "ShippedBoxes":
+        """As `predictions.restricted`: (P,) which predictions stay, (N,) which images."""
+        kept, index = keep[self.image], np.cumsum(keep) - 1
+        return replace(
+            self,
+            tuned=self.tuned[pred],
+            image=index[self.image[kept]],
+            label=self.label[kept],
+            score=self.score[kept],
+            box=self.box[kept],
+            match=self.match[kept],
+        )
+
+
+_SHIPPED = {  # field of `ShippedBoxes` -> array in the file
+    "tuned": "tuned",
+    "bias": "bias",
+    "conf": "shipped_conf",
+    "image": "shipped_image",
+    "label": "shipped_class",
+    "score": "shipped_score",
+    "box": "shipped_box",
+    "match": "shipped_match",
+}
+
+
 @dataclass(frozen=True)
 class DetectionPredictions(_Common):
     """Boxes, scores, matches and truth of one split; fields as in the module's header."""
@@ -118,6 +178,7 @@ class DetectionPredictions(_Common):
     max_det: int
     conf: float
     iou: float
+    shipped: ShippedBoxes | None = None
 
 
 Predictions = ClassificationPredictions | DetectionPredictions
@@ -130,8 +191,12 @@ _BY_TASK: dict[str, type[ClassificationPredictions] | type[DetectionPredictions]
 def save_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions` to `path` (npz); a reader sees the whole file or none."""
     task = next(name for name, kind in _BY_TASK.items() if isinstance(predictions, kind))
+    values = vars(predictions).copy()
+    shipped = values.pop("shipped", None)
+    if shipped is not None:
+        values |= {name: getattr(shipped, field) for field, name in _SHIPPED.items()}
     partial = path.with_name(f".{path.name}.tmp.npz")
-    np.savez_compressed(partial, version=VERSION, task=task, **asdict(predictions))
+    np.savez_compressed(partial, version=VERSION, task=task, **values)
     os.replace(partial, path)
 
 
@@ -143,11 +208,20 @@ def load_predictions(path: Path) -> Predictions:
     """
     with np.load(path, allow_pickle=False) as stored:
         version = int(stored["version"])
-        if version != VERSION:
+        if not OLDEST <= version <= VERSION:
             raise ValueError(f"{path}: predictions schema version {version}, this rarecall reads {VERSION}")
         kind = _BY_TASK[str(stored["task"])]
-        values = {field.name: stored[field.name] for field in fields(kind)}
-    return kind(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+        names = [field.name for field in fields(kind) if field.name != "shipped"]
+        values: dict[str, Any] = {name: _plain(stored[name]) for name in names}
+        if kind is DetectionPredictions and _SHIPPED["conf"] in stored:
+            shipped = {field: _plain(stored[name]) for field, name in _SHIPPED.items()}
+            values["shipped"] = ShippedBoxes(**shipped)
+    return kind(**values)
+
+
+def _plain(value: npt.NDArray[Any]) -> Any:
+    """An array without dimensions as its number or text."""
+    return value.item() if value.ndim == 0 else value
 
 
 def restricted(predictions: Predictions, keep: Bools) -> Predictions:
@@ -184,4 +258,5 @@ def restricted(predictions: Predictions, keep: Bools) -> Predictions:
         true_image=index[predictions.true_image[true]],
         true_class=predictions.true_class[true],
         true_box=predictions.true_box[true],
+        shipped=None if predictions.shipped is None else predictions.shipped.restricted(pred, keep),
     )

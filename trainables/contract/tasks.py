@@ -9,8 +9,11 @@ from typing import Literal
 
 Task = Literal["classification", "detection", "toy"]
 ROUNDING = 1e-9  # metrics nearer than this are equal: 0.50 - 0.48 - 0.02 is 1.7e-17
-LOWER_IS_BETTER = frozenset({"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece"})
-UNLIMITED = frozenset({"nll", "calibrated/nll"})  # all others lie in [0, 1], so a difference in [-1, 1]
+LOWER_IS_BETTER = frozenset(
+    {"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece", "deployed/false_alarms"}
+)
+# All others lie in [0, 1], so a difference in [-1, 1].
+UNLIMITED = frozenset({"nll", "calibrated/nll", "deployed/false_alarms"})
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class TaskTraits:
         arms: What `compare` runs unless the study file names its arms; the first is the reference.
         unfit: Arms that it cannot use, though it has the knobs.
         one_class_per_image: Whether an image is of one class, so that each must keep a training image.
+        evaluator: Version of how its metrics are measured; those of two versions do not mix.
         leaves_predictions: Whether a run leaves them, so that the split's own error can be told.
     """
 
@@ -48,6 +52,7 @@ class TaskTraits:
     highest_lr: float | None = None
     unfit: tuple[str, ...] = ()
     one_class_per_image: bool = False
+    evaluator: int = 1
     leaves_predictions: bool = True
 
 
@@ -77,9 +82,33 @@ TASKS: dict[Task, TaskTraits] = {
             "minority_froc",
             "map50",
             "map50_95",
+            "tuned/minority_recall",
+            "tuned/minority_recall_worst",
+            "tuned/minority_precision",
+            "deployed/minority_recall",
+            "deployed/minority_recall_worst",
+            "deployed/minority_precision",
+            "deployed/false_alarms",
         ),
-        per_class=("precision", "recall", "recall_best_f1", "ap50", "map50_95", "froc"),
-        reported=("minority_recall_at_p50",),
+        per_class=(
+            "precision",
+            "recall",
+            "recall_best_f1",
+            "ap50",
+            "map50_95",
+            "froc",
+            "tuned/precision",
+            "tuned/recall",
+            "deployed/precision",
+            "deployed/recall",
+        ),
+        reported=(
+            "minority_recall_at_p50",
+            "ultralytics/minority_recall",
+            "ultralytics/minority_recall_worst",
+            "ultralytics/minority_precision",
+        ),
+        evaluator=2,
         ranking="minority_ap50",
         objectives=("minority_recall", "map50_95"),
         max_drops={"map50_95": 0.03, "minority_ap50": 0.0},

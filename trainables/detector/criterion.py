@@ -9,7 +9,7 @@ from torch import nn
 
 from spaces.loss import Loss
 from trainables.detector.settled import E2ELoss, v8DetectionLoss
-from trainables.strategy.loss import class_alpha, mixed_counts
+from trainables.strategy.loss import Range, as_much_as, class_alpha, mixed_counts
 
 
 class ImbalanceBCE(nn.Module):
@@ -18,8 +18,14 @@ class ImbalanceBCE(nn.Module):
     The task-aligned assigner's targets t are soft, so the modulation is |t - p| ^ gamma (Li et al. 2020, eq.
     6). Alpha weights the positive entries of a class alone.
 
-    Modulation shrinks the class loss, and with it its share against the box loss, which would be a second
-    change. So it is multiplied by the one factor that leaves the very first batch's class loss as it was.
+    Both change how much the classes weigh against the boxes, which would be a second change, and one that
+    grows as the targets do. So in every batch the modulated loss is multiplied by the one factor that makes
+    its sum the plain one's, and the weighted positives by the one that leaves their sum as it was: all that
+    is left of a strategy is which entries the class loss is made of.
+
+    Attributes:
+        focal_scale: The range of the first factor over the training.
+        alpha_scale: The range of the second.
     """
 
     def __init__(self, loss: Loss, alpha: torch.Tensor) -> None:
@@ -27,7 +33,7 @@ class ImbalanceBCE(nn.Module):
         self.gamma = loss.focal_gamma
         self.power, self.prior, self.cap = loss.alpha_power, loss.alpha_prior, loss.alpha_cap
         self.alpha = alpha  # (n_classes,)
-        self.scale: float | None = None  # set by the first batch
+        self.focal_scale, self.alpha_scale = Range(), Range()
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss of each entry.
@@ -40,13 +46,33 @@ class ImbalanceBCE(nn.Module):
         if self.gamma:
             # At t = p the slope of |t - p|^gamma is infinite for gamma < 1, and 0 times that would be NaN.
             miss = (targets - logits.sigmoid()).abs().clamp_min(1e-7)
-            focal = loss * miss.pow(self.gamma)
-            if self.scale is None:
-                self.scale = float(loss.detach().sum() / focal.detach().sum())
-            loss = focal * self.scale
+            loss = as_much_as(loss, loss * miss.pow(self.gamma), self.focal_scale)
         if self.power:
-            loss = loss * torch.where(targets > 0, self.alpha.to(loss.dtype), 1.0)
+            positive = targets > 0
+            weighted = loss * self.alpha.to(loss.dtype)
+            kept = as_much_as(loss.where(positive, 0.0), weighted.where(positive, 0.0), self.alpha_scale)
+            loss = torch.where(positive, kept, loss)
         return loss
+
+    def stored(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {
+            "gamma": self.gamma,
+            "alpha": self.alpha,
+            "focal_scale": self.focal_scale.stored(),
+            "alpha_scale": self.alpha_scale.stored(),
+        }
+
+    def restore(self, stored: dict[str, Any]) -> None:
+        """Go on from what `stored` returned.
+
+        Raises:
+            ValueError: That was another loss.
+        """
+        if stored["gamma"] != self.gamma or not torch.equal(stored["alpha"], self.alpha):
+            raise ValueError(f"the checkpoint was trained with another class loss: {stored}")
+        self.focal_scale.restore(stored["focal_scale"], self.alpha.device)
+        self.alpha_scale.restore(stored["alpha_scale"], self.alpha.device)
 
 
 class ImbalanceLoss(v8DetectionLoss):  # type: ignore[misc]

@@ -24,7 +24,7 @@ from trainables.strategy.augmentation import augment_tile
 from trainables.strategy.copy_paste import MOST_PASTED, Tile, paste_objects
 from trainables.strategy.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
 
-# What a sample counts of itself.
+# What a sample counts of itself, in the order of its `counts`.
 COUNTS = (
     "augmented_images",
     "boxes_augmented",
@@ -161,8 +161,10 @@ class TrainingTiles(TileDataset):
     def __getitem__(self, draw: int) -> dict[str, Any]:
         """The sample of one draw: `position in the run * len(self) + image`.
 
-        It carries its own `counts`: what a worker process counts by itself never reaches the trainer, and
-        samples that are prepared ahead of a checkpoint must not be in it.
+        It carries its own `counts`, by COUNTS: what a worker process counts by itself never reaches the
+        trainer, and samples that are prepared ahead of a checkpoint must not be in it. They are a tuple,
+        since torch, to pin a batch's memory for a GPU, copies a mapping and then updates the copy with it,
+        and a `Counter`'s `update` adds.
         """
         position, image = divmod(draw, len(self))
         for_python, for_numpy = np.random.SeedSequence((self.seed, 4, position)).generate_state(2)
@@ -172,7 +174,7 @@ class TrainingTiles(TileDataset):
         self.transforms = self.mixed if position < self.mixed_draws else self.unmixed
         sample: dict[str, Any] = super().__getitem__(image)
         self.counts["minority_samples"] = int(np.isin(sample["cls"], self.minority).any())
-        return sample | {"counts": self.counts}
+        return sample | {"counts": tuple(self.counts[name] for name in COUNTS)}
 
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """One tile, before any mixing; called for the tile drawn and for each partner."""

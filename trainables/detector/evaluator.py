@@ -1,16 +1,22 @@
 """Run a detector over a split and keep its boxes, in pixels of the original images."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from trainables.contract.predictions import DetectionPredictions
+from trainables.contract.predictions import DetectionPredictions, ShippedBoxes
 from trainables.data.boxes.listed import BoxData, BoxImage, image_size
-from trainables.detector.dataset import TileDataset
 from trainables.detector.settled import nms, ops
-from trainables.evaluation.detection import match
+from trainables.detector.squares import Squares
+from trainables.evaluation.matching import match
+from trainables.evaluation.operating_point import OperatingPoint
 
+Rows = npt.NDArray[np.float64]
+
+HEAD_MAX_DET = 300  # that `predict` leaves an end-to-end head at least
 CONF = 0.001  # lowest score kept; Ultralytics' validation default
 IOU = 0.7  # of non-maximum suppression; Ultralytics' validation default
 LEAST_MAX_DET = 100  # COCO's limit per image
@@ -25,60 +31,79 @@ def max_detections(data: BoxData) -> int:
 
 
 @torch.no_grad()
-def predict(
-    model: Any, loader: Any, data: BoxData, *, split: str, minority: tuple[int, ...], device: torch.device
-) -> DetectionPredictions:
-    """Predict one split.
+def find_boxes(
+    model: Any, loader: Any, *, conf: float, max_det: int, multi_label: bool, device: torch.device
+) -> Rows:
+    """All boxes that a model finds, by falling score.
 
     Args:
         model: In evaluation mode.
-        loader: Over a `TileDataset` of that split.
+        loader: Over `Squares`.
+        conf: Boxes must score more.
+        max_det: Kept per image.
+        multi_label: Whether a box counts for each class that scores more, or for its highest one alone.
+        device: Of the model.
+
+    Returns:
+        (P, 7): image, x1, y1, x2, y2 in its pixels, score, class.
+    """
+    squares: Squares = loader.dataset
+    rows = [np.zeros((0, 7))]
+    # An end-to-end head keeps so many itself; `predict` sets it likewise.
+    model.set_head_attr(max_det=max(max_det, HEAD_MAX_DET))
+    for indices, pixels in loader:
+        batch = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        found = nms.non_max_suppression(
+            model(batch),
+            conf,
+            IOU,
+            multi_label=multi_label,
+            max_det=max_det,
+            max_time_img=NO_TIME_LIMIT,
+            end2end=bool(getattr(model, "end2end", False)),
+        )
+        for boxes, i in zip(found, indices.tolist(), strict=True):
+            ops.scale_boxes(batch.shape[2:], boxes[:, :4], squares.shape(i))
+            image = torch.full((len(boxes), 1), i, device=boxes.device)
+            rows.append(torch.cat([image, boxes[:, :6]], dim=1).cpu().numpy())
+    found_rows = np.concatenate(rows)
+    return np.asarray(found_rows[np.argsort(-found_rows[:, 5], kind="stable")])
+
+
+def predict(
+    model: Any, loader: Any, data: BoxData, *, split: str, minority: tuple[int, ...], device: torch.device
+) -> DetectionPredictions:
+    """Predict one split as validation does: every class of a box, down to the lowest scores.
+
+    Args:
+        model: In evaluation mode.
+        loader: Over `Squares` of that split.
         data: The data set.
         split: Its name.
         minority: Class ids.
         device: Of the model.
     """
-    dataset: TileDataset = loader.dataset
-    index = {str(image.path): i for i, image in enumerate(dataset.images)}
+    images = loader.dataset.images
     max_det = max_detections(data)
-    rows = [np.zeros((0, 7))]
-    for batch in loader:
-        pixels = (batch["img"].to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-        found = nms.non_max_suppression(
-            model(pixels),
-            CONF,
-            IOU,
-            multi_label=True,
-            max_det=max_det,
-            max_time_img=NO_TIME_LIMIT,
-            end2end=bool(getattr(model, "end2end", False)),
-        )
-        shapes = zip(batch["im_file"], batch["ori_shape"], batch["ratio_pad"], strict=True)
-        for boxes, (file, original, ratio_pad) in zip(found, shapes, strict=True):
-            ops.scale_boxes(pixels.shape[2:], boxes[:, :4], original, ratio_pad)
-            image = torch.full((len(boxes), 1), index[file], device=boxes.device)
-            rows.append(torch.cat([image, boxes], dim=1).cpu().numpy())
-    found_rows = np.concatenate(rows)  # (P, 7): image, x1, y1, x2, y2, score, class
-    found_rows = found_rows[np.argsort(-found_rows[:, 5], kind="stable")]
-    pred_image, pred_class = found_rows[:, 0].astype(np.int64), found_rows[:, 6].astype(np.int64)
-    pred_box, pred_score = found_rows[:, 1:5].astype(np.float32), found_rows[:, 5].astype(np.float32)
-    sizes = np.array([image_size(image.path) for image in dataset.images])
-    counts = [len(image.classes) for image in dataset.images]
+    rows = find_boxes(model, loader, conf=CONF, max_det=max_det, multi_label=True, device=device)
+    image, label, score, box = _columns(rows)
+    sizes = np.array([image_size(each.path) for each in images])
+    counts = [len(each.classes) for each in images]
     true_image = np.repeat(np.arange(len(counts)), counts)
-    true_class = np.concatenate([image.classes for image in dataset.images])
-    true_box = _corners(dataset.images, sizes)
+    true_class = np.concatenate([each.classes for each in images])
+    true_box = _corners(images, sizes)
     return DetectionPredictions(
         split=split,
         class_names=np.array(data.class_names),
         minority=np.array(minority, dtype=np.int64),
-        image=np.array([image.path.stem for image in dataset.images]),
-        source=np.array([image.source for image in dataset.images]),
+        image=np.array([each.path.stem for each in images]),
+        source=np.array([each.source for each in images]),
         size=sizes,
-        pred_image=pred_image,
-        pred_class=pred_class,
-        pred_score=pred_score,
-        pred_box=pred_box,
-        pred_match=match(pred_image, pred_class, pred_score, pred_box, true_image, true_class, true_box),
+        pred_image=image,
+        pred_class=label,
+        pred_score=score,
+        pred_box=box,
+        pred_match=match(image, label, score, box, true_image, true_class, true_box),
         true_image=true_image,
         true_class=true_class,
         true_box=true_box,
@@ -86,6 +111,48 @@ def predict(
         conf=CONF,
         iou=IOU,
     )
+
+
+def with_shipped(
+    predictions: DetectionPredictions, rows: Rows, point: OperatingPoint, tuned: npt.NDArray[np.bool_]
+) -> DetectionPredictions:
+    """A split's predictions with those of the weights that ship.
+
+    Args:
+        predictions: Of the split, untouched.
+        rows: What the weights that ship find there, one label per box, above `point.conf`.
+        point: Fitted on val.
+        tuned: (P,) predictions that count at the tuned thresholds.
+    """
+    image, label, score, box = _columns(rows)
+    truth = predictions.true_image, predictions.true_class, predictions.true_box
+    shipped = ShippedBoxes(
+        tuned=tuned,
+        bias=point.bias,
+        conf=point.conf,
+        image=image,
+        label=label,
+        score=score,
+        box=box,
+        match=match(image, label, score, box, *truth)[:, 0],
+    )
+    return replace(predictions, shipped=shipped)
+
+
+def fold_bias(model: Any, bias: npt.NDArray[np.float64]) -> None:
+    """Add (C,) `bias` to the class logits of a detection model, in place, in each of its heads' branches."""
+    head = model.model[-1]
+    added = torch.as_tensor(bias, dtype=torch.float32)
+    with torch.no_grad():
+        for branch in ("cv3", "one2one_cv3"):
+            for level in getattr(head, branch, None) or ():
+                level[-1].bias += added.to(level[-1].bias)
+
+
+def _columns(rows: Rows) -> tuple[Any, Any, Any, Any]:
+    """Image (P,) and class (P,) as int64, score (P,) and box (P, 4) as float32."""
+    image, label = rows[:, 0].astype(np.int64), rows[:, 6].astype(np.int64)
+    return image, label, rows[:, 5].astype(np.float32), rows[:, 1:5].astype(np.float32)
 
 
 def _corners(images: tuple[BoxImage, ...], sizes: Any) -> Any:

@@ -54,13 +54,14 @@ _settle()
 
 # ruff: noqa: E402
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.data.augment import MixUp, Mosaic
+from ultralytics.data.augment import LetterBox, MixUp, Mosaic
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOGGER, nms, ops
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
+from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 __all__ = [
@@ -69,9 +70,11 @@ __all__ = [
     "E2ELoss",
     "InfiniteDataLoader",
     "Instances",
+    "LetterBox",
     "MixUp",
     "Mosaic",
     "YOLODataset",
+    "imread",
     "nms",
     "ops",
     "seed_worker",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainables.contract.node import own_threads
@@ -19,8 +20,8 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
 from trainables.detector.criterion import build_criterion, class_losses
-from trainables.detector.dataset import DrawOrder, TileDataset, TrainingTiles
-from trainables.detector.evaluator import max_detections, predict
+from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
+from trainables.detector.evaluator import find_boxes, fold_bias, max_detections, predict, with_shipped
 from trainables.detector.models import OUR_DETECTORS, check_detector
 from trainables.detector.settled import (
     DetectionTrainer,
@@ -29,7 +30,9 @@ from trainables.detector.settled import (
     ultralytics_version,
     unwrap_model,
 )
+from trainables.detector.squares import Squares, square_loader
 from trainables.evaluation.detection import detection_metrics
+from trainables.evaluation.operating_point import OperatingPoint
 from trainables.strategy.sampling import Draws
 
 STATE = "state.pt"
@@ -76,8 +79,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "channels": 3,
         }
 
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> TileDataset:
-        """The data set of a split, by its name; of `train` to be measured, the images of the minority."""
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> TrainingTiles:
+        """The training images, under the strategy."""
         common: dict[str, Any] = {
             "imgsz": self.args.imgsz,
             "hyp": self.args,
@@ -86,14 +89,9 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "pad": 0.0,
             "data": self.data,
         }
-        images, fingerprint = self.yolo.splits[img_path], self.yolo.fingerprint
-        if mode != "train":
-            if img_path == "train":
-                images = tuple(image for image in images if np.isin(image.classes, self.minority).any())
-            return TileDataset(images, fingerprint, augment=False, rect=True, **common)
         return TrainingTiles(
-            images,
-            fingerprint,
+            self.yolo.splits[img_path],
+            self.yolo.fingerprint,
             minority=self.minority,
             sampling=self.spec.strategy.sampling,
             augmentation=self.spec.strategy.augmentation,
@@ -105,12 +103,19 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> Any:
-        """The loader of a split; the training loader's epoch is `eval_every` batches."""
+        """The loader of a split; the training loader's epoch is `eval_every` batches.
+
+        To be measured, of `train` the images that hold a minority object.
+        """
+        if mode != "train":
+            images = self.yolo.splits[dataset_path]
+            if dataset_path == "train":
+                images = tuple(image for image in images if np.isin(image.classes, self.minority).any())
+            squares = Squares(images, self.yolo.fingerprint, self.args.imgsz)
+            return square_loader(squares, batch_size, self.args.workers, pin=self.device.type == "cuda")
         dataset = self.build_dataset(dataset_path, mode, batch_size)
-        order = None
-        if isinstance(dataset, TrainingTiles):
-            per_epoch = self.spec.train.eval_every * self.spec.train.batch
-            order = DrawOrder(Draws(len(dataset), per_epoch, dataset.weights, self.spec.seed))
+        per_epoch = self.spec.train.eval_every * self.spec.train.batch
+        order = DrawOrder(Draws(len(dataset), per_epoch, dataset.weights, self.spec.seed))
         return InfiniteDataLoader(
             dataset=dataset,
             batch_size=batch_size,
@@ -159,7 +164,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.drawn.update(index_of[file] for file in batch["im_file"])
         self.largest_batch = max(self.largest_batch, len(batch["im_file"]))
         for counts in batch["counts"]:
-            self.counts.update(counts)
+            self.counts.update(dict(zip(COUNTS, counts, strict=True)))
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
@@ -174,13 +179,36 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
     def predict_split(self, split: str) -> DetectionPredictions:
         """The EMA's predictions on a split; of `train`, on the images that hold a minority object."""
-        loader = (
+        model, loader = _for_inference(self.ema.ema), self._measured_by(split)
+        return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
+
+    def ship(
+        self, predictions: DetectionPredictions, point: OperatingPoint, tuned: npt.NDArray[np.bool_]
+    ) -> DetectionPredictions:
+        """Fold an operating point into the EMA, and add what it then finds on the predictions' split.
+
+        Args:
+            predictions: Of a split, before.
+            point: Fitted on val.
+            tuned: (P,) which of the predictions count at its thresholds.
+        """
+        fold_bias(self.ema.ema, point.bias)
+        rows = find_boxes(
+            _for_inference(self.ema.ema),
+            self._measured_by(predictions.split),
+            conf=point.conf,
+            max_det=predictions.max_det,
+            multi_label=False,
+            device=self.device,
+        )
+        return with_shipped(predictions, rows, point, tuned)
+
+    def _measured_by(self, split: str) -> Any:
+        return (
             self.test_loader
             if split == "val"
             else self.get_dataloader(split, 2 * self.batch_size, mode="val")
         )
-        model = _for_inference(self.ema.ema)
-        return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """Nothing: the report is the record."""
@@ -199,10 +227,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "drawn": dict(self.drawn),
             "counts": dict(self.counts),
         }
-        losses = [
-            {"gamma": loss.gamma, "alpha": loss.alpha, "scale": loss.scale}
-            for loss in class_losses(model.criterion)
-        ]
+        losses = [loss.stored() for loss in class_losses(model.criterion)]
         save_atomically(losses, self.folder.checkpoint / CRITERION)
         save_atomically(state, self.folder.checkpoint / STATE)
         return True
@@ -225,9 +250,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.scaler.load_state_dict(state["scaler"])
         stored_losses = self._losses_in(self.folder.resume)
         for loss, stored in zip(class_losses(model.criterion), stored_losses, strict=True):
-            if stored["gamma"] != loss.gamma or not torch.equal(stored["alpha"], loss.alpha):
-                raise ValueError(f"{self.folder.resume} was trained with another class loss: {stored}")
-            loss.scale = stored["scale"]
+            loss.restore(stored)
         self.largest_batch = state["largest_batch"]
         if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
             model.criterion.updates = state["epochs"] - 1
@@ -237,7 +260,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.start_epoch = self.train_loader.sampler.epoch = state["epochs"]
 
     def stored_losses(self) -> list[dict[str, Any]]:
-        """Gamma, alpha and scale of each class loss, read anew from the newest checkpoint."""
+        """What each class loss stores, read anew from the newest checkpoint."""
         folders = (self.folder.checkpoint, self.folder.resume)  # a finished run that is resumed writes none
         return next(self._losses_in(folder) for folder in folders if folder and (folder / CRITERION).exists())
 
@@ -264,14 +287,22 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     def final_eval(self) -> None:
         """Nothing: Ultralytics would measure its best checkpoint, and report an epoch too many."""
 
-    def weights(self) -> dict[str, Any]:
-        """The EMA as a checkpoint that `ultralytics.YOLO` loads."""
-        model = self.ema.ema
+    def weights(self, predictions: DetectionPredictions) -> dict[str, Any]:
+        """The EMA as a checkpoint that `ultralytics.YOLO` loads, with how to use it under `predict`."""
+        model, shipped = self.ema.ema, predictions.shipped
+        assert shipped is not None
         model.criterion = None  # ours; whoever loads the weights need not have it
         return {
             "model": model.to(memory_format=torch.contiguous_format),
             "ema": None,
             "train_args": vars(self.args),
+            "predict": {
+                "conf": shipped.conf,
+                "iou": predictions.iou,
+                "max_det": predictions.max_det,
+                "imgsz": self.args.imgsz,
+                "rect": False,
+            },
             "date": datetime.now(UTC).isoformat(),
             "version": ultralytics_version,
         }

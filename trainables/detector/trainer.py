@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainables.contract.predictions import save_predictions
@@ -23,7 +24,8 @@ from trainables.detector.evaluator import max_detections
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
-from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts
+from trainables.evaluation.operating_point import OperatingPoint, fit_operating_point
+from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts, widest
 from trainables.strategy.receipt import close, common, if_so, of_lacking, of_sampling, same_weights
 from trainables.strategy.sampling import draw_weights, minority_share
 
@@ -31,8 +33,8 @@ from trainables.strategy.sampling import draw_weights, minority_share
 def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
     """Train and measure a detector; the contract is that of `run.run_trial`.
 
-    The threshold of precision and recall is picked on val. A test split and the training images get the one
-    that val chose at the end.
+    The threshold of precision and recall is picked on val, and so is the operating point of the weights that
+    ship. A test split and the training images get what val chose at the end.
 
     Raises:
         Diverged: The loss is not finite.
@@ -42,24 +44,33 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
     with _isolated():
         run = StrategyRun(spec, folder, data, on_epoch)
         run.train()
-        predictions = run.predict_split("val") if run.predictions is None else run.predictions
-        metrics = detection_metrics(predictions)
-        threshold = metrics["threshold"]
-        if spec.split == "test":
-            predictions = run.predict_split("test")
-            metrics = detection_metrics(predictions, threshold=threshold)
+        val = run.predict_split("val") if run.predictions is None else run.predictions
+        threshold = detection_metrics(val)["threshold"]
         on_train = detection_metrics(run.predict_split("train"), threshold=threshold)
+        point = fit_operating_point(val, _objects(run))
+        if spec.split == "test":
+            measured = run.predict_split("test")
+            predictions = run.ship(measured, point, point.counts(measured))
+        else:
+            predictions = run.ship(val, point, point.tuned)
+        metrics = detection_metrics(predictions, threshold=threshold)
         save_predictions(folder.result / "predictions.npz", predictions)
-        save_atomically(run.weights(), folder.result / "weights.pt")
+        save_atomically(run.weights(predictions), folder.result / "weights.pt")
         return Trained(
             metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},
-            applied=receipt(run),
+            applied=receipt(run, point),
             exposure=run.counts["minority_draws"] / run.drawn.total(),
             images_seen=run.drawn.total(),
             unique_images=len(run.drawn),
             steps=run.ema.updates,
             device="cpu" if run.device.type == "cpu" else torch.cuda.get_device_name(run.device),
         )
+
+
+def _objects(run: StrategyRun) -> npt.NDArray[np.float64]:
+    """(C,) objects of each class in the training set."""
+    labels = np.concatenate([image.classes for image in run.yolo.splits["train"]])
+    return np.bincount(labels, minlength=len(run.yolo.class_names)).astype(np.float64)
 
 
 @contextmanager
@@ -88,7 +99,7 @@ def exposure_by_class(run: StrategyRun) -> dict[str, float]:
     return {f"exposure/{name}": held[c] / total for c, name in enumerate(run.yolo.class_names)}
 
 
-def receipt(run: StrategyRun) -> dict[str, Any]:
+def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
     """What was applied, read from the objects that the training used.
 
     Draws and alpha are computed anew from the strategy and held against those used; None where they differ.
@@ -120,7 +131,8 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "minority_share": minority_share(dataset.rare, weights),
         "largest_repeat": 1.0 if weights is None else float(weights.max() * len(dataset)),
         "focal_gamma": common([*(each.gamma for each in losses), *(each["gamma"] for each in stored)]),
-        "focal_scale": 1.0 if loss.scale is None else loss.scale,
+        "focal_scale": widest(each.focal_scale for each in losses),
+        "alpha_scale": widest(each.alpha_scale for each in losses),
         **if_so(alpha_holds, {"alpha_power": loss.power, "alpha_prior": loss.prior, "alpha_cap": loss.cap}),
         "alpha": loss.alpha.tolist(),
         "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
@@ -141,6 +153,8 @@ def receipt(run: StrategyRun) -> dict[str, Any]:
         "seed": dataset.seed,
         "imgsz": run.args.imgsz,
         "max_det": max_detections(run.yolo),
+        "operating_point": point.way,
+        "class_bias": dict(zip(run.yolo.class_names, point.bias.tolist(), strict=True)),
         "tensors_loaded": run.tensors_loaded,
         "tensors": len(unwrap_model(run.model).state_dict()),
         "parameters": sum(p.numel() for p in unwrap_model(run.model).parameters()),

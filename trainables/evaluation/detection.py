@@ -1,9 +1,14 @@
 """Boxes and truth to detection metrics; the evaluator of every number shown. Pure NumPy.
 
-Average precision, and precision and recall at a shared confidence, are Ultralytics' definitions (8.4.190):
-the 101-point interpolation of COCO without extrapolation, and the confidence that maximises the mean F1 over
-the classes with an object, on a grid of 1,000. They differ in two places: precision without any prediction is
-None instead of 0, and a class without an object is None instead of the mean of the others.
+Average precision is Ultralytics' (8.4.190): the 101-point interpolation of COCO without extrapolation. So is
+the choice of the threshold: the confidence that maximises the mean F1 over the classes with an object, on a
+grid of 1,000; it is then moved to the middle between two scores, so that whoever applies it keeps the same
+boxes. Precision and recall at it are counted; Ultralytics' own, interpolated between scores, stand under
+`ultralytics/`. Precision without any prediction is None, and a class without an object is None instead of
+the mean of the others.
+
+`tuned/` counts at per-class thresholds (`operating_point`), `deployed/` what the shipped weights find as
+they are used: one label per box, at the one confidence that ships.
 
 Free-response figures (FROC) count false positives per true object of the class, where LUNA16 (Setio et al.
 2017) counts them per scan; a second box on an object already found is one. As for AP, predictions of the same
@@ -16,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainables.contract.predictions import DetectionPredictions
+from trainables.contract.predictions import DetectionPredictions, ShippedBoxes
 from trainables.contract.trial import Metrics
+from trainables.evaluation.matching import IOUS
 
-IOUS = np.linspace(0.5, 0.95, 10)
 GRID = np.linspace(0, 1, 1000)  # confidences
 RECALLS = np.linspace(0, 1, 101)
 FALSE_PER_OBJECT = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # where FROC reads the recall
@@ -29,85 +34,6 @@ EPS = 1e-16
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-
-def match(
-    pred_image: Ints,
-    pred_class: Ints,
-    pred_score: npt.NDArray[np.floating],
-    pred_box: npt.NDArray[np.floating],
-    true_image: Ints,
-    true_class: Ints,
-    true_box: npt.NDArray[np.floating],
-) -> Bools:
-    """Which predictions are true positives, at each IoU of `IOUS`.
-
-    Within an image and class, predictions take their turn by descending score; each takes the free true
-    object that it overlaps most, if by at least the threshold.
-
-    Args:
-        pred_image: (P,) image index of each prediction; `true_image` (T,) likewise.
-        pred_class: (P,) class ids; `true_class` (T,) likewise.
-        pred_score: (P,) confidences.
-        pred_box: (P, 4) xyxy; `true_box` (T, 4) likewise.
-        true_image: See above.
-        true_class: See above.
-        true_box: See above.
-
-    Returns:
-        (P, 10).
-    """
-    matched = np.zeros((len(pred_image), len(IOUS)), dtype=bool)
-    if len(pred_image) == 0 or len(true_image) == 0:
-        return matched
-    # A group is one class in one image. Its objects are rows of a padded table; all groups take their turns
-    # at once.
-    n_classes = int(max(pred_class.max(), true_class.max())) + 1
-    keys, group_of_true = np.unique(true_image * n_classes + true_class, return_inverse=True)
-    place = _rank_within(group_of_true)
-    truth = np.zeros((len(keys), place.max() + 1, 4))  # (groups, most objects, 4); padding has no area
-    truth[group_of_true, place] = true_box
-    key = pred_image * n_classes + pred_class
-    found = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-    order = np.flatnonzero(keys[found] == key)
-    iou = _iou(pred_box[order], truth[found[order]])  # (p, most objects)
-    close = iou.max(axis=1) >= IOUS[0]
-    order, iou = order[close], iou[close]
-    by_score = np.argsort(-pred_score[order], kind="stable")
-    order, iou = order[by_score], iou[by_score]
-    group = found[order]
-    turn = _rank_within(group)
-    free = np.ones((len(keys), truth.shape[1], len(IOUS)), dtype=bool)
-    thresholds = np.arange(len(IOUS))
-    for now in range(turn.max(initial=-1) + 1):
-        who = np.flatnonzero(turn == now)
-        available = np.where(free[group[who]], iou[who, :, None], 0)  # (w, most objects, 10)
-        best = available.argmax(axis=1)  # (w, 10)
-        taken = np.take_along_axis(available, best[:, None], axis=1)[:, 0] >= IOUS
-        matched[order[who]] = taken
-        row, column = np.nonzero(taken)
-        free[group[who][row], best[row, column], thresholds[column]] = False
-    return matched
-
-
-def _rank_within(group: Ints) -> Ints:
-    """Position of each entry among those of its group, in order of appearance."""
-    order = np.argsort(group, kind="stable")
-    ordered = group[order]
-    start = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    size = np.diff(np.r_[start, len(ordered)])
-    rank = np.empty(len(group), dtype=np.int64)
-    rank[order] = np.arange(len(group)) - np.repeat(start, size)
-    return rank
-
-
-def _iou(box: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
-    """IoU of each box (p, 4) with its own list of others (p, m, 4); (p, m)."""
-    one = box[:, None].astype(np.float64)
-    sides = np.minimum(one[..., 2:], others[..., 2:]) - np.maximum(one[..., :2], others[..., :2])
-    shared = np.clip(sides, 0, None).prod(axis=-1)
-    areas = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (others[..., 2:] - others[..., :2]).prod(axis=-1)
-    return np.asarray(shared / np.maximum(areas - shared, 1e-7))
 
 
 @dataclass(frozen=True)
@@ -120,6 +46,8 @@ class ClassCurves:
         top_score: Highest confidence predicted; 0 without predictions.
         precision: (1000,) over `GRID`, at IoU .5.
         recall: (1000,) likewise.
+        scores: (predicted,) confidences, descending.
+        true_rank: (n,) which of them are true positives at IoU .5, counted from 1.
         ap: (10,) average precision at each IoU of `IOUS`.
         froc: Mean over `FALSE_PER_OBJECT` of the recall at IoU .5 with no more false positives than that.
         recall_at_p50: Highest recall at IoU .5 where precision is at least .5; None without predictions.
@@ -130,6 +58,8 @@ class ClassCurves:
     top_score: float
     precision: Floats
     recall: Floats
+    scores: Floats
+    true_rank: Ints
     ap: Floats
     froc: float
     recall_at_p50: float | None
@@ -140,7 +70,13 @@ class ClassCurves:
         return 2 * self.precision * self.recall / (self.precision + self.recall + EPS)
 
     def at(self, threshold: float) -> tuple[float | None, float]:
-        """Precision (None if nothing is predicted that surely) and recall at a confidence."""
+        """Precision (None if nothing is predicted that surely) and recall at a confidence, counted."""
+        kept = int(np.searchsorted(-self.scores, -threshold, side="right"))
+        true = int(np.searchsorted(self.true_rank, kept, side="right"))
+        return true / kept if kept else None, true / self.support
+
+    def interpolated_at(self, threshold: float) -> tuple[float | None, float]:
+        """The same as Ultralytics has it: read from curves over `GRID`, between scores."""
         precision = float(np.interp(threshold, GRID, self.precision))
         nothing = self.predicted == 0 or threshold > self.top_score
         return None if nothing else precision, float(np.interp(threshold, GRID, self.recall))
@@ -151,13 +87,27 @@ class ClassCurves:
 
 
 def best_threshold(curves: dict[int, ClassCurves]) -> float:
-    """The confidence that maximises the smoothed mean F1 over the classes with an object."""
+    """The confidence, between two scores, with the highest smoothed mean F1 over classes with an object."""
     if not curves:
         return 0.0
     mean_f1 = np.mean([c.f1 for c in curves.values()], axis=0)  # (1000,)
+    best = float(GRID[smoothed(mean_f1).argmax()])
+    return between_scores(best, np.concatenate([c.scores for c in curves.values()]))
+
+
+def smoothed(f1: Floats) -> Floats:
+    """(1000,) over `GRID`, by Ultralytics' box filter."""
     width = round(len(GRID) * SMOOTHING * 2) // 2 + 1  # odd
-    padded = np.pad(mean_f1, width // 2, mode="edge")
-    return float(GRID[np.convolve(padded, np.ones(width) / width, mode="valid").argmax()])
+    padded = np.pad(f1, width // 2, mode="edge")
+    return np.convolve(padded, np.ones(width) / width, mode="valid")
+
+
+def between_scores(threshold: float, scores: Floats) -> float:
+    """The middle between the two of `scores` that `threshold` lies between; itself above or without them."""
+    above = scores[scores >= threshold]
+    if len(above) == 0:
+        return threshold
+    return float((above.min() + scores[scores < threshold].max(initial=0.0)) / 2)
 
 
 def detection_metrics(predictions: DetectionPredictions, threshold: float | None = None) -> Metrics:
@@ -173,8 +123,10 @@ def detection_metrics(predictions: DetectionPredictions, threshold: float | None
         `minority_precision`, `minority_ap50`, `minority_froc`, `minority_recall_at_p50`, `map50`, `map50_95`,
         `threshold`, and per class `precision/<class>`, `recall/<class>`, `recall_best_f1/<class>`,
         `ap50/<class>`, `map50_95/<class>`, `froc/<class>`, `support/<class>`. `recall_best_f1` and
-        `recall_at_p50` choose their confidence on this split, whatever the threshold. What the split cannot
-        tell is None.
+        `recall_at_p50` choose their confidence on this split, whatever the threshold. Under `ultralytics/`,
+        and of predictions that are `shipped` under `tuned/` and `deployed/`, precision and recall again, and
+        `deployed/false_alarms`: false positives of the minority per image. What the split cannot tell is
+        None.
     """
     return RankedPredictions(predictions).metrics(_all_images(predictions), threshold)
 
@@ -197,6 +149,7 @@ class RankedPredictions:
         label = predictions.pred_class[order]
         self._names: list[str] = predictions.class_names.tolist()
         self._minority: list[int] = predictions.minority.tolist()
+        self._shipped = predictions.shipped
         self._classes = {
             c: _RankedClass(predictions, order[label == c], np.flatnonzero(predictions.true_class == c))
             for c in range(len(self._names))
@@ -211,30 +164,61 @@ class RankedPredictions:
         """As `detection_metrics`, of the images to keep; `keep` is (N,)."""
         curves = self.curves(keep)
         threshold = best_threshold(curves) if threshold is None else threshold
-        points = {c: curve.at(threshold) for c, curve in curves.items()}
-        rare = [c for c in self._minority if c in curves]
-        recalls = [points[c][1] for c in rare]
+        rare = [curves[c] for c in self._minority if c in curves]
         metrics: Metrics = {
-            "minority_recall": _mean(recalls),
-            "minority_recall_worst": min(recalls, default=None),
-            "minority_precision": _mean([p for c in rare if (p := points[c][0]) is not None]),
-            "minority_ap50": _mean([float(curves[c].ap[0]) for c in rare]),
-            "minority_froc": _mean([curves[c].froc for c in rare]),
-            "minority_recall_at_p50": _mean([r for c in rare if (r := curves[c].recall_at_p50) is not None]),
+            **self._points("", {c: curve.at(threshold) for c, curve in curves.items()}),
+            "minority_ap50": _mean([float(curve.ap[0]) for curve in rare]),
+            "minority_froc": _mean([curve.froc for curve in rare]),
+            "minority_recall_at_p50": _mean([r for curve in rare if (r := curve.recall_at_p50) is not None]),
             "map50": _mean([float(curve.ap[0]) for curve in curves.values()]),
             "map50_95": _mean([float(curve.ap.mean()) for curve in curves.values()]),
             "threshold": threshold,
         }
         for c, name in enumerate(self._names):
             curve = curves.get(c)
-            metrics[f"precision/{name}"] = points[c][0] if curve else None
-            metrics[f"recall/{name}"] = points[c][1] if curve else None
             metrics[f"recall_best_f1/{name}"] = curve.recall_best_f1() if curve else None
             metrics[f"ap50/{name}"] = float(curve.ap[0]) if curve else None
             metrics[f"map50_95/{name}"] = float(curve.ap.mean()) if curve else None
             metrics[f"froc/{name}"] = curve.froc if curve else None
             metrics[f"support/{name}"] = float(curve.support) if curve else 0.0
+        own = {c: curve.interpolated_at(threshold) for c, curve in curves.items()}
+        metrics |= self._points("ultralytics/", own)
+        return metrics if self._shipped is None else metrics | self._used(keep, self._shipped)
+
+    def _points(self, prefix: str, points: dict[int, tuple[float | None, float]]) -> Metrics:
+        """Precision and recall of each class, by class id, and over the minority."""
+        rare = [points[c] for c in self._minority if c in points]
+        recalls = [recall for _, recall in rare]
+        metrics: Metrics = {
+            f"{prefix}minority_recall": _mean(recalls),
+            f"{prefix}minority_recall_worst": min(recalls, default=None),
+            f"{prefix}minority_precision": _mean([p for p, _ in rare if p is not None]),
+        }
+        for c, name in enumerate(self._names):
+            metrics[f"{prefix}precision/{name}"], metrics[f"{prefix}recall/{name}"] = points.get(
+                c, (None, None)
+            )
         return metrics
+
+    def _used(self, keep: Bools, shipped: ShippedBoxes) -> Metrics:
+        """`tuned/` and `deployed/`, counted, of the images to keep."""
+        tuned = {c: counts for c, ranked in self._classes.items() if (counts := ranked.tuned(keep))[2]}
+        kept = keep[shipped.image]
+        deployed = {
+            c: (
+                int((kept & (shipped.label == c) & shipped.match).sum()),
+                int((kept & (shipped.label == c)).sum()),
+                support,
+            )
+            for c, (_, _, support) in tuned.items()
+        }
+        false = sum(n - true for c, (true, n, _) in deployed.items() if c in self._minority)
+        return {
+            **self._points("tuned/", {c: _rates(*counts) for c, counts in tuned.items()}),
+            **self._points("deployed/", {c: _rates(*counts) for c, counts in deployed.items()}),
+            "deployed/false_alarms": false / int(keep.sum()),
+            "deployed/threshold": shipped.conf,
+        }
 
 
 class _RankedClass:
@@ -252,6 +236,13 @@ class _RankedClass:
         self._image = predictions.pred_image[mine]  # (p,)
         self._minus_score = -predictions.pred_score[mine].astype(np.float64)  # (p,), ascending
         self._hits = [np.flatnonzero(column) for column in matched.T]  # at each IoU, positions in (p,)
+        shipped = predictions.shipped
+        self._tuned = np.zeros(len(mine), dtype=bool) if shipped is None else shipped.tuned[mine]  # (p,)
+
+    def tuned(self, keep: Bools) -> tuple[int, int, int]:
+        """True positives, predictions and objects, as tuned, of the images to keep."""
+        counted = self._tuned & keep[self._image]
+        return int(counted[self._hits[0]].sum()), int(counted.sum()), int(keep[self._true_image].sum())
 
     def curves(self, keep: Bools) -> ClassCurves:
         """Of the images to keep; `keep` is (N,)."""
@@ -260,7 +251,8 @@ class _RankedClass:
         minus_score = self._minus_score[kept]  # (k,)
         if support == 0 or len(minus_score) == 0:
             zero, no_ap = np.zeros(len(GRID)), np.zeros(len(IOUS))
-            return ClassCurves(support, 0, 0.0, zero, zero, no_ap, froc=0.0, recall_at_p50=None)
+            nothing = np.zeros(0), np.zeros(0, dtype=np.int64)
+            return ClassCurves(support, 0, 0.0, zero, zero, *nothing, no_ap, froc=0.0, recall_at_p50=None)
         rank = kept.cumsum()  # (p,) among those kept, from 1
         found = [rank[hits[kept[hits]]] for hits in self._hits]  # ranks of the true positives, at each IoU
         # The curves are interpolated on a grid: only the predictions on either side of its points matter.
@@ -274,6 +266,8 @@ class _RankedClass:
             -float(minus_score[0]),
             precision=np.interp(-GRID, around, true / (near + 1), left=1),
             recall=np.interp(-GRID, around, true / (support + EPS), left=0),
+            scores=-minus_score,
+            true_rank=found[0],
             ap=np.array([_average_precision(ranks, support) for ranks in found]),
             froc=_froc(found[0], support),
             recall_at_p50=_recall_at_half_precision(found[0], support),
@@ -309,6 +303,11 @@ def _recall_at_half_precision(rank: Ints, support: int) -> float:
     """Highest recall with at least as many true as false; arguments as for `_average_precision`."""
     enough = np.flatnonzero(2 * np.arange(1, len(rank) + 1) >= rank)
     return (int(enough[-1]) + 1) / support if len(enough) else 0.0
+
+
+def _rates(true: int, kept: int, support: int) -> tuple[float | None, float]:
+    """Precision, None if nothing is kept, and recall."""
+    return true / kept if kept else None, true / support
 
 
 def _mean(values: list[float]) -> float | None:

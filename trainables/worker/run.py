@@ -54,6 +54,7 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
         trained = BY_TASK[spec.task].train(spec, folder, epoch_done)
         _check_finite(trained.metrics)
         check_receipt(spec, trained.applied)
+        _check_exposure(trained.exposure)
     except _FromCaller as stop:
         raise stop.error from None
     except Diverged as error:
@@ -111,6 +112,12 @@ def _steps_of_whole_epochs(spec: TrialSpec, made: int | None) -> int:
     train = spec.train
     epochs = train.epochs if made is None else round(made / train.eval_every)
     return train.eval_every * min(max(epochs, 1), train.epochs)
+
+
+def _check_exposure(exposure: float) -> None:
+    """Refuse a share of the draws that is none: it was counted wrongly, and so was all beside it."""
+    if not 0 <= exposure <= 1:
+        raise ReceiptMismatch(f"exposure: a share of the draws, applied {exposure:g}")
 
 
 def _check_finite(metrics: dict[str, float | None]) -> None:

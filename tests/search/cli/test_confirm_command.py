@@ -36,6 +36,17 @@ def test_a_study_on_other_data_is_refused(study: Path, capsys: pytest.CaptureFix
         assert "hint: give the new data a study of its own" in said
 
 
+def test_a_study_that_another_evaluator_measured_is_shown_and_not_gone_on_with(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = json.loads((study / "provenance.json").read_text())
+    (study / "provenance.json").write_text(json.dumps(stored | {"evaluator": 0}))
+    for command in (["confirm"], ["search", "--resume"], ["compare"]):
+        assert main([*command, str(study)]) == 2
+        assert "was measured by version 0 of the evaluator, this rarecall has 1" in capsys.readouterr().err
+    assert main(["pareto", str(study)]) == 0
+
+
 @pytest.mark.parametrize(
     ("test", "said"),
     [

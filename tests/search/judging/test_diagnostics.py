@@ -16,6 +16,7 @@ def report(
     *,
     ap50: float | None = None,
     train: float | None = None,
+    deployed: float | None = None,
     on_val: float | None = None,
     support: dict[str, float] | None = None,
     val_support: float = 1000,
@@ -23,7 +24,12 @@ def report(
     **applied: Any,
 ) -> TrialReport:
     """A run that measured `recall`; on val, where the curve is, `on_val` or the same."""
-    metrics = {"minority_recall": recall, "minority_ap50": ap50, "train/minority_recall": train}
+    metrics = {
+        "minority_recall": recall,
+        "minority_ap50": ap50,
+        "train/minority_recall": train,
+        "deployed/minority_recall": deployed,
+    }
     counts = {f"support/{name}": count for name, count in (support or {}).items()}
     last = {"minority_recall": recall if on_val is None else on_val, "support/rare": val_support}
     return TrialReport(
@@ -149,6 +155,20 @@ def test_threshold_shift_only_gives_both_changes() -> None:
     assert one.sentence.startswith(
         "minority recall rose by 0.120 over the baseline, but average precision (AP50) changed by -0.020: "
     )
+
+
+@pytest.mark.parametrize(
+    ("deployed", "apart"),
+    [
+        pytest.param(0.52, None, id="as far as is said to be the same"),
+        pytest.param(0.521, 0.021, id="more"),
+        pytest.param(0.47, -0.03, id="less"),
+        pytest.param(None, None, id="a record of 0.1.0, or a classifier"),
+    ],
+)
+def test_deployed_recall_that_is_another_is_said(deployed: float | None, apart: float | None) -> None:
+    diagnoses = found("deployed differs", [report(0.5, deployed=deployed)])
+    assert [one.number for one in diagnoses] == ([] if apart is None else [pytest.approx(apart)])
 
 
 # Gaps of .10, .15 and .20 between training images and val: mean .15, sd .05.

@@ -44,6 +44,17 @@ def test_every_number_that_decides_is_shown() -> None:
     assert "the point rule (means alone; wrong for half of those on the margin): met" in shown
 
 
+def test_what_the_exported_weights_do_stands_below_the_verdict() -> None:
+    shown = sentences(Confirmation("confirm/1", plan("weighted"), (frozen_look(),)), "runs/toy")
+    assert not any("deployed" in line for line in shown)  # an older record
+    (result,) = frozen_look().results
+    figures = {"deployed/minority_recall": 0.8, "deployed/minority_precision": 0.25}
+    known = {"means": result.means | figures, "baseline": {"deployed/minority_recall": 0.5}}
+    look = frozen_look().model_copy(update={"results": (result.model_copy(update=known),)})
+    shown = sentences(Confirmation("confirm/1", plan("weighted"), (look,)), "runs/toy")
+    assert "    deployed, as exported: minority recall 0.500 -> 0.800, precision - -> 0.250" in shown
+
+
 def test_the_command_that_would_decide_it_can_be_typed() -> None:
     planned = plan("focal", more_seeds=0)
     known = {BASELINE_ARM: arm(BASELINE_ARM, 0.4, seeds=10), "focal": arm("focal", 0.46)}

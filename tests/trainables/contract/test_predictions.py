@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,15 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-def assert_equal(one: Predictions, other: Predictions) -> None:
+def assert_equal(one: object, other: object) -> None:
+    """Array for array, also within what ships."""
     assert type(one) is type(other)
-    for field in fields(one):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+    for field in fields(one):  # type: ignore[arg-type]
+        ours, theirs = getattr(one, field.name), getattr(other, field.name)
+        if is_dataclass(ours):
+            assert_equal(ours, theirs)
+        else:
+            np.testing.assert_array_equal(ours, theirs, field.name)
 
 
 @BOTH
@@ -98,3 +103,14 @@ def test_images_of_a_classifier_keep_their_labels_logits_and_weights() -> None:
     assert last.source.tolist() == ["s10", "s11"]
     for name in ("label", "logits", "weight"):
         np.testing.assert_array_equal(getattr(last, name), getattr(whole, name)[-2:])
+
+
+def test_a_file_of_0_1_0_lacks_what_ships_and_is_read(tmp_path: Path) -> None:
+    plain = replace(drawn_detections(0), shipped=None)
+    np.savez(
+        tmp_path / "old.npz",
+        version=2,
+        task="detection",
+        **{name: value for name, value in vars(plain).items() if name != "shipped"},
+    )
+    assert_equal(load_predictions(tmp_path / "old.npz"), plain)

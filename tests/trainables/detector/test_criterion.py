@@ -51,7 +51,7 @@ def branches(criterion: Any, predictions: dict[str, Any]) -> list[tuple[Any, dic
 
 @HEADS
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
-def test_at_the_first_batch_every_branch_has_the_stock_losses_whatever_gamma(head: str, gamma: float) -> None:
+def test_in_each_batch_every_branch_has_the_stock_losses_whatever_gamma(head: str, gamma: float) -> None:
     model = model_of(head)
     predictions = model.train()(batch()["img"])
     ours = build_criterion(model, Loss(focal_gamma=gamma), COUNTS, COUNTS)
@@ -60,23 +60,29 @@ def test_at_the_first_batch_every_branch_has_the_stock_losses_whatever_gamma(hea
     for (mine, seen), (theirs, _) in pairs:
         assert isinstance(mine.bce, ImbalanceBCE)
         torch.testing.assert_close(mine.loss(seen, batch())[0], theirs.loss(seen, batch())[0])
-        first = mine.bce.scale
-        mine.loss(seen, batch())
-        assert mine.bce.scale == first
+        surer = seen | {"scores": 3 * seen["scores"]}
+        torch.testing.assert_close(mine.loss(surer, batch())[0], theirs.loss(surer, batch())[0])
+
+
+def slopes(criterion: Any, seen: dict[str, Any]) -> torch.Tensor:
+    """How hard the class loss pulls at each score, (n_classes, batch, anchors)."""
+    scores = seen["scores"].detach().requires_grad_()
+    loss = criterion.loss(seen | {"scores": scores}, batch())[0][1]
+    (pull,) = torch.autograd.grad(loss, scores, retain_graph=True)
+    return pull.abs().transpose(0, 1)
 
 
 @HEADS
-def test_class_weights_raise_the_loss_of_the_rare_class_in_every_branch(head: str) -> None:
+def test_class_weights_share_the_same_loss_out_to_the_rare_class_in_every_branch(head: str) -> None:
     model = model_of(head)
     predictions = model.train()(batch()["img"])
-    rare = batch()
-    rare["cls"] = torch.ones((3, 1))
     plain, weighted = (build_criterion(model, Loss(alpha_power=p), COUNTS, COUNTS) for p in (0.0, 0.5))
     pairs = zip(branches(weighted, predictions), branches(plain, predictions), strict=True)
     for (mine, seen), (theirs, _) in pairs:
-        ours, stock = mine.loss(seen, rare)[0], theirs.loss(seen, rare)[0]
-        assert ours[1] > stock[1]
-        torch.testing.assert_close(ours[[0, 2]], stock[[0, 2]])  # boxes are none of its business
+        torch.testing.assert_close(mine.loss(seen, batch())[0], theirs.loss(seen, batch())[0])
+        cell, cluster = slopes(mine, seen) / slopes(theirs, seen)  # each (batch, anchors)
+        assert cell.min() < cell.max() == cluster.min() == 1  # cells are pulled less, where there are some
+        assert cluster.max() / cell.min() == pytest.approx(162**0.5, rel=1e-4)
 
 
 @pytest.fixture
@@ -90,27 +96,75 @@ def test_class_loss_without_strategy_is_plain_cross_entropy(logits: torch.Tensor
     assert torch.equal(ImbalanceBCE(Loss(), torch.ones(2))(logits, targets), plain)
 
 
-def test_class_loss_is_the_focal_loss_on_hard_targets_at_the_starting_size(logits: torch.Tensor) -> None:
+def test_class_loss_is_the_focal_loss_on_hard_targets_at_the_plain_size(logits: torch.Tensor) -> None:
     targets = (logits.flip(1) > 0).float()
     loss = ImbalanceBCE(Loss(focal_gamma=2.0), torch.ones(2))
-    first = loss(logits, targets)
-    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    oracle = sigmoid_focal_loss(logits, targets, alpha=-1, gamma=2.0)
-    assert float(first.sum()) == pytest.approx(float(plain.sum()), rel=1e-5)
-    torch.testing.assert_close(first, oracle * (plain.sum() / oracle.sum()))
-    scale = loss.scale
-    loss(logits * 3, targets)
-    assert loss.scale == scale
+    factors = []
+    for seen in (logits, 3 * logits):
+        plain = torch.nn.functional.binary_cross_entropy_with_logits(seen, targets, reduction="none")
+        oracle = sigmoid_focal_loss(seen, targets, alpha=-1, gamma=2.0)
+        factors.append(float(plain.sum() / oracle.sum()))
+        torch.testing.assert_close(loss(seen, targets), oracle * factors[-1])
+    assert loss.focal_scale.stored() == pytest.approx(sorted(factors))
+    assert loss.alpha_scale.stored() is None
 
 
-def test_alpha_weights_the_positives_alone(logits: torch.Tensor) -> None:
+def test_alpha_shares_out_the_positives_loss_alone(logits: torch.Tensor) -> None:
     targets = torch.zeros(logits.shape)
-    targets[0, 0, 1] = 0.4
+    targets[0, 0, 1] = targets[0, 1, 1] = targets[0, 2, 0] = 0.4
     plain = ImbalanceBCE(Loss(), torch.ones(2))(logits, targets)
-    weighted = ImbalanceBCE(Loss(alpha_power=0.5), torch.tensor([0.5, 1.5]))(logits, targets)
-    expected = plain.clone()
-    expected[0, 0, 1] *= 1.5
-    torch.testing.assert_close(weighted, expected)
+    loss = ImbalanceBCE(Loss(alpha_power=0.5), torch.tensor([0.5, 1.5]))
+    weighted = loss(logits, targets)
+    positive = targets > 0
+    assert torch.equal(weighted[~positive], plain[~positive])
+    torch.testing.assert_close(weighted[positive].sum(), plain[positive].sum())
+    times = weighted[positive] / plain[positive]  # in the order of their places: two of class 1, one of 0
+    torch.testing.assert_close(times / times[2], torch.tensor([3.0, 3.0, 1.0]))
+    assert loss.alpha_scale.stored() == pytest.approx([float(times[2] / 0.5)] * 2)
+
+
+def test_a_batch_without_an_object_is_as_it_is_and_its_factor_one(logits: torch.Tensor) -> None:
+    nothing = torch.zeros(logits.shape)
+    loss = ImbalanceBCE(Loss(alpha_power=0.5), torch.tensor([0.5, 1.5]))
+    plain = ImbalanceBCE(Loss(), torch.ones(2))(logits, nothing)
+    assert torch.equal(loss(logits, nothing), plain)
+    assert loss.alpha_scale.stored() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "least"),
+    [
+        pytest.param({"focal_gamma": 2.0}, 3.0, id="focal"),
+        pytest.param({"alpha_power": 0.5}, 1.1, id="class weights"),
+        pytest.param({"focal_gamma": 2.0, "alpha_power": 0.5}, 3.0, id="both"),
+    ],
+)
+def test_the_class_loss_weighs_what_the_plain_one_would_from_the_first_step_to_the_last(
+    knobs: dict[str, float],
+    least: float,
+    three_splits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`least` is how much a factor changes over the training, at the least."""
+    ratios, forward = [], ImbalanceBCE.forward
+
+    def weighed(loss: ImbalanceBCE, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        ours = forward(loss, logits, targets)
+        seen = logits.detach()
+        plain = torch.nn.functional.binary_cross_entropy_with_logits(seen, targets, reduction="sum")
+        ratios.append(float(ours.detach().sum() / plain))
+        return ours
+
+    monkeypatch.setattr(ImbalanceBCE, "forward", weighed)
+    spec = tiny_spec(three_splits, knobs, steps=30, eval_every=15)
+    applied = report_of(spec, tmp_path).applied
+    assert len(ratios) == 30
+    assert ratios == pytest.approx([1.0] * 30, abs=1e-3)
+    changed = [applied[f"{knob.split('_')[0]}_scale"] for knob in knobs]
+    assert max(high / low for low, high in changed) > least
+    for name in ("focal", "alpha"):
+        assert (applied[f"{name}_scale"] == [1.0, 1.0]) == (not any(knob.startswith(name) for knob in knobs))
 
 
 @pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 2.0])
@@ -138,8 +192,11 @@ def test_every_branch_holds_our_loss_after_a_resume(model: str, tiles: Path, tmp
     for loss, before, new in zip(losses, stored, class_losses(fresh.model.criterion), strict=True):
         assert isinstance(loss, ImbalanceBCE)
         assert loss.gamma == 1.5
-        assert loss.scale == before["scale"] > 1
-        assert new.scale is None
+        for scale in ("focal_scale", "alpha_scale"):
+            low, high = before[scale]
+            assert getattr(loss, scale).stored() == [low, high]
+            assert 0 < low < high
+            assert getattr(new, scale).stored() is None
         assert torch.equal(loss.alpha, new.alpha)
         assert loss.alpha[1] > loss.alpha[0]
 

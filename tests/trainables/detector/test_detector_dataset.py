@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tiny_detector import EVERYTHING, set_up, tiny_spec
+from torch.utils.data._utils.pin_memory import pin_memory
 from trials import report_of
 
 from trainables.detector.strategy_run import StrategyRun
@@ -99,7 +101,9 @@ def test_no_strategy_touches_what_is_measured(three_splits: Path, tmp_path: Path
             prepared(three_splits, tmp_path, knobs).get_dataloader(split, 4, mode="val")
             for knobs in ({}, EVERYTHING)
         )
-        assert [sample_bytes(batch) for batch in plain] == [sample_bytes(batch) for batch in changed]
+        for (images, pixels), (same_images, same_pixels) in zip(plain, changed, strict=True):
+            assert torch.equal(images, same_images)
+            assert torch.equal(pixels, same_pixels)
 
 
 def test_boxes_that_the_augmentation_loses_are_counted(three_splits: Path, tmp_path: Path) -> None:
@@ -129,3 +133,19 @@ def test_boxes_are_counted_alike_when_other_processes_prepare_the_batches(
 
     assert counted(0) == counted(2)
     assert counted(0)["boxes_augmented"] > 8
+
+
+def test_pinning_a_batch_for_a_gpu_changes_none_of_its_counts(
+    three_splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # itself it needs a GPU
+
+    def counted(pinned: bool) -> dict[str, int]:
+        run = prepared(three_splits, tmp_path, EVERYTHING)
+        for batch in run.get_dataloader("train", 4):
+            run.preprocess_batch(pin_memory(batch) if pinned else batch)
+        assert sum(run.drawn.values()) == 8
+        return dict(run.counts)
+
+    assert counted(pinned=True) == counted(pinned=False)
+    assert 0 < counted(pinned=True)["minority_draws"] <= 8

@@ -47,7 +47,7 @@ def test_a_strategy_is_applied_to_every_family(
     assert applied["parameters"] == pytest.approx(parameters, rel=0.3)
     assert {knob: applied[knob] for knob in FOCAL_ALPHA_WEIGHTED} == FOCAL_ALPHA_WEIGHTED
     assert applied["alpha"][1] > 1 > applied["alpha"][0]
-    assert applied["focal_scale"] > 1
+    assert 1 < applied["focal_scale"][0] <= applied["focal_scale"][1]
     assert applied["tensors_loaded"] == 0
 
 

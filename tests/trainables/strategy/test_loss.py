@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.functional import cross_entropy
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
 from spaces.strategy import NAMED, Strategy
@@ -154,13 +155,29 @@ def test_alpha_weighs_each_image_by_its_class() -> None:
     torch.testing.assert_close(loss, (alpha[labels] * each).mean())
 
 
+def two_class(criterion: FocalCrossEntropy, score: Tensor, labels: Tensor) -> Tensor:
+    """The loss of scores of the second of two classes: a softmax over (0, x) is the sigmoid of x."""
+    loss: Tensor = criterion(torch.stack([torch.zeros_like(score), score], 1), labels)
+    return loss
+
+
+def slope(loss: Tensor, score: Tensor) -> Tensor:
+    return torch.autograd.grad(loss, score)[0]
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
-def test_with_two_classes_it_is_torchvisions_focal_loss(gamma: float) -> None:
-    score, labels = batch(2)[0][:, 0], batch(2)[1]
-    # A softmax over (0, x) is the sigmoid of x.
-    loss = FocalCrossEntropy(np.ones(2), gamma)(torch.stack([torch.zeros_like(score), score], 1), labels)
-    theirs = sigmoid_focal_loss(score, labels.float(), alpha=-1, gamma=gamma, reduction="mean")
-    torch.testing.assert_close(loss, theirs)
+def test_with_two_classes_it_is_torchvisions_focal_loss_at_the_size_of_cross_entropy(gamma: float) -> None:
+    score, labels = batch(2)[0][:, 0].requires_grad_(), batch(2)[1]
+    criterion = FocalCrossEntropy(np.ones(2), gamma)
+    scales = []
+    for sureness in (1, 2):
+        loss = two_class(criterion, sureness * score, labels)
+        theirs = sigmoid_focal_loss(sureness * score, labels.float(), alpha=-1, gamma=gamma, reduction="mean")
+        plain = binary_cross_entropy_with_logits(sureness * score, labels.float())
+        scales.append(float(plain.detach() / theirs.detach()))
+        torch.testing.assert_close(loss, plain)
+        torch.testing.assert_close(slope(loss, score), scales[-1] * slope(theirs, score))
+    assert criterion.focal_scale.stored() == pytest.approx(sorted(scales))
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.3])
@@ -172,15 +189,21 @@ def test_smoothed_labels_without_focus_are_torchs(smoothing: float) -> None:
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_smoothed_labels_with_focus_are_torchvisions_loss_expected_over_redrawn_labels(gamma: float) -> None:
-    score, labels = batch(2)[0][:, 0], batch(2)[1]
+    score, labels = batch(2)[0][:, 0].requires_grad_(), batch(2)[1]
     alpha = np.array([0.5, 1.5])
-    criterion = FocalCrossEntropy(alpha, gamma, smoothing=0.2)
-    loss = criterion(torch.stack([torch.zeros_like(score), score], 1), labels)
-    right, wrong = (
-        sigmoid_focal_loss(score, target.float(), alpha=-1, gamma=gamma) for target in (labels, 1 - labels)
-    )
     weights = torch.tensor(alpha, dtype=torch.float32)[labels]  # the true class's, also where it is redrawn
-    torch.testing.assert_close(loss, (weights * (0.9 * right + 0.1 * wrong)).mean())
+
+    def theirs(exponent: float) -> Tensor:
+        right, wrong = (
+            sigmoid_focal_loss(score, target.float(), alpha=-1, gamma=exponent)
+            for target in (labels, 1 - labels)
+        )
+        return (weights * (0.9 * right + 0.1 * wrong)).mean()
+
+    loss = two_class(FocalCrossEntropy(alpha, gamma, smoothing=0.2), score, labels)
+    torch.testing.assert_close(loss, theirs(0.0))
+    scale = theirs(0.0).detach() / theirs(gamma).detach()
+    torch.testing.assert_close(slope(loss, score), scale * slope(theirs(gamma), score))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 2.0])

@@ -17,6 +17,7 @@ from trainables.contract.trial import (
     TrialReport,
     TrialSpec,
 )
+from trainables.worker import toy
 from trainables.worker.run import check_receipt, run_trial
 
 
@@ -79,6 +80,17 @@ def test_a_wrong_receipt_is_a_failure_and_says_what_differs(tmp_path: Path) -> N
     assert isinstance(outcome, TrialFailure)
     assert outcome.kind == "receipt"
     assert outcome.reason == "seed: asked 3, applied 4"
+
+
+@pytest.mark.parametrize("exposure", [-0.1, 1.375, math.nan])
+def test_an_exposure_that_is_no_share_fails_the_receipt(
+    exposure: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy, "_exposure", lambda strategy: exposure)
+    outcome = run_trial(spec(), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert outcome.kind == "receipt"
+    assert outcome.reason == f"exposure: a share of the draws, applied {exposure:g}"
 
 
 @pytest.mark.parametrize("error", [Stop("enough"), RuntimeError("also of a kind that training raises")])

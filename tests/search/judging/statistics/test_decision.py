@@ -243,9 +243,10 @@ def test_bounds_stay_where_a_metric_can_be(requirement: Requirement, least: floa
     assert (bound.lower, bound.upper) == (least, most)
 
 
-def test_bounds_of_a_likelihood_are_not_limited() -> None:
+@pytest.mark.parametrize("metric", ["nll", "calibrated/nll", "deployed/false_alarms"])
+def test_bounds_of_what_is_no_share_are_not_limited(metric: str) -> None:
     split = SplitNoise(np.zeros(10), np.asarray(4.0), np.asarray(1.0))
-    bound = one(evidence(Requirement("nll", -0.1, lower_is_better=True), 0.1, split)).bounds[0]
+    bound = one(evidence(Requirement(metric, -0.1, lower_is_better=True), 0.1, split)).bounds[0]
     assert bound.lower < -1
     beyond = evidence(Requirement("alarms", 0.0), 3.0, split)  # no share, whatever it is called
     assert one(beyond).bounds[0].upper > 1

@@ -1,0 +1,83 @@
+"""Which predicted boxes are true positives. Pure NumPy; flat in memory: one image at a time."""
+
+import numpy as np
+import numpy.typing as npt
+
+IOUS = np.linspace(0.5, 0.95, 10)
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def match(
+    pred_image: Ints,
+    pred_class: Ints,
+    pred_score: npt.NDArray[np.floating],
+    pred_box: npt.NDArray[np.floating],
+    true_image: Ints,
+    true_class: Ints,
+    true_box: npt.NDArray[np.floating],
+) -> Bools:
+    """Which predictions are true positives, at each IoU of `IOUS`.
+
+    Within an image and class, predictions take their turn by descending score; each takes the free true
+    object that it overlaps most, if by at least the threshold.
+
+    Args:
+        pred_image: (P,) image index of each prediction; `true_image` (T,) likewise.
+        pred_class: (P,) class ids; `true_class` (T,) likewise.
+        pred_score: (P,) confidences.
+        pred_box: (P, 4) xyxy; `true_box` (T, 4) likewise.
+        true_image: See above.
+        true_class: See above.
+        true_box: See above.
+
+    Returns:
+        (P, 10).
+    """
+    matched = np.zeros((len(pred_image), len(IOUS)), dtype=bool)
+    by_image = np.lexsort((-pred_score, pred_image))  # stable: equal scores keep their order
+    of_image = np.argsort(true_image, kind="stable")
+    starts = np.searchsorted(pred_image[by_image], [true_image[of_image], true_image[of_image] + 1])
+    objects = np.flatnonzero(np.diff(true_image[of_image], prepend=-1))  # the first object of each image
+    for first, last in zip(objects, [*objects[1:], len(of_image)], strict=True):
+        mine = by_image[starts[0, first] : starts[1, first]]  # (p,)
+        truth = of_image[first:last]  # (t,)
+        iou = _iou(pred_box[mine], true_box[truth])  # (p, t)
+        iou[pred_class[mine][:, None] != true_class[truth]] = 0
+        _take_turns(iou, mine, matched)
+    return matched
+
+
+def _take_turns(iou: Floats, mine: Ints, matched: Bools) -> None:
+    """Let one image's predictions, (p,) `mine` by descending score, take objects; fills rows of `matched`.
+
+    An object is free at each threshold by itself: a bit each.
+    """
+    row, column = np.nonzero(iou >= IOUS[0])
+    if len(row) == 0:
+        return
+    close = iou[row, column]
+    order = np.lexsort((-close, row))  # a prediction's objects, the one that it overlaps most first
+    reach = (
+        1 << np.searchsorted(IOUS, close, side="right")
+    ) - 1  # (pairs,) thresholds that the overlap meets
+    free = [(1 << len(IOUS)) - 1] * iou.shape[1]
+    taken: dict[int, int] = {}
+    for i, j, bits in zip(row[order].tolist(), column[order].tolist(), reach[order].tolist(), strict=True):
+        won = bits & free[j] & ~taken.get(i, 0)
+        if won:
+            taken[i] = taken.get(i, 0) | won
+            free[j] &= ~won
+    bits_won = np.array(list(taken.values()), dtype=np.int64)
+    matched[mine[list(taken)]] = bits_won[:, None] >> np.arange(len(IOUS)) & 1
+
+
+def _iou(boxes: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
+    """IoU of each box (p, 4) with each other (t, 4); (p, t)."""
+    one, two = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
+    sides = np.minimum(one[..., 2:], two[..., 2:]) - np.maximum(one[..., :2], two[..., :2])
+    shared = np.clip(sides, 0, None).prod(axis=-1)
+    areas = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (two[..., 2:] - two[..., :2]).prod(axis=-1)
+    return np.asarray(shared / np.maximum(areas - shared, 1e-7))
