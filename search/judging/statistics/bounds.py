@@ -127,7 +127,7 @@ def welch(
     What `others` hold of the seeds' own error is taken off the seeds' part, so that it counts once. The
     degrees of freedom are those of the parts as they are counted: with the whole of the seeds' parts, a test
     split of few sources would pass for a small share of the error, and be counted with the seeds' degrees
-    (`benchmarks/two_way.py`: 5.9 % instead of 5 %).
+    (`benchmarks/two_way.py`: three candidates err with up to 9.0 %, and so with 4.5 % at most).
 
     Args:
         candidate: (..., n_c) one value per seed, n_c >= 2.
