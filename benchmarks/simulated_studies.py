@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.judging.statistics.bounds import Floats
-from search.judging.statistics.jackknife import SplitNoise, jackknife
+from search.judging.statistics.jackknife import SplitNoise, effective_number, jackknife
 from search.judging.statistics.values import Seeds
 
 METRICS = ("minority_recall", "map50_95", "minority_ap50")
@@ -101,7 +101,7 @@ def _draw_chunk(rng: np.random.Generator, objects: int, gain: float, n: int) -> 
         per_source = 0.2 * np.sqrt(0.2 / objects * n_sources) * rng.normal(size=size.shape)
         for k, (total, weight) in enumerate(((surplus, size), (per_source, np.ones_like(size)), (ap, size))):
             error[k, c] = total.sum(axis=1) / weight.sum(axis=1)
-            split = jackknife(_without(total, weight) - error[k, c][:, None])
+            split = jackknife(_without(total, weight) - error[k, c][:, None], effective_number(weight))
             variance[k, c], df[k, c] = split.variance, split.df
     return error, variance, df
 

@@ -249,7 +249,9 @@ def true_noise(cell: Cell, splits: Splits) -> Noise:
     sd = np.array([cell.seed_sd, cell.map_sd, cell.seed_sd])
     baseline = CORRELATION * np.outer(sd, sd)
     split_df = np.array([float(np.median(of_metric[0].df)) for of_metric in splits.noise])
-    return Noise(baseline * cell.candidate_noise**2, baseline, np.cov(splits.error[:, 0]), split_df)
+    nothing = np.zeros_like(baseline)  # these studies' seeds do not interact with the sources
+    candidate, split = baseline * cell.candidate_noise**2, np.cov(splits.error[:, 0])
+    return Noise(candidate, baseline, split, split_df, nothing, nothing)
 
 
 def simulated_power(cell: Cell, splits: Splits, distance: Floats, n: int) -> float:

@@ -17,8 +17,8 @@ import numpy as np
 
 from search.judging.comparison import ArmResult, Comparison, Estimate, Measured, Pair
 from search.judging.measured import Arm
-from search.judging.statistics.bounds import Floats, Part, StudentGain, one_sample, welch
-from search.judging.statistics.jackknife import split_noise
+from search.judging.statistics.bounds import Floats, StudentGain
+from search.judging.statistics.jackknife import SplitNoise, mean_gain, split_noise
 from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import Split
 
@@ -140,7 +140,7 @@ def _mean(arm: Arm, metric: str) -> Estimate:
     if len(values) == 1:
         return Estimate(float(values[0]), reason=reason)
     split = _split(metric, arm)
-    return _estimate(one_sample(values, *split), split, reason)
+    return _estimate(mean_gain(values, None, split), split, reason)
 
 
 def _gain(arm: Arm, base: Arm, metric: str) -> Estimate:
@@ -157,15 +157,15 @@ def _no_gain(arm: Arm, base: Arm, metric: str) -> str:
 
 
 def _welch(arm: Arm, base: Arm, metric: str) -> StudentGain:
-    return welch(arm.values(metric), base.values(metric), *_split(metric, arm, base))
+    return mean_gain(arm.values(metric), base.values(metric), _split(metric, arm, base))
 
 
-def _split(metric: str, *arms: Arm) -> tuple[Part, ...]:
-    """The split's own error of the mean, or of the difference of two; none if it is unknown of any arm."""
+def _split(metric: str, *arms: Arm) -> SplitNoise | None:
+    """The split's own error of the mean, or of the difference of two; None if it is unknown of any arm."""
     replicates = [arm.replicates.get(metric, ()) for arm in arms]
-    return (split_noise(*replicates).part,) if all(replicates) else ()
+    return split_noise(*replicates) if all(replicates) else None
 
 
-def _estimate(gain: StudentGain, split: tuple[Part, ...], reason: str = "") -> Estimate:
+def _estimate(gain: StudentGain, split: SplitNoise | None, reason: str = "") -> Estimate:
     interval = (float(gain.lower(TAIL)), float(gain.upper(TAIL)))
-    return Estimate(float(gain.value), interval, bool(split), reason)
+    return Estimate(float(gain.value), interval, split is not None, reason)

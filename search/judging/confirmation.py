@@ -21,6 +21,8 @@ from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 from trainables.contract.trial import DataSpec, Metrics
 
+LEAST_SEEDS_OF_SEVERAL = 4  # per arm, where several candidates are judged
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -120,7 +122,8 @@ class Result(Frozen):
         seeds: How many it and the baseline had in that look.
         means: Of every metric over its seeds, on the test split.
         baseline: Likewise over the baseline's seeds of that look.
-        advice: What would decide it; only if it is inconclusive and no look is left.
+        advice: What would decide it; only if it is inconclusive, no look is left for it, and no training
+            collapsed.
         notes: Diagnoses.
     """
 
@@ -152,7 +155,11 @@ class Look(Frozen):
     @property
     def open_names(self) -> list[str]:
         """Candidates that a further look could still decide."""
-        return [result.candidate.name for result in self.results if result.verdict.outcome == "inconclusive"]
+        return [
+            result.candidate.name
+            for result in self.results
+            if result.verdict.outcome == "inconclusive" and not result.verdict.settled
+        ]
 
     @property
     def accepted(self) -> tuple[Result, ...]:
@@ -191,6 +198,26 @@ class SplitUse:
     created: str
     arms: int
     runs: int
+
+
+def refuse_too_few_seeds(plan: ConfirmPlan) -> None:
+    """Several candidates are not judged on two or three seeds.
+
+    Each is then tested at a part of alpha, where a variance of so few seeds is too rough: one of three
+    candidates of three seeds each is accepted wrongly in 5.9 % of the cases, against ten of the baseline. It
+    is asked of a new plan only, so that studies with another one still open and go on.
+
+    Raises:
+        UsageError: There are several candidates, and an arm with fewer than four seeds.
+    """
+    candidates, least = len(plan.candidates), LEAST_SEEDS_OF_SEVERAL
+    asked = {"seeds": plan.settings.seeds, "baseline_seeds": plan.settings.baseline_seeds}
+    for name, seeds in asked.items():
+        if candidates > 1 and seeds < least:
+            raise UsageError(
+                f"confirm.{name}: at least {least} are needed to judge {candidates} candidates, got {seeds}",
+                f"--{name.replace('_', '-')} {least}, or one candidate alone: --trial N",
+            )
 
 
 def refuse_another_plan(begun: Confirmation | None, asked: Asked, where: str) -> None:

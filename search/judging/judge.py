@@ -7,7 +7,8 @@ import numpy as np
 from search.judging.confirmation import ConfirmPlan, Look, Result
 from search.judging.diagnostics import Diagnosis, diagnose
 from search.judging.measured import Arm
-from search.judging.statistics.bounds import Floats
+from search.judging.statistics.bounds import Floats, Part
+from search.judging.statistics.collapse import collapsed
 from search.judging.statistics.decision import Candidate, Evidence, decide
 from search.judging.statistics.jackknife import SplitNoise, split_noise
 from search.judging.statistics.planning import advise
@@ -65,7 +66,7 @@ def judge(
     last = number == plan.looks.looks
     results = {} if before is None else {result.candidate.name: result for result in before.results}
     for one, candidate, verdict in zip(open_now, weighed, verdicts, strict=True):
-        undecided = last and verdict.outcome == "inconclusive"
+        undecided = verdict.outcome == "inconclusive" and (last or verdict.settled)
         results[one.name] = Result(
             candidate=one,
             verdict=verdict,
@@ -73,7 +74,10 @@ def judge(
             means=over_seeds(arms[one.name].reports, _mean),
             baseline=over_seeds(baseline.reports, _mean),
             # A fresh confirmation of this candidate alone, in one look, has the whole alpha.
-            advice=advise(candidate.evidence, plan.settings.alpha) if undecided else None,
+            # For one that collapses there is none: its seeds' noise is no normal one.
+            advice=advise(candidate.evidence, plan.settings.alpha)
+            if undecided and not candidate.collapsed
+            else None,
             notes=_notes(asked[0], minority, arms[one.name], baseline),
         )
     return Look(
@@ -89,20 +93,34 @@ def _candidate(task: Task, arm: Arm, baseline: Arm, asked: Sequence[Requirement]
         problems += [one.untold[asking.metric] for asking in asked if asking.metric in one.untold]
     if problems:
         return Candidate(arm.name, (), tuple(dict.fromkeys(problems)))
+    unstable = collapsed(baseline.values(asked[0].metric).tolist())
     evidence = tuple(
         Evidence(
             requirement=requirement,
-            candidate=_values(arm, requirement.metric),
-            baseline=_values(baseline, requirement.metric) if requirement.against_baseline else np.empty(0),
+            candidate=arm.values(requirement.metric),
+            baseline=baseline.values(requirement.metric) if requirement.against_baseline else np.empty(0),
             split=_split(arm, baseline, requirement) if TASKS[task].leaves_predictions else None,
+            lent=_variance(baseline.values(requirement.metric)) if unstable else None,
         )
         for requirement in asked
     )
-    return Candidate(arm.name, evidence)
+    remarks = (
+        f"{unstable} of {len(baseline.reports)} trainings of the baseline collapsed: those of the candidate "
+        "are taken to vary as much at least",
+    )
+    return Candidate(
+        arm.name,
+        evidence,
+        collapsed=collapsed(evidence[0].candidate.tolist()),
+        remarks=remarks if unstable else (),
+    )
 
 
-def _values(arm: Arm, metric: str) -> Floats:
-    return np.array([report.metrics[metric] for report in arm.reports], dtype=np.float64)  # (n_seeds,)
+def _variance(values: Floats) -> Part | None:
+    """Of one seed, with its degrees of freedom; None if it cannot be told."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return np.asarray(values.var(ddof=1)), np.asarray(len(values) - 1.0)
 
 
 def _split(arm: Arm, baseline: Arm, requirement: Requirement) -> SplitNoise:

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from search.judging.statistics.collapse import collapsed
 from spaces.strategy import Strategy
 from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import TRAIN_RECALL, Metrics, TrialReport
@@ -39,15 +40,15 @@ class Diagnosis:
 
 
 def collapse(reports: Sequence[TrialReport]) -> Diagnosis | None:
-    """Some seeds never find the minority; number: how many."""
-    lost = sum(report.metrics[RECALL] == 0 for report in reports)
+    """Some seeds find next to nothing of what the others find; number: how many."""
+    recalls = values_of(reports, lambda report: report.metrics[RECALL])
+    lost = collapsed(recalls)
     if lost == 0:
         return None
-    return Diagnosis(
-        "minority collapse",
-        lost,
-        f"{lost} of {len(reports)} trained models never found the minority: recall 0",
-    )
+    how = "never found the minority: recall 0"
+    if sum(recall == 0 for recall in recalls) < lost:
+        how = f"found less than half of what their median finds, down to a recall of {min(recalls):.3f}"
+    return Diagnosis("minority collapse", lost, f"{lost} of {len(reports)} trained models {how}")
 
 
 def untrained(reports: Sequence[TrialReport], minority: Sequence[str]) -> Diagnosis | None:

@@ -6,7 +6,7 @@ predictions are sorted once, and leaving a source out only masks them.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +17,7 @@ from search.judging.statistics.jackknife import (
     Replicates,
     TooFewSources,
     UnmeasurableWithout,
+    effective_number,
     leave_one_source_out,
 )
 from search.record.files import RunFiles
@@ -32,6 +33,9 @@ from trainables.contract.tasks import TASKS, Task
 from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
 from trainables.evaluation.classification import ClassifiedImages
 from trainables.evaluation.detection import RankedPredictions
+
+# Metrics that count every image alike; all others are means over classes, or of one class.
+OVER_IMAGES = frozenset({"accuracy", "top2_accuracy", "weighted_f1", "nll", "ece"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +191,43 @@ def run_replicates(
         UnmeasurableWithout: The split cannot tell a metric, whole or without some source.
     """
     if isinstance(predictions, ClassificationPredictions):
-        return leave_one_source_out(ClassifiedImages(predictions).metrics, predictions.source, metrics)
-    ranked = RankedPredictions(predictions)
+        found = leave_one_source_out(ClassifiedImages(predictions).metrics, predictions.source, metrics)
+    else:
+        ranked = RankedPredictions(predictions)
 
-    def measure(keep: Bools) -> Metrics:
-        return ranked.metrics(keep, threshold)
+        def measure(keep: Bools) -> Metrics:
+            return ranked.metrics(keep, threshold)
 
-    return leave_one_source_out(measure, predictions.source, metrics)
+        found = leave_one_source_out(measure, predictions.source, metrics)
+    return {
+        metric: replace(of, effective_sources=effective_sources(predictions, metric))
+        for metric, of in found.items()
+    }
+
+
+def effective_sources(predictions: Predictions, metric: str) -> float:
+    """As many sources with equally many of the objects that a metric counts would tell as much.
+
+    `recall/NAME` counts the objects of that class, an accuracy all images, and all others, which are means
+    over classes, are taken to hang on the minority's. An image of a classifier is an object of its label.
+    """
+    if isinstance(predictions, ClassificationPredictions):
+        image, of_class = np.arange(len(predictions.label)), predictions.label
+    else:
+        image, of_class = predictions.true_image, predictions.true_class
+    counted = np.isin(of_class, _counted(predictions, metric))  # (T,)
+    _, source = np.unique(predictions.source, return_inverse=True)  # (N,)
+    return float(effective_number(np.bincount(source[image[counted]])))
+
+
+def _counted(predictions: Predictions, metric: str) -> Sequence[int]:
+    """The class ids whose objects a metric counts."""
+    names: list[str] = predictions.class_names.tolist()
+    kind, _, of = metric.partition("/")  # `recall/NAME`, `tuned/accuracy`, `accuracy`
+    if of in names:
+        return [names.index(of)]
+    minority: list[int] = predictions.minority.tolist()
+    return range(len(names)) if (of or kind) in OVER_IMAGES else minority
 
 
 def identical_runs(predictions: Sequence[Predictions]) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from search.judging.confirmation import (
     PlannedCandidate,
     latest,
     refuse_another_plan,
+    refuse_too_few_seeds,
     store,
 )
 from search.judging.judge import judge, requirements
@@ -93,7 +94,8 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
     """A new confirmation, not in the record yet.
 
     Raises:
-        UsageError: No trial is worth confirming, or one that was asked for is not there.
+        UsageError: No trial is worth confirming, one that was asked for is not there, or there are too few
+            seeds for so many.
     """
     study = found.study
     settings = asked.settings(study.config)
@@ -121,10 +123,10 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
             "is not below its mean",
             f"rarecall pareto {found.where} --all; `--trial N` confirms one all the same",
         )
+    plan = ConfirmPlan(settings=settings, candidates=tuple(candidates))
+    refuse_too_few_seeds(plan)
     number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())
-    return Confirmation(
-        f"{CONFIRMATIONS}{number}", ConfirmPlan(settings=settings, candidates=tuple(candidates)), ()
-    )
+    return Confirmation(f"{CONFIRMATIONS}{number}", plan, ())
 
 
 def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console: Console) -> Confirmation:

@@ -71,7 +71,7 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
     for result, notes in zip(results, told, strict=True):
         verdict, candidate = result.verdict, result.candidate
         said.append(f"{candidate.name} ({in_words(candidate.strategy)}): {verdict.outcome}")
-        said += [f"    {reason}" for reason in verdict.reasons]
+        said += [f"    {line}" for line in (*verdict.reasons, *verdict.remarks)]
         if result.advice is not None:
             said.append(f"    {advice_sentence(result.advice, result, path)}")
         said += [f"    {line}" for line in _deployed(result)]

@@ -13,6 +13,8 @@ NO_DIRECTION = frozenset({"threshold"})  # neither more nor less of it is better
 LOWER_IS_BETTER = frozenset(
     {"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece", "deployed/false_alarms"}
 )
+# All others lie in [0, 1], so a difference in [-1, 1].
+UNLIMITED = frozenset({"nll", "calibrated/nll", "deployed/false_alarms"})
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,21 @@ lies below its margin. Lower bounds have the level that the look and Holm's rank
 about one of k requirements is to reject wrongly, so upper bounds have the look's level over k, and both looks
 together reject wrongly with probability alpha at most. Over candidates a rejection is not corrected, as
 nobody ships what was rejected.
+
+A candidate with a training that collapsed is not accepted: its mean hangs on how often that happens. Nor is
+a further look made for it, or for one that the test split's own error keeps from its margin.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.judging.statistics.bounds import Floats, StudentGain, one_sample, welch
-from search.judging.statistics.jackknife import SplitNoise
+from search.judging.statistics.bounds import Floats, Part, StudentGain
+from search.judging.statistics.collapse import highest_rate
+from search.judging.statistics.jackknife import SplitNoise, mean_gain
 from search.judging.statistics.levels import holm, level_of, levels_of
-from search.judging.statistics.values import Bounds, Plan, Requirement, Verdict
+from search.judging.statistics.values import ALPHA, Bounds, Plan, Requirement, Verdict
 from trainables.contract.tasks import ROUNDING
 
 
@@ -28,20 +32,32 @@ class Evidence:
         candidate: (n_c,) raw values of the metric.
         baseline: (n_b,) likewise; empty for a floor.
         split: The test split's own error of the same mean difference; None if it is not to be counted.
+        lent: (variance, degrees of freedom) of one seed of a baseline that collapses, which the candidate's
+            is at least; None if it does not.
     """
 
     requirement: Requirement
     candidate: Floats
     baseline: Floats
     split: SplitNoise | None
+    lent: Part | None = None
 
     def gain(self) -> StudentGain:
-        """By Welch over seeds, with the test split's own error."""
-        candidate = self.requirement.sign * self.candidate
-        others = () if self.split is None else (self.split.part,)
-        if not self.requirement.against_baseline:
-            return one_sample(candidate, *others)
-        return welch(candidate, self.requirement.sign * self.baseline, *others)
+        """By Welch over seeds, with the test split's own error; what both hold counts once."""
+        sign, floor = self.requirement.sign, not self.requirement.against_baseline
+        return mean_gain(
+            sign * self.candidate, None if floor else sign * self.baseline, self.split, self.lent
+        )
+
+    def over_seeds(self) -> StudentGain:
+        """On these test images, so without the split's own error: what more seeds can still change."""
+        return replace(self, split=None).gain()
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Where the true gain lies; all numbers if a value was measured outside of [0, 1]."""
+        values = np.concatenate([self.candidate, self.baseline])
+        return self.requirement.range if ((values >= 0) & (values <= 1)).all() else (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,15 @@ class Candidate:
         evidence: One for each requirement, at least one.
         problems: Why no verdict can be given, in sentences: no test split, diverged seeds, evaluator limits,
             seeds with identical predictions.
+        collapsed: How many of its seeds collapsed; None if that was not looked for.
+        remarks: Sentences for its verdict, whatever the outcome.
     """
 
     name: str
     evidence: tuple[Evidence, ...]
     problems: tuple[str, ...] = ()
+    collapsed: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def decide(
@@ -97,7 +117,7 @@ def decide(
     return tuple(
         Verdict(candidate.name, "invalid", (), problem)
         if problem
-        else _verdict(candidate, gain, bool(accepted[i]), float(levels[i]), level_of(plan, look))
+        else _verdict(candidate, gain, bool(accepted[i]), float(levels[i]), plan, look)
         for i, (candidate, problem, gain) in enumerate(
             zip(candidates, problems, gains, strict=True), accepted_before
         )
@@ -130,37 +150,88 @@ def _arm_problems(arm: str, values: list[Floats]) -> list[str]:
 
 
 def _largest_p(candidate: Candidate, gains: tuple[StudentGain, ...]) -> float:
-    """The p-value of the intersection-union test; 1 without gains, which is an invalid candidate's."""
+    """The p-value of the intersection-union test; 1 of one that cannot be accepted: invalid or collapsed."""
+    if candidate.collapsed:
+        return 1.0
     pairs = zip(candidate.evidence, gains, strict=False)
     return max((float(gain.p_value(evidence.requirement.margin)) for evidence, gain in pairs), default=1.0)
 
 
 def _verdict(
-    candidate: Candidate, gains: tuple[StudentGain, ...], accepted: bool, level: float, look_level: float
+    candidate: Candidate,
+    gains: tuple[StudentGain, ...],
+    accepted: bool,
+    level: float,
+    plan: Plan,
+    look: int,
 ) -> Verdict:
-    upper_level = look_level / len(gains)
+    upper_level = level_of(plan, look) / len(gains)
     bounds = tuple(
         _bounds(evidence, gain, level, upper_level)
         for evidence, gain in zip(candidate.evidence, gains, strict=True)
     )
     missed = tuple(_missed(bound) for bound in bounds if bound.short_by > ROUNDING)
+    remarks = (*_unseen(candidate), *candidate.remarks)
     if accepted:
-        return Verdict(candidate.name, "accepted", bounds, ())
+        return Verdict(candidate.name, "accepted", bounds, (), remarks)
     if missed:
-        return Verdict(candidate.name, "rejected", bounds, missed)
+        return Verdict(candidate.name, "rejected", bounds, missed, remarks)
     unclear = tuple(_unclear(bound) for bound in bounds if bound.p_value > level)
-    return Verdict(candidate.name, "inconclusive", bounds, unclear)
+    final = _collapse(candidate) + (_out_of_reach(candidate, plan, look + 1) if look < plan.looks else ())
+    return Verdict(candidate.name, "inconclusive", bounds, (*unclear, *final), remarks, bool(final))
+
+
+def _collapse(candidate: Candidate) -> tuple[str, ...]:
+    """Why one whose trainings collapse cannot be accepted."""
+    if not candidate.collapsed:
+        return ()
+    n, metric = len(candidate.evidence[0].candidate), candidate.evidence[0].requirement.metric
+    return (
+        f"{candidate.collapsed} of {n} trainings collapsed ({metric} 0, or below half of their median): "
+        "what it gains hangs on how often that happens",
+    )
+
+
+def _unseen(candidate: Candidate) -> tuple[str, ...]:
+    """What is known of collapses if there was none."""
+    if candidate.collapsed != 0:
+        return ()
+    n = len(candidate.evidence[0].candidate)
+    return (f"0 of {n} trainings collapsed: up to {highest_rate(n):.0%} of trainings may (one-sided 95 %)",)
+
+
+def _out_of_reach(candidate: Candidate, plan: Plan, next_look: int) -> tuple[str, ...]:
+    """A sentence for each requirement that the test split's own error alone keeps from its margin.
+
+    More seeds move the estimate, but hardly above its upper bound over seeds, and leave the test split's own
+    error. At the best level that the look could give, that one alone must be able to clear the margin. To
+    stop is never an error of the kind that alpha limits.
+    """
+    level = level_of(plan, next_look)
+    found = []
+    for evidence in candidate.evidence:
+        if evidence.split is None:
+            continue
+        alone = float(evidence.split.half_width(level))
+        best = min(float(evidence.over_seeds().upper(ALPHA)), evidence.range[1])
+        if best - alone < evidence.requirement.margin - ROUNDING:
+            found.append(
+                f"{evidence.requirement.metric}: the test images alone leave it uncertain by ±{alone:.3f}, "
+                "so more seeds cannot help: label more"
+            )
+    return tuple(found)
 
 
 def _bounds(evidence: Evidence, gain: StudentGain, level: float, upper_level: float) -> Bounds:
+    least, most = evidence.range
     return Bounds(
         requirement=evidence.requirement,
         gain=float(gain.value),
         standard_error=float(np.sqrt(gain.variance)),
         df=float(gain.df),
         p_value=float(gain.p_value(evidence.requirement.margin)),
-        lower=float(gain.lower(level)),
-        upper=float(gain.upper(upper_level)),
+        lower=max(float(gain.lower(level)), least),
+        upper=min(float(gain.upper(upper_level)), most),
         lower_level=level,
         upper_level=upper_level,
         split_half_width=None if evidence.split is None else float(evidence.split.half_width(level)),

@@ -7,14 +7,20 @@ sd, since a plan from the sd that happened to be small is the one that falls sho
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
 from scipy import special
 from scipy.stats import qmc
 
-from search.judging.statistics.bounds import Floats, StudentGain, second_order_df, total_variance
+from search.judging.statistics.bounds import (
+    Floats,
+    StudentGain,
+    counted_once,
+    second_order_df,
+    total_variance,
+)
 from search.judging.statistics.decision import Evidence
 from search.judging.statistics.jackknife import SplitNoise
 from search.judging.statistics.values import Advice
@@ -36,14 +42,20 @@ class Noise:
     Attributes:
         candidate: (k, k) covariance of one candidate seed.
         baseline: (k, k) covariance of one baseline seed; zero rows for floors.
-        split: (k, k) covariance that the test split alone gives to the mean differences.
+        split: (k, k) covariance that the test split alone gives to the mean differences: that which would
+            remain with infinitely many seeds.
         split_df: (k,) degrees of freedom of its diagonal.
+        candidate_shared: (k, k) how much of `candidate` is interaction with the sources, which the jackknife
+            of n seeds holds too, over n.
+        baseline_shared: (k, k) likewise.
     """
 
     candidate: Floats
     baseline: Floats
     split: Floats
     split_df: Floats
+    candidate_shared: Floats
+    baseline_shared: Floats
 
     @classmethod
     def of(cls, evidence: Sequence[Evidence], *, confidence: float | None = SD_CONFIDENCE) -> "Noise":
@@ -54,24 +66,41 @@ class Noise:
             confidence: Of the upper limit that replaces each arm's sd; None for the sd as it is.
         """
         signs = np.array([e.requirement.sign for e in evidence])
-        candidate = np.stack([e.candidate for e in evidence]) * signs[:, None]  # (k, n_c)
+        n_candidate = len(evidence[0].candidate)
         n_baseline = max(len(e.baseline) for e in evidence)
+        candidate = np.stack([e.candidate for e in evidence]) * signs[:, None]  # (k, n_c)
         baseline = np.stack([e.baseline if len(e.baseline) else np.zeros(n_baseline) for e in evidence])
         splits = [e.split for e in evidence]
+        candidate_shared = _interactions([None if s is None else s.candidate for s in splits], signs)
+        baseline_shared = _interactions([None if s is None else s.baseline for s in splits], signs)
+        interaction = candidate_shared / n_candidate + baseline_shared / max(n_baseline, 1)
         return cls(
-            candidate=_covariance(candidate, confidence),
+            candidate=_at_least(_covariance(candidate, confidence), evidence),
             baseline=_covariance(baseline * signs[:, None], confidence),
-            split=_split_covariance(splits, signs),
+            split=_nearest_possible(_split_covariance(splits, signs) - interaction),
             split_df=np.array([np.inf if split is None else float(split.df) for split in splits]),
+            candidate_shared=candidate_shared,
+            baseline_shared=baseline_shared,
         )
 
     def without_seeds(self) -> "Noise":
         """What is left with infinitely many seeds."""
-        return Noise(np.zeros_like(self.candidate), np.zeros_like(self.baseline), self.split, self.split_df)
+        nothing = np.zeros_like(self.candidate)
+        return replace(
+            self, candidate=nothing, baseline=nothing, candidate_shared=nothing, baseline_shared=nothing
+        )
 
     def with_sources(self, factor: float) -> "Noise":
         """With `factor` times the test sources."""
-        return Noise(self.candidate, self.baseline, self.split / factor, self.split_df * factor)
+        lost = 1 - 1 / factor  # of the interaction: more sources average it, too
+        return Noise(
+            self.candidate - lost * self.candidate_shared,
+            self.baseline - lost * self.baseline_shared,
+            self.split / factor,
+            self.split_df * factor,
+            self.candidate_shared / factor,
+            self.baseline_shared / factor,
+        )
 
 
 def sd_upper_limit(sd: float, df: float, confidence: float = SD_CONFIDENCE) -> float:
@@ -93,6 +122,12 @@ def _covariance(arm: Floats, confidence: float | None) -> Floats:
     return np.atleast_2d(np.cov(arm)) * inflation
 
 
+def _at_least(covariance: Floats, evidence: Sequence[Evidence]) -> Floats:
+    """(k, k) with the variance that a baseline that collapses lends, as noise of each metric's own."""
+    lent = np.array([0.0 if e.lent is None else float(e.lent[0]) for e in evidence])
+    return covariance + np.diag(np.maximum(lent - np.diag(covariance), 0.0))
+
+
 def _split_covariance(splits: Sequence[SplitNoise | None], signs: Floats) -> Floats:
     """(k, k); the diagonal is each split's own variance."""
     n_sources = max((split.deviations.shape[-1] for split in splits if split is not None), default=2)
@@ -100,6 +135,29 @@ def _split_covariance(splits: Sequence[SplitNoise | None], signs: Floats) -> Flo
     oriented = deviations * signs[:, None]  # (k, n_sources)
     covariance: Floats = (n_sources - 1) / n_sources * oriented @ oriented.T
     return covariance
+
+
+def _interactions(seeds: Sequence[Floats | None], signs: Floats) -> Floats:
+    """(k, k) covariance of one seed that it makes together with the sources; 0 with fewer than two seeds.
+
+    Args:
+        seeds: For each metric (n, n_sources), the deviations of each seed; None or empty if there are none.
+        signs: (k,) of each metric.
+    """
+    shape = max((of.shape for of in seeds if of is not None), default=(0, 0))
+    n, n_sources = shape
+    if n < 2:
+        return np.zeros((len(signs), len(signs)))
+    known = [np.zeros(shape) if of is None or of.size == 0 else of - of.mean(axis=0) for of in seeds]
+    around = np.stack(known).reshape(len(signs), -1) * signs[:, None]  # (k, n * n_sources)
+    covariance: Floats = (n_sources - 1) / n_sources * around @ around.T / (n - 1)
+    return covariance
+
+
+def _nearest_possible(covariance: Floats) -> Floats:
+    """(k, k) without what is below zero: a difference of two estimates need not be a covariance."""
+    root = _root(covariance)
+    return np.asarray(root @ root.T)
 
 
 def power(distance: Floats, noise: Noise, n_candidate: int, n_baseline: int, level: float) -> float:
@@ -113,14 +171,17 @@ def power(distance: Floats, noise: Noise, n_candidate: int, n_baseline: int, lev
         level: One-sided level of each lower bound.
     """
     k = len(distance)
-    parts = (noise.candidate / n_candidate, noise.baseline / n_baseline, noise.split)
+    seeds = (noise.candidate / n_candidate, noise.baseline / n_baseline)
+    shared = (noise.candidate_shared / n_candidate, noise.baseline_shared / n_baseline)
+    error = _normals(k) @ _root(sum((*seeds, noise.split), np.zeros((k, k)))).T  # (n_studies, k)
     dfs = (np.full(k, n_candidate - 1.0), np.full(k, n_baseline - 1.0), noise.split_df)
-    error = _normals(k) @ _root(sum(parts, np.zeros((k, k)))).T  # (n_studies, k)
+    jackknifed = sum(shared, noise.split)
     estimated = [
         (np.diag(part) * _over_expectation(i, tuple(df.tolist())), np.broadcast_to(df, error.shape))
-        for i, (part, df) in enumerate(zip(parts, dfs, strict=True), 1)
+        for i, (part, df) in enumerate(zip((*seeds, jackknifed), dfs, strict=True), 1)
     ]
-    gain = StudentGain(distance + error, total_variance(*estimated), second_order_df(*estimated))
+    counted = (*map(counted_once, estimated, map(np.diag, shared)), estimated[-1])
+    gain = StudentGain(distance + error, total_variance(*counted), second_order_df(*counted))
     return float((gain.p_value(0.0) <= level).all(axis=-1).mean())
 
 

@@ -4,10 +4,11 @@ Conventions as in the package: a *gain* is oriented, so more is better; a level 
 of an error.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.contract.tasks import ROUNDING
+from trainables.contract.tasks import ROUNDING, UNLIMITED
 
 ALPHA = 0.05
 FIRST_SHARE = 0.5  # of alpha, spent at the first look
@@ -67,6 +68,15 @@ class Requirement:
         """-1 if lower is better, else 1."""
         return -1 if self.lower_is_better else 1
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Where the true gain must lie, in the direction in which more is better; for a floor the value."""
+        if self.metric in UNLIMITED:
+            return -math.inf, math.inf
+        if self.against_baseline:
+            return -1.0, 1.0
+        return (-1.0, 0.0) if self.lower_is_better else (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -78,12 +88,12 @@ class Bounds:
         standard_error: Over seeds and test sources.
         df: Degrees of freedom of the standard error.
         p_value: One-sided, of "the true gain is at most the margin".
-        lower: Lower bound at `lower_level`.
-        upper: Upper bound at `upper_level`.
+        lower: Lower bound at `lower_level`, within what the metric can be.
+        upper: Upper bound at `upper_level`, likewise.
         lower_level: One-sided level of the lower bound.
         upper_level: One-sided level of the upper bound.
-        split_half_width: The half-width at `lower_level` that the test split alone implies; None if not
-            counted.
+        split_half_width: The half-width at `lower_level` that the test split alone would leave with
+            infinitely many seeds; None if not counted.
     """
 
     requirement: Requirement
@@ -118,12 +128,16 @@ class Verdict:
         bounds: One for each requirement; empty if invalid.
         reasons: Sentences: the problems of an invalid candidate, the requirements that a rejected one misses,
             or those that an inconclusive one has not cleared.
+        remarks: Sentences that hold whatever the outcome: what is known of trainings that collapse.
+        settled: Whether no look that is left could accept an inconclusive one, so that none is made for it.
     """
 
     candidate: str
     outcome: Decision
     bounds: tuple[Bounds, ...]
     reasons: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    settled: bool = False
 
     @property
     def point_rule(self) -> bool:

@@ -16,7 +16,7 @@ from search.pipeline.confirming import confirm
 from search.record.folder import StudyFolder
 from spaces.errors import Interrupted, RunError
 
-TWO_LOOKS = {"strategies": ["filtered"], "finalists": 1, "seeds": 2, "baseline_seeds": 3, "more_seeds": 2}
+TWO_LOOKS = {"strategies": ["filtered"], "finalists": 1, "seeds": 4, "baseline_seeds": 5, "more_seeds": 2}
 
 
 @pytest.fixture
@@ -66,21 +66,21 @@ def test_status_follows_a_confirmation_from_look_to_look(
         "look": 1,
         "looks": 2,
         "done": 4,
-        "runs": 7,  # three of the baseline, two of each of the two candidates
+        "runs": 13,  # five of the baseline, four of each of the two candidates
         "verdicts": {},
     }
-    assert "confirm/1: interrupted in look 1 of 2, 4 of 7 runs" in shown
+    assert "confirm/1: interrupted in look 1 of 2, 4 of 13 runs" in shown
     assert f"go on with: rarecall confirm {searched} --resume" in shown
     with pytest.raises(Interrupted):
-        carry_out_confirmation(searched, at_most=4, resume=True)
+        carry_out_confirmation(searched, at_most=10, resume=True)
     begun = latest(StudyFolder(searched).open())
     assert begun is not None
     still_open = begun.looks[0].open_names
     assert still_open  # or this example would show no second look
     plain, shown = status_of(searched, capsys)
     (one,) = plain["experiments"]
-    assert (one["stage"], one["look"], one["done"]) == ("interrupted", 2, 8)
-    assert one["runs"] == 7 + 2 * (1 + len(still_open))
+    assert (one["stage"], one["look"], one["done"]) == ("interrupted", 2, 14)
+    assert one["runs"] == 13 + 2 * (1 + len(still_open))
     assert [name for name, outcome in one["verdicts"].items() if outcome == "inconclusive"] == still_open
     assert "): inconclusive so far" in shown
     carry_out_confirmation(searched, resume=True)
@@ -113,8 +113,8 @@ def test_status_says_what_becomes_of_a_confirmation_once_there_is_a_fresh_one(
         assert "is being confirmed right now" in capsys.readouterr().err
         plain, shown = status_of(searched, capsys)
     assert (plain["being"], plain["next"]) == ("confirmed", [])
-    assert "confirm/1: left in look 1 of 2, 1 of 7 runs" in shown
-    assert "confirm/2: running in look 1 of 2, 2 of 7 runs" in shown
+    assert "confirm/1: left in look 1 of 2, 1 of 13 runs" in shown
+    assert "confirm/2: running in look 1 of 2, 2 of 13 runs" in shown
     assert "it is being confirmed now" in shown
     assert "go on with" not in shown
 

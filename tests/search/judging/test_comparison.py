@@ -72,7 +72,8 @@ def test_the_splits_own_error_widens_a_gain_as_welch_with_its_part_does() -> Non
     rng = np.random.default_rng(0)
     plain, lifted = with_split(arm("plain", USUAL), rng), with_split(arm("lifted", LIFTED), rng)
     noise = split_noise(lifted.replicates[RECALL], plain.replicates[RECALL])
-    oracle = welch(np.array(LIFTED), np.array(USUAL), noise.part)
+    oracle = welch(np.array(LIFTED), np.array(USUAL), noise.part, shared=noise.shared)
+    assert min(noise.shared) > 0
     found = gain(compared(plain, lifted), "lifted")
     assert found.split_counted
     assert found.interval == pytest.approx((oracle.lower(0.025), oracle.upper(0.025)))

@@ -1,6 +1,8 @@
 """What a study keeps of its confirmations, and its ledger of the test split."""
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 from in_process import DATA, Here
 from judged_arms import CONFIG, frozen_look, plan
 
-from search.judging.confirmation import Confirmation, latest, ledger, store
+from search.judging.confirmation import Confirmation, Look, latest, ledger, store
 from search.record.experiments import BASELINE_ARM, Wanted, seed_of
 from search.record.folder import StudyFolder
+from search.record.stored import packed, unpacked
 from search.work.experiment_queue import ExperimentQueue
 from spaces.strategy import NAMED
 from trainables.contract.trial import Split
@@ -32,6 +35,17 @@ def test_a_look_reads_back_as_it_was_kept_with_infinite_degrees_of_freedom(folde
     store(record, look)
     study.flush()
     assert latest(folder.open()) == Confirmation("confirm/1", plan("weighted"), (look,))
+
+
+def test_a_look_that_0_1_0_kept_is_read() -> None:
+    """It knew nothing of collapsed trainings, nor of a look that is spared."""
+    look = frozen_look()
+    stored = json.loads(packed(look))
+    for result in stored["results"]:
+        assert result["verdict"].pop("remarks")
+        assert result["verdict"].pop("settled") is False
+    (verdict,) = (result.verdict for result in unpacked(Look, json.dumps(stored)).results)
+    assert verdict == replace(look.results[0].verdict, remarks=())
 
 
 def test_the_last_confirmation_is_the_one_begun_last(folder: StudyFolder) -> None:

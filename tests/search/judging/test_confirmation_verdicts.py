@@ -1,14 +1,19 @@
 """Each look's verdicts, and when a confirmation has finished."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from gains import SPREAD
+from in_process import config
 from judged_arms import CONFIG, NAMES, arm, by_name, looked, outcomes, plan, said
 from reports import DIVERGED
 
-from search.judging.confirmation import Confirmation
+from search.judging.confirmation import Confirmation, Look
 from search.judging.judge import judge, requirements
 from search.judging.measured import Arm
+from search.judging.statistics.jackknife import Replicates
 from search.judging.statistics.levels import level_of
 from search.judging.statistics.values import Seeds
 from search.record.experiments import BASELINE_ARM
@@ -116,6 +121,69 @@ def test_advice_is_for_who_stays_open_after_the_last_look() -> None:
     assert [result.advice for result in first.values()] == [None, None]
     assert last["weighted"].advice is None
     assert last["focal"].advice.kind == "seeds"
+
+
+COLLAPSING = np.array([0.0, 0.01, -0.01, 0.02, -0.45])  # of recalls around .7: one below half of their median
+
+
+def test_one_collapsed_training_leaves_a_candidate_open_and_no_look_is_made_for_it() -> None:
+    results = looked(arm("weighted", 0.7, spread=COLLAPSING), arm("focal", 0.7))
+    assert outcomes(results) == {"weighted": "inconclusive", "focal": "accepted"}
+    assert (
+        results["weighted"]
+        .verdict.reasons[-1]
+        .startswith("1 of 5 trainings collapsed (minority_recall 0, or")
+    )
+    assert results["weighted"].advice is None
+    assert results["focal"].verdict.remarks == (
+        "0 of 5 trainings collapsed: up to 45% of trainings may (one-sided 95 %)",
+    )
+    planned = plan("weighted", "focal")
+    look = Look(number=1, finished="now", results=tuple(results.values()))
+    assert look.open_names == []
+    confirmation = Confirmation("confirm/1", planned, (look,))
+    assert confirmation.finished
+    assert "up to 45% of trainings may" in said(confirmation)
+
+
+def test_a_baseline_that_collapses_makes_its_candidates_no_surer_than_itself() -> None:
+    steady, unsteady = (arm(BASELINE_ARM, 0.4, seeds=10, spread=of) for of in (SPREAD, 0.6 * COLLAPSING))
+    before, after = (
+        looked(arm("weighted", 0.7), baseline=of)["weighted"].verdict for of in (steady, unsteady)
+    )
+    assert (before.outcome, after.outcome) == ("accepted", "accepted")
+    assert after.remarks[-1].startswith("1 of 10 trainings of the baseline collapsed: those of the candidate")
+    variance = np.var([report.metrics["minority_recall"] for report in unsteady.reports], ddof=1)
+    assert after.bounds[0].standard_error ** 2 == pytest.approx(variance / 5 + variance / 10)
+
+
+def test_advice_comes_as_soon_as_the_test_images_settle_it() -> None:
+    rng = np.random.default_rng(0)
+    sources = tuple(f"slide{i:02}" for i in range(20))
+    metrics = ("minority_recall", "accuracy")
+
+    def measured(name: str, recall: float, seeds: int) -> Arm:
+        of = arm(name, recall, seeds=seeds)
+        reports = tuple(
+            one.model_copy(update={"metrics": one.metrics | {"accuracy": 0.9}}) for one in of.reports
+        )
+        whole = [[report.metrics[metric] for report in reports] for metric in metrics]
+        replicates = {
+            metric: tuple(Replicates(value, value + of_source, sources) for value in values)
+            for metric, values, of_source in zip(
+                metrics, whole, (0.1 * rng.normal(size=20), np.zeros(20)), strict=True
+            )
+        }
+        return replace(of, reports=reports, replicates=replicates)
+
+    request = config(task="classification", guards=[{"metric": "accuracy", "max_drop": 0.03}])
+    arms = {BASELINE_ARM: measured(BASELINE_ARM, 0.4, 10), "weighted": measured("weighted", 0.6, 5)}
+    look = judge(request, (), plan("weighted"), 1, arms, None)
+    (result,) = look.results
+    assert (result.verdict.outcome, result.verdict.settled, look.open_names) == ("inconclusive", True, [])
+    assert "so more seeds cannot help: label more" in result.verdict.reasons[-1]
+    assert result.advice is not None
+    assert result.advice.kind == "labels"
 
 
 @pytest.mark.parametrize(

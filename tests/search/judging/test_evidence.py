@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trials import report_of
 
-from search.judging.measured import identical_runs, limited_images, run_replicates
+from search.judging.measured import effective_sources, identical_runs, limited_images, run_replicates
 from search.judging.statistics.bounds import Floats
 from search.judging.statistics.jackknife import UnmeasurableWithout, split_noise
 from spaces.strategy import NAMED
@@ -101,6 +101,63 @@ def test_a_source_without_a_rare_object_gives_no_degree_of_freedom() -> None:
     assert recall.variance == pytest.approx(19 / 20 * np.square(by_hand).sum())
     assert recall.df == np.count_nonzero(by_hand) - 1
     assert recall.df <= 6 < accuracy.df
+
+
+@pytest.mark.parametrize(
+    ("metric", "number"),
+    [
+        # Of the rare class the sources hold 4, 2, 2 and 0; of `common` 1, 1, 1 and 13.
+        pytest.param("minority_recall", 64 / 24, id="the minority's objects"),
+        pytest.param("map50_95", 64 / 24, id="a mean over classes hangs on the minority's"),
+        pytest.param("deployed/minority_recall", 64 / 24, id="whatever stands before the slash"),
+        pytest.param("ap50/common", 256 / 172, id="of one class its own"),
+        pytest.param("recall/rare", 64 / 24, id="of the rare class its own"),
+    ],
+)
+def test_effective_sources_of_a_detector_by_hand(metric: str, number: float) -> None:
+    of_source = [(1, [4, 2, 2, 0]), (0, [1, 1, 1, 13])]
+    true_image = np.concatenate([np.repeat(np.arange(4), counts) for _, counts in of_source])
+    true_class = np.concatenate([np.full(sum(counts), of) for of, counts in of_source])
+    predictions = replace(
+        drawn_detections(0),
+        image=np.array(list("abcd")),
+        source=np.array(["s2", "s0", "s1", "s3"]),
+        true_image=true_image,
+        true_class=true_class,
+    )
+    assert effective_sources(predictions, metric) == pytest.approx(number)
+
+
+@pytest.mark.parametrize(
+    ("metric", "number"),
+    [
+        pytest.param("minority_recall", 64 / 40, id="the minority's images"),
+        pytest.param("tuned/macro_f1", 64 / 40, id="a mean over classes hangs on the minority's"),
+        pytest.param("recall/common", 2.0, id="of one class its own"),
+        pytest.param("accuracy", 16**2 / 136, id="an accuracy counts every image"),
+        pytest.param("tuned/accuracy", 16**2 / 136, id="tuned or not"),
+        pytest.param("calibrated/nll", 16**2 / 136, id="as does the likelihood"),
+    ],
+)
+def test_effective_sources_of_a_classifier_by_hand(metric: str, number: float) -> None:
+    # The first source has 6 rare images and 4 common ones, the second 2 and 4.
+    label = np.array([1] * 6 + [0] * 4 + [1] * 2 + [0] * 4)
+    predictions = replace(
+        drawn_classifications(0), label=label, source=np.array(["slide"] * 10 + ["another"] * 6)
+    )
+    assert effective_sources(predictions, metric) == pytest.approx(number)
+
+
+def test_a_slide_with_most_of_the_rare_images_leaves_few_degrees_of_freedom() -> None:
+    predictions = drawn_classifications(0)
+    rare = np.flatnonzero(predictions.label == 1)
+    source = predictions.source.copy()
+    source[rare[:8]] = "s00"
+    replicates = run_replicates(replace(predictions, source=source), ["minority_recall"], threshold=None)
+    counts = np.array([np.sum(source[rare] == one) for one in np.unique(source)], dtype=float)
+    by_hand = counts.sum() ** 2 / np.square(counts).sum() - 1
+    assert by_hand < 1.2
+    assert split_noise([replicates["minority_recall"]]).df == pytest.approx(by_hand)
 
 
 def test_runs_that_predict_the_same_to_the_last_digit_are_found() -> None:

@@ -40,8 +40,8 @@ def test_the_search_finalists_and_the_named_strategies_are_confirmed(study: Path
     still_open = len(look.open_names)
     assert 0 < still_open < 3  # or this example would not show a second look
     assert len(confirmation.looks) == 2
-    # Three seeds of each arm, then two more of the baseline and of each candidate that was open.
-    assert len(here.ran) == len(set(here.ran)) == 4 * 3 + 2 * (1 + still_open)
+    # Four seeds of each arm, then two more of the baseline and of each candidate that was open.
+    assert len(here.ran) == len(set(here.ran)) == 4 * 4 + 2 * (1 + still_open)
     assert {spec.split for spec in here.ran} == {"test"}
     assert StudyFolder(study).open().trials() == list(trials.values())
 
@@ -79,7 +79,7 @@ def test_an_interrupted_confirmation_goes_on_as_planned(study: Path, confirmed_s
 
 
 def test_one_interrupted_in_its_second_look_keeps_the_first(study: Path) -> None:
-    stopped, resumed = Here(at_most=13), Here()  # the first look has twelve runs
+    stopped, resumed = Here(at_most=17), Here()  # the first look has 16 runs
     with pytest.raises(Interrupted):
         confirmed_here(study, here=stopped)
     begun = latest(StudyFolder(study).open())
@@ -152,6 +152,30 @@ def test_what_cannot_be_confirmed_starts_nothing(study: Path, changes: dict[str,
     assert StudyFolder(study).open().experiments() == []
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        pytest.param(
+            {"seeds": 3},
+            "confirm.seeds: at least 4 are needed to judge 2 candidates, got 3\nhint: --seeds 4, or one",
+            id="of the candidates",
+        ),
+        pytest.param(
+            {"baseline_seeds": 2}, "confirm.baseline_seeds: at least 4 are needed", id="of the baseline"
+        ),
+    ],
+)
+def test_several_candidates_want_four_seeds_an_arm(study: Path, seeds: dict[str, int], said: str) -> None:
+    here = Here()
+    with pytest.raises(UsageError) as error:
+        confirmed_here(study, Asked(strategies=(GOOD, COSTLY), **seeds), here)
+    assert said in str(error.value)
+    assert here.connections == 0
+    assert StudyFolder(study).open().experiments() == []
+    alone = confirmed_here(study, Asked(strategies=(GOOD,), one_look=True, **seeds), here)
+    assert alone.finished
+
+
 def test_a_failed_trial_cannot_be_confirmed_and_a_trial_named_twice_is_one_candidate(study: Path) -> None:
     number, failed = (
         next(number for number, state in states(study).items() if state == wanted)
@@ -169,7 +193,7 @@ def test_a_classifiers_confirmation_counts_the_test_splits_own_error(tmp_path: P
         task="classification",
         data="demo:digits",
         minority=["1", "8", "9"],
-        train={"model": "small_cnn", "imgsz": 8, "batch": 32, "steps": 12, "eval_every": 6},
+        train={"model": "small_cnn", "imgsz": 8, "batch": 32, "steps": 30, "eval_every": 15},
         guards=[{"metric": "accuracy", "max_drop": 0.5}],
         confirm={
             "finalists": 0,

@@ -132,6 +132,43 @@ def test_one_seed_has_no_variance() -> None:
         paired(CANDIDATE, BASELINE)
 
 
+def test_what_another_part_holds_too_is_taken_off_the_seeds_part() -> None:
+    # Variances .02 and .02 over two seeds each, so .01 a mean; the test split's part is .03.
+    candidate, baseline = np.array([0.5, 0.7]), np.array([0.4, 0.6])
+    split = (np.array(0.03), np.array(9.0))
+    gain = welch(candidate, baseline, split, shared=(0.004, 0.001))
+    assert gain.variance == pytest.approx(0.006 + 0.009 + 0.03)
+    one = np.array(1.0)
+    assert gain.df == pytest.approx(
+        float(second_order_df((np.array(0.006), one), (np.array(0.009), one), split))
+    )
+    floor = one_sample(candidate, split, shared=0.004)
+    assert floor.variance == pytest.approx(0.006 + 0.03)
+
+
+def test_a_part_is_never_below_nothing() -> None:
+    split = (np.array(0.03), np.array(9.0))
+    gain = welch(np.array([0.5, 0.7]), np.array([0.4, 0.6]), split, shared=(0.5, 0.5))
+    assert gain.variance == pytest.approx(0.03)
+    assert gain.df == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize(
+    ("lent", "variance", "df"),
+    [
+        pytest.param((0.08, 9.0), 0.08 / 3, 2.0, id="more than its own, and its own degrees are fewer"),
+        pytest.param((0.08, 1.0), 0.08 / 3, 1.0, id="more than its own, of fewer seeds"),
+        pytest.param((0.005, 1.0), 0.01 / 3, 2.0, id="less than its own changes nothing"),
+    ],
+)
+def test_a_lent_variance_by_hand(lent: tuple[float, float], variance: float, df: float) -> None:
+    candidate = np.array([0.4, 0.5, 0.6])  # variance .01
+    gain = one_sample(candidate, lent=(np.array(lent[0]), np.array(lent[1])))
+    assert (gain.variance, gain.df) == (pytest.approx(variance), pytest.approx(df))
+    against = welch(candidate, np.full(4, 0.3), lent=(np.array(lent[0]), np.array(lent[1])))
+    assert against.variance == pytest.approx(variance)
+
+
 def test_the_bootstrap_is_narrower_than_welch_and_repeats_with_its_generator() -> None:
     one, again = (percentile_bootstrap(CANDIDATE, BASELINE, np.random.default_rng(1)) for _ in range(2))
     assert one.lower(0.05) == again.lower(0.05)

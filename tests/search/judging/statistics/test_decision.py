@@ -147,6 +147,111 @@ def test_at_the_second_look_an_accepted_candidate_has_passed_its_alpha_on() -> N
         decide([close], plan, family=1, accepted_before=1)
 
 
+def two_way(n: int = 5) -> SplitNoise:
+    """Each seed is lucky in a source of its own: all of the candidate's variance is theirs together."""
+    own = 0.02 * np.concatenate([np.eye(n), -np.eye(n)], axis=1)
+    return replace(jackknife(own.mean(axis=0)), candidate=own)
+
+
+def test_what_seed_and_source_make_together_counts_once() -> None:
+    split = two_way()
+    interaction = 9 / 10 * 10 * 0.02**2 * (1 / 5) / 5  # G-1 / G * sources * variance of 1 in 5 / seeds
+    measured = evidence(RECALL, 0.12, split)
+    bound = one(measured).bounds[0]
+    seeds = [SPREAD.var(ddof=1) / 5, measured.baseline.var(ddof=1) / 10]
+    once = max(seeds[0] - interaction, 0.0) + seeds[1] + float(split.variance)
+    assert bound.standard_error**2 == pytest.approx(once)
+    assert bound.standard_error**2 < sum(seeds) + float(split.variance)
+    assert bound.split_half_width == 0  # with more and more seeds nothing of it is left
+
+
+def test_a_collapsed_seed_leaves_a_candidate_open_at_best_and_says_how_many() -> None:
+    clear, bad = evidence(RECALL, 0.5), evidence(RECALL, 0.0)
+    verdicts = [decide([Candidate("c", (of,), collapsed=2)], Plan())[0] for of in (clear, bad)]
+    assert [verdict.outcome for verdict in verdicts] == ["inconclusive", "rejected"]
+    assert verdicts[0].reasons == (
+        "2 of 5 trainings collapsed (minority_recall 0, or below half of their median): "
+        "what it gains hangs on how often that happens",
+    )
+    assert verdicts[0].settled  # its seeds stay in the second look
+    assert verdicts[0].remarks == ()
+
+
+def test_without_a_collapse_the_verdict_says_what_is_known() -> None:
+    (verdict,) = decide([Candidate("c", (evidence(RECALL, 0.5),), collapsed=0, remarks=("more",))], Plan())
+    assert verdict.outcome == "accepted"
+    assert verdict.remarks == (
+        "0 of 5 trainings collapsed: up to 45% of trainings may (one-sided 95 %)",
+        "more",
+    )
+    assert one(evidence(RECALL, 0.5)).remarks == ()  # nobody looked
+
+
+def test_a_collapsed_candidate_passes_no_alpha_on() -> None:
+    close = Candidate("close", (evidence(RECALL, 0.068),))
+    clear = Candidate("clear", (evidence(RECALL, 0.5),))
+    plan = Plan(second=None)
+    assert decide([close, clear], plan)[0].outcome == "accepted"
+    assert decide([close, replace(clear, collapsed=1)], plan)[0].outcome == "inconclusive"
+
+
+def test_a_baseline_that_collapses_lends_its_variance() -> None:
+    measured = evidence(RECALL, 0.12)
+    lent = (np.asarray(0.04), np.asarray(9.0))
+    steady, unsteady = (one(replace(measured, lent=of)).bounds[0] for of in (None, lent))
+    by_hand = 0.04 / 5 + measured.baseline.var(ddof=1) / 10
+    assert unsteady.standard_error**2 == pytest.approx(by_hand)
+    assert steady.standard_error < unsteady.standard_error
+    floor = replace(measured, requirement=Requirement("accuracy", 0.3, against_baseline=False), lent=lent)
+    assert one(floor).bounds[0].standard_error ** 2 == pytest.approx(0.04 / 5)
+
+
+@pytest.mark.parametrize(
+    ("sd", "settled"),
+    [
+        pytest.param(0.034, False, id="test images that leave room"),
+        # At .033 with 39 degrees 1.89 sd; seeds can lift .12 to about .14, and .05 is asked for.
+        pytest.param(0.045, False, id="a lucky second look could still clear the margin"),
+        pytest.param(0.055, True, id="no estimate that seeds can give would do"),
+        pytest.param(0.5, True, id="images that say nothing"),
+    ],
+)
+def test_no_second_look_where_the_test_images_alone_rule_it_out(sd: float, settled: bool) -> None:
+    split = SplitNoise(np.full(40, 0.0), np.asarray(sd**2), np.asarray(39.0))
+    candidate = Candidate("c", (evidence(RECALL, 0.12, split), evidence(MAP, 0.0, None)))
+    (verdict,) = decide([candidate], Plan())
+    assert verdict.outcome == "inconclusive"
+    assert verdict.settled == settled
+    width = stats.t.isf(level_of(Plan(), 2), 39) * sd
+    said = f"minority_recall: the test images alone leave it uncertain by ±{width:.3f}, so more seeds cannot"
+    assert any(reason.startswith(said) for reason in verdict.reasons) == settled
+    (last,) = decide([candidate], Plan(), look=2)
+    assert not last.settled  # no look is left that could be spared
+
+
+@pytest.mark.parametrize(
+    ("requirement", "least", "most"),
+    [
+        pytest.param(RECALL, -1.0, 1.0, id="the gain of a recall"),
+        pytest.param(Requirement("accuracy", 0.9, against_baseline=False), 0.0, 1.0, id="a floor"),
+        pytest.param(Requirement("ece", -0.1, True, False), -1.0, 0.0, id="a ceiling, as a negative floor"),
+    ],
+)
+def test_bounds_stay_where_a_metric_can_be(requirement: Requirement, least: float, most: float) -> None:
+    split = SplitNoise(np.zeros(10), np.asarray(4.0), np.asarray(1.0))
+    bound = one(evidence(requirement, 0.1, split)).bounds[0]
+    assert (bound.lower, bound.upper) == (least, most)
+
+
+@pytest.mark.parametrize("metric", ["nll", "calibrated/nll", "deployed/false_alarms"])
+def test_bounds_of_what_is_no_share_are_not_limited(metric: str) -> None:
+    split = SplitNoise(np.zeros(10), np.asarray(4.0), np.asarray(1.0))
+    bound = one(evidence(Requirement(metric, -0.1, lower_is_better=True), 0.1, split)).bounds[0]
+    assert bound.lower < -1
+    beyond = evidence(Requirement("alarms", 0.0), 3.0, split)  # no share, whatever it is called
+    assert one(beyond).bounds[0].upper > 1
+
+
 ORDER = {"rejected": 0, "inconclusive": 1, "accepted": 2}
 gains = st.floats(-0.3, 0.3)
 

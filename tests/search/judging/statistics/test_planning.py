@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,14 @@ from hypothesis import strategies as st
 from places import ROOT
 from scipy import stats
 
-from search.judging.statistics.bounds import welch
-from search.judging.statistics.jackknife import SplitNoise, jackknife
+from search.judging.statistics.bounds import Floats, welch
+from search.judging.statistics.jackknife import (
+    Replicates,
+    SplitNoise,
+    interaction,
+    jackknife,
+    split_noise,
+)
 from search.judging.statistics.planning import (
     Noise,
     advise,
@@ -26,14 +33,16 @@ from search.judging.statistics.values import Requirement
 def noise(sd: float = 0.03, map_sd: float = 0.0075, split: tuple[float, float] = (0.01, 0.003)) -> Noise:
     correlation = np.array([[1.0, 0.5], [0.5, 1.0]])
     seed = correlation * np.outer([sd, map_sd], [sd, map_sd])
-    return Noise(seed, seed, np.diag(np.square(split)), np.array([39.0, 39.0]))
+    nothing = np.zeros((2, 2))
+    return Noise(seed, seed, np.diag(np.square(split)), np.array([39.0, 39.0]), nothing, nothing)
 
 
 DISTANCE = np.array([0.07, 0.03])  # a gain of .12 against .05, no drop against .03
 
 
 def test_the_power_of_one_bound_without_split_noise_is_the_noncentral_ts() -> None:
-    alone = Noise(*(np.array([[v]]) for v in (0.03**2, 0.0, 0.0)), np.array([np.inf]))
+    seed, nothing = np.array([[0.03**2]]), np.zeros((1, 1))
+    alone = Noise(seed, nothing, nothing, np.array([np.inf]), nothing, nothing)
     expected = stats.nct.sf(stats.t.isf(0.05, 4), 4, 0.04 / (0.03 / 5**0.5))
     assert power(np.array([0.04]), alone, 5, 10, 0.05) == pytest.approx(expected, abs=0.005)
 
@@ -52,6 +61,52 @@ def test_planned_power_is_what_simulated_studies_have() -> None:
         split = jackknife((mean - per_source) / (sources - 1))
         passed &= welch(candidate[k] + mean + DISTANCE[k], baseline[k], split.part).p_value(0.0) <= 0.05
     assert power(DISTANCE, given_noise, n, 2 * n, 0.05) == pytest.approx(passed.mean(), abs=0.03)
+
+
+def test_planned_power_counts_what_seed_and_source_make_together_once() -> None:
+    n, n_studies, sources, sd = 5, 20_000, 40, 0.2
+    rng = np.random.default_rng(0)
+
+    def arm(seeds: int) -> Floats:
+        return 0.02 * rng.normal(size=(n_studies, seeds, 1)) + sd * rng.normal(
+            size=(n_studies, seeds, sources)
+        )
+
+    of_source = 0.1 * rng.normal(size=(n_studies, 1, sources))
+    candidate, baseline = arm(n) + of_source, arm(2 * n)
+    own, usual = ((one.mean(axis=2, keepdims=True) - one) / (sources - 1) for one in (candidate, baseline))
+    split = jackknife(own.mean(axis=1) - usual.mean(axis=1))
+    gain = welch(
+        candidate.mean(axis=2) + 0.07,
+        baseline.mean(axis=2),
+        split.part,
+        shared=(interaction(own), interaction(usual)),
+    )
+    shared = np.array([[sd**2 / sources]])
+    seed = 0.02**2 + shared
+    planned = Noise(seed, seed, np.array([[0.1**2 / sources]]), np.array([39.0]), shared, shared)
+    assert power(np.array([0.07]), planned, n, 2 * n, 0.05) == pytest.approx(
+        (gain.p_value(0.0) <= 0.05).mean(), abs=0.02
+    )
+
+
+def test_noise_is_split_into_what_seeds_sources_and_both_make() -> None:
+    rng = np.random.default_rng(0)
+    sources = tuple(str(i) for i in range(20))
+
+    def runs(n: int) -> list[Replicates]:
+        return [Replicates(0.5, 0.5 + 0.004 + 0.002 * rng.normal(size=20), sources) for _ in range(n)]
+
+    split = split_noise(runs(5), runs(10))
+    found = Noise.of([evidence(RECALL, 0.1, split), evidence(MAP, 0.0, None)], confidence=None)
+    own, usual = (float(of) for of in split.shared)
+    assert np.diag(found.candidate_shared) == pytest.approx([5 * own, 0.0])
+    assert np.diag(found.baseline_shared) == pytest.approx([10 * usual, 0.0])
+    assert found.split[0, 0] == pytest.approx(float(split.alone))
+    assert found.without_seeds().candidate_shared.sum() == 0
+    tenfold = found.with_sources(10)
+    seeds_alone = found.candidate[0, 0] - found.candidate_shared[0, 0]
+    assert tenfold.candidate[0, 0] == pytest.approx(seeds_alone + found.candidate_shared[0, 0] / 10)
 
 
 def test_the_seeds_asked_for_are_the_fewest_that_reach_the_target() -> None:
@@ -92,6 +147,12 @@ def test_noise_is_estimated_from_the_evidence() -> None:
     assert found.split_df.tolist() == [float(split.df), np.inf]
     inflated = Noise.of([evidence(RECALL, 0.1, split)])
     assert inflated.candidate[0, 0] == pytest.approx(sd_upper_limit(float(SPREAD.std(ddof=1)), 4) ** 2)
+
+
+def test_a_plan_beside_a_baseline_that_collapses_counts_what_it_lends() -> None:
+    lent = (np.asarray(0.01), np.asarray(9.0))
+    found = Noise.of([replace(evidence(RECALL, 0.1), lent=lent), evidence(MAP, 0.0)], confidence=None)
+    assert np.diag(found.candidate) == pytest.approx([0.01, np.var(SPREAD, ddof=1)])
 
 
 def test_where_lower_is_better_noise_keeps_its_sign() -> None:

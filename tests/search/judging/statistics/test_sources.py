@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.judging.statistics.bounds import Floats
+from search.judging.statistics.bounds import Floats, welch
 from search.judging.statistics.jackknife import (
     Bools,
     Replicates,
     TooFewSources,
     UnmeasurableWithout,
+    effective_number,
+    interaction,
     jackknife,
     leave_one_source_out,
     split_noise,
@@ -57,6 +59,80 @@ def test_deviations_are_averaged_over_seeds() -> None:
     runs = [Replicates(0.5, 0.5 + rng.normal(size=10), sources) for _ in range(3)]
     mean = Replicates(0.5, np.mean([run.without for run in runs], axis=0), sources)
     assert split_noise(runs).variance == pytest.approx(float(split_noise([mean]).variance))
+
+
+def test_what_seed_and_source_make_together_by_hand() -> None:
+    # Each seed's own jackknife variance is 3/4 * 2 * .01², and that of their mean is 0.
+    seeds = np.array([[0.01, -0.01, 0.0, 0.0], [-0.01, 0.01, 0.0, 0.0]])
+    assert interaction(seeds) == pytest.approx(0.75 * 2e-4 / (2 - 1))
+    assert interaction(seeds[:1]) == 0
+
+
+def test_it_is_the_mean_of_the_own_variances_less_that_of_the_mean_over_one_seed_fewer() -> None:
+    seeds = np.random.default_rng(0).normal(size=(3, 5, 12))  # (studies, seeds, sources)
+    own, of_mean = jackknife(seeds).variance.mean(axis=1), jackknife(seeds.mean(axis=1)).variance
+    assert interaction(seeds) == pytest.approx((own - of_mean) / 4)
+
+
+def test_each_arm_shares_its_own_with_the_seeds_and_without_it_the_split_is_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    sources = tuple(str(i) for i in range(12))
+    candidate = [Replicates(0.5, 0.5 + rng.normal(size=12), sources) for _ in range(3)]
+    baseline = [Replicates(0.4, 0.4 + rng.normal(size=12) / 4, sources) for _ in range(4)]
+    noise = split_noise(candidate, baseline)
+    shared = [
+        float(interaction(np.array([run.without - run.whole for run in arm])))
+        for arm in (candidate, baseline)
+    ]
+    assert [float(of) for of in noise.shared] == pytest.approx(shared)
+    assert noise.alone == pytest.approx(max(float(noise.variance) - sum(shared), 0.0))
+    assert [float(of) for of in split_noise(candidate).shared] == pytest.approx([shared[0], 0.0])
+    assert jackknife(rng.normal(size=12)).shared == (0, 0)
+
+
+def test_counted_once_the_error_is_that_of_fresh_seeds_and_fresh_sources() -> None:
+    n, sources, sd = 4000, 40, 0.3
+    rng = np.random.default_rng(0)
+
+    def arm(seeds: int) -> Floats:
+        """(n, seeds, sources): what each seed finds in each source."""
+        return 0.06 * rng.normal(size=(n, seeds, 1)) + sd * rng.normal(size=(n, seeds, sources))
+
+    of_source = 0.1 * rng.normal(size=(n, 1, sources))
+    candidate, baseline = arm(5) + of_source, arm(10)
+    own, usual = ((one.mean(axis=2, keepdims=True) - one) / (sources - 1) for one in (candidate, baseline))
+    split = jackknife(own.mean(axis=1) - usual.mean(axis=1))
+    means = candidate.mean(axis=2), baseline.mean(axis=2)
+    once = welch(*means, split.part, shared=(interaction(own), interaction(usual)))
+    assert once.variance.mean() == pytest.approx(once.value.var(), rel=0.05)
+    assert welch(*means, split.part).variance.mean() > 1.2 * once.value.var()
+
+
+@pytest.mark.parametrize(
+    ("counts", "number"),
+    [
+        pytest.param([3, 3, 3, 3], 4.0, id="equal ones"),
+        pytest.param([3, 0, 3, 0], 2.0, id="half of them without an object"),
+        pytest.param([5, 5, 10], 1 / (1 / 16 + 1 / 16 + 1 / 4), id="one with half of all"),
+        pytest.param([0, 7, 0], 1.0, id="one with all"),
+        pytest.param([0, 0, 0], 0.0, id="no object at all"),
+    ],
+)
+def test_as_many_sources_of_equal_size_would_weigh_alike(counts: list[int], number: float) -> None:
+    assert effective_number(np.array(counts)) == pytest.approx(number)
+
+
+@pytest.mark.parametrize(
+    ("effective", "df"),
+    [
+        pytest.param(3.5, 2.5, id="a few large sources"),
+        pytest.param(40.0, 9.0, id="no more than the sources that change anything"),
+        pytest.param(1.0, 0.25, id="one that holds all still has a number"),
+    ],
+)
+def test_degrees_of_freedom_are_at_most_those_of_the_effective_sources(effective: float, df: float) -> None:
+    runs = [Replicates(0.5, 0.5 + 0.01 * np.arange(1, 11), tuple("abcdefghij"), effective)]
+    assert split_noise(runs).df == df
 
 
 def test_too_few_sources_are_an_error_that_says_so() -> None:
