@@ -89,8 +89,9 @@ def judge(
 
 def _candidate(task: Task, arm: Arm, baseline: Arm, asked: Sequence[Requirement]) -> Candidate:
     problems = [*arm.problems, *baseline.problems]
-    for one in (arm, baseline):
-        problems += [one.untold[asking.metric] for asking in asked if asking.metric in one.untold]
+    for requirement in asked:
+        measured = (arm, baseline) if requirement.against_baseline else (arm,)
+        problems += [one.untold[requirement.metric] for one in measured if requirement.metric in one.untold]
     if problems:
         return Candidate(arm.name, (), tuple(dict.fromkeys(problems)))
     unstable = collapsed(baseline.values(asked[0].metric).tolist())

@@ -5,7 +5,7 @@ predictions are sorted once, and leaving a source out only masks them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 
@@ -30,7 +30,7 @@ from trainables.contract.predictions import (
     load_predictions,
 )
 from trainables.contract.tasks import TASKS, Task
-from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
+from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
 from trainables.evaluation.classification import ClassifiedImages
 from trainables.evaluation.detection import RankedPredictions
 
@@ -69,7 +69,7 @@ class Arm:
 
     def values(self, metric: str) -> Floats:
         """(n_seeds,), NaN where the seed could not measure it."""
-        return np.array([report.metrics[metric] for report in self.reports], dtype=np.float64)
+        return np.array([valued(report.metrics, metric) for report in self.reports], dtype=np.float64)
 
     def problem(self, metric: str) -> str:
         """Why no gain in `metric` is claimed of this arm; empty if one can be."""
@@ -190,19 +190,25 @@ def run_replicates(
         TooFewSources: The split has fewer than 10 sources.
         UnmeasurableWithout: The split cannot tell a metric, whole or without some source.
     """
-    if isinstance(predictions, ClassificationPredictions):
-        found = leave_one_source_out(ClassifiedImages(predictions).metrics, predictions.source, metrics)
-    else:
-        ranked = RankedPredictions(predictions)
+    every = _measuring(predictions, threshold)
 
-        def measure(keep: Bools) -> Metrics:
-            return ranked.metrics(keep, threshold)
+    def measure(keep: Bools) -> Metrics:
+        of = every(keep)
+        return {metric: valued(of, metric) for metric in metrics}
 
-        found = leave_one_source_out(measure, predictions.source, metrics)
+    found = leave_one_source_out(measure, predictions.source, metrics)
     return {
         metric: replace(of, effective_sources=effective_sources(predictions, metric))
         for metric, of in found.items()
     }
+
+
+def _measuring(predictions: Predictions, threshold: float | None) -> Callable[[Bools], Metrics]:
+    """(N,) which images are kept -> all metrics of these."""
+    if isinstance(predictions, ClassificationPredictions):
+        return ClassifiedImages(predictions).metrics
+    ranked = RankedPredictions(predictions)
+    return lambda keep: ranked.metrics(keep, threshold)
 
 
 def effective_sources(predictions: Predictions, metric: str) -> float:
@@ -223,11 +229,11 @@ def effective_sources(predictions: Predictions, metric: str) -> float:
 def _counted(predictions: Predictions, metric: str) -> Sequence[int]:
     """The class ids whose objects a metric counts."""
     names: list[str] = predictions.class_names.tolist()
-    kind, _, of = metric.partition("/")  # `recall/NAME`, `tuned/accuracy`, `accuracy`
-    if of in names:
-        return [names.index(of)]
+    for i, name in enumerate(names):
+        if metric.endswith(f"/{name}"):  # `recall/NAME`, `deployed/recall/NAME`
+            return [i]
     minority: list[int] = predictions.minority.tolist()
-    return range(len(names)) if (of or kind) in OVER_IMAGES else minority
+    return range(len(names)) if metric.rpartition("/")[2] in OVER_IMAGES else minority
 
 
 def identical_runs(predictions: Sequence[Predictions]) -> list[tuple[int, int]]:

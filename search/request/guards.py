@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag
 from spaces.errors import RunError
 from spaces.frozen import Frozen
 from trainables.contract.tasks import LOWER_IS_BETTER, ROUNDING
-from trainables.contract.trial import Metrics
+from trainables.contract.trial import Metrics, valued
 
 
 class MissingMetric(RunError):
@@ -52,21 +52,12 @@ class Floor(Frozen):
     def violation(self, value: float | None, baseline: float | None) -> float:
         """Distance below the floor; <= 0 is feasible. `baseline` plays no part.
 
-        A precision that is absent misses the floor in full: the model called nothing the class.
-
         Raises:
-            MissingMetric: If another value is absent.
+            MissingMetric: If the value is absent.
         """
-        if value is None and _is_precision(self.metric):
-            return self.floor
         if value is None:
             raise MissingMetric(f"guard on '{self.metric}': it was not measured")
         return _rounded(value - self.floor if self.metric in LOWER_IS_BETTER else self.floor - value)
-
-
-def _is_precision(metric: str) -> bool:
-    """Whether it lacks a value where nothing is predicted, though there are objects."""
-    return metric.endswith("minority_precision") or "precision/" in metric
 
 
 def _rounded(violation: float) -> float:
@@ -92,16 +83,16 @@ def violations(guards: tuple[MaxDrop | Floor, ...], metrics: Metrics, baseline: 
     """
     found: dict[str, float] = {}
     for guard in guards:
-        worst = guard.violation(metrics.get(guard.metric), baseline.get(guard.metric))
+        worst = guard.violation(valued(metrics, guard.metric), baseline.get(guard.metric))
         found[guard.metric] = max(worst, found.get(guard.metric, worst))
     return found
 
 
 def unmeasured(guards: tuple[MaxDrop | Floor, ...], baseline: Metrics) -> list[str]:
     """Guarded metrics that no trial can be judged by, as the baseline lacks them."""
-    return [
-        guard.metric
-        for guard in guards
-        if baseline.get(guard.metric) is None
-        and not (isinstance(guard, Floor) and _is_precision(guard.metric))
-    ]
+
+    def known(guard: MaxDrop | Floor) -> float | None:
+        floor = isinstance(guard, Floor)
+        return valued(baseline, guard.metric) if floor else baseline.get(guard.metric)
+
+    return [guard.metric for guard in guards if known(guard) is None]

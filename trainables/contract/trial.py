@@ -5,7 +5,8 @@ An *epoch* is `eval_every` optimizer steps, for every strategy, whatever it does
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +25,18 @@ Goal = Literal["macro_f1", "balanced_accuracy", "minority_recall"]  # of tuning 
 DEFAULT_MIN_PRECISION = 0.5
 
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
+_PRECISION = re.compile(r"(?<![^/])(minority_|)precision(?=/|$)")
+
+
+def valued(metrics: Mapping[str, float | None], name: str) -> float | None:
+    """A metric as it is judged: a precision of nothing is 0 where its recall says that there is something.
+
+    Example:
+        >>> valued({"precision/cluster": None, "recall/cluster": 0.0}, "precision/cluster")
+        0.0
+    """
+    value, recall = metrics.get(name), _PRECISION.sub(r"\1recall", name)
+    return 0.0 if value is None and recall != name and metrics.get(recall) is not None else value
 
 
 class DataSpec(Frozen):

@@ -17,6 +17,7 @@ from search.judging.statistics.jackknife import Replicates
 from search.judging.statistics.levels import level_of
 from search.judging.statistics.values import Seeds
 from search.record.experiments import BASELINE_ARM
+from search.request.guards import Floor
 from spaces.strategy import NAMED
 
 
@@ -67,6 +68,16 @@ def test_a_problem_makes_its_candidate_invalid_and_no_other(more: dict[str, Any]
 
 def test_a_metric_that_is_not_asked_for_may_be_untold() -> None:
     assert outcomes(looked(arm("weighted", 0.7, untold={"map50": "six sources"}))) == {"weighted": "accepted"}
+
+
+def test_what_the_baseline_cannot_tell_of_a_floor_leaves_its_candidates_alone() -> None:
+    untold = {"minority_ap50": "plain: test split: 3 source images"}
+    baseline = arm(BASELINE_ARM, 0.4, seeds=10, untold=untold)
+    floor = CONFIG.model_copy(update={"guards": (Floor(metric="minority_ap50", floor=0.1),)})
+    for asked, outcome in ((CONFIG, "invalid"), (floor, "accepted")):
+        known = {BASELINE_ARM: baseline, "weighted": arm("weighted", 0.7)}
+        look = judge(asked, (), plan("weighted"), 1, known, None)
+        assert outcomes(by_name(look)) == {"weighted": outcome}
 
 
 def test_a_problem_of_the_baseline_makes_all_invalid() -> None:

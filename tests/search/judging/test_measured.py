@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from drawn_predictions import drawn_classifications, drawn_detections
 from in_process import config
+from matched_boxes import drawn
 from reports import DIVERGED, report_with
 
 from search.judging.measured import Arm, Measurer, run_replicates
@@ -119,6 +120,14 @@ def test_a_metric_that_the_split_cannot_tell_leaves_the_others(folder: StudyFold
     assert arm.untold["minority_recall"] == (
         "weighted: test split without source 's00': minority_recall is None"
     )
+
+
+def test_the_precision_of_a_model_that_finds_nothing_is_0_with_and_without_each_source() -> None:
+    predictions = drawn(0)
+    unsure = replace(predictions, pred_class=np.zeros_like(predictions.pred_class))
+    (found,) = run_replicates(unsure, ["minority_precision"], threshold=0.3).values()
+    assert found.whole == 0
+    assert not found.without.any()
 
 
 def test_predictions_that_are_gone_are_an_error_that_says_where_they_were(folder: StudyFolder) -> None:

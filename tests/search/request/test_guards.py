@@ -46,9 +46,11 @@ def test_a_metric_that_was_not_measured_is_no_zero() -> None:
 @pytest.mark.parametrize("metric", ["minority_precision", "deployed/minority_precision", "precision/cluster"])
 def test_a_model_that_calls_nothing_a_minority_object_misses_a_precisions_floor_in_full(metric: str) -> None:
     guards = (Floor(metric=metric, floor=0.2),)
-    assert violations(guards, {metric: None}, {metric: None}) == {metric: 0.2}
-    assert unmeasured(guards, {metric: None}) == []
-    assert unmeasured((MaxDrop(metric=metric, max_drop=0.2),), {metric: None}) == [metric]
+    nothing = {metric: None, metric.replace("precision", "recall"): 0.0}
+    assert violations(guards, nothing, nothing) == {metric: 0.2}
+    assert unmeasured(guards, nothing) == []
+    assert unmeasured((MaxDrop(metric=metric, max_drop=0.2),), nothing) == [metric]
+    assert unmeasured(guards, {metric: None}) == [metric]  # there is nothing to find
 
 
 def test_another_floor_needs_its_metric() -> None:
