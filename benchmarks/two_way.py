@@ -113,6 +113,8 @@ def main() -> None:
     print_powers(n)
     print_spared(n)
     print_false_alarms(n)
+    print_collapses(n)
+    print_few_seeds(10 * n)
 
 
 def print_errors(cells: list[Cell], n: int) -> None:
@@ -270,6 +272,44 @@ def print_false_alarms(n: int) -> None:
             for mean in means
         ]
         row(str(seeds), str(sd), *(f"{rate:.5f}" for rate in rates))
+
+
+def print_collapses(n: int) -> None:
+    """What is left of alpha where trainings collapse: the true gain, collapses counted, is on the margin."""
+    print("\n## Accepted although on the margin, 10 seeds of the baseline, one look\n")
+    row("seeds", "collapse", "how often", "as 0.1.0", "now")
+    row(*["---"] * 5)
+    for seeds, both, rate in itertools.product((5, 10), (False, True), (0.05, 0.1, 1 / 6)):
+        rng = np.random.default_rng(seeds)
+        candidate = _trainings(rng, 0.45, rate, (n, seeds))
+        baseline = _trainings(rng, 0.4, rate if both else 0.0, (n, 10))
+        lost, unstable = (
+            np.array([collapsed(arm) > 0 for arm in of.tolist()]) for of in (candidate, baseline)
+        )
+        lent = np.where(unstable, baseline.var(axis=1, ddof=1), 0.0), np.full(n, 9.0)
+        before = welch(candidate, baseline).p_value(MARGIN) <= ALPHA
+        now = (welch(candidate, baseline, lent=lent).p_value(MARGIN) <= ALPHA) & ~lost
+        who = "both arms" if both else "candidate"
+        row(str(seeds), who, f"{rate:.3f}", f"{before.mean():.3f}", f"{now.mean():.3f}")
+
+
+def _trainings(rng: np.random.Generator, mean: float, rate: float, shape: tuple[int, int]) -> Floats:
+    """Recalls with this mean, of which a share of `rate` are 0."""
+    return rng.normal(mean / (1 - rate), 0.03, shape) * (rng.random(shape) >= rate)
+
+
+def print_few_seeds(n: int) -> None:
+    """Why several candidates want four seeds an arm."""
+    print("\n## Any of three candidates on the margin is accepted, one look, seeds alone\n")
+    row("seeds", "candidates' sd over the baseline's", "error")
+    row(*["---"] * 3)
+    levels = levels_of(Plan(second=None), 1, CANDIDATES)
+    for (seeds, of_baseline), ratio in itertools.product(((3, 3), (3, 10), (4, 4), (4, 10)), (1, 3)):
+        rng = np.random.default_rng(seeds)
+        baseline = rng.normal(size=(n, of_baseline))
+        arms = [ratio * rng.normal(size=(n, seeds)) for _ in range(CANDIDATES)]
+        p = np.stack([welch(arm, baseline).p_value(0.0) for arm in arms], axis=-1)
+        row(f"{seeds} v {of_baseline}", str(ratio), f"{holm(p, levels)[0].any(axis=-1).mean():.4f}")
 
 
 def row(*values: str) -> None:
