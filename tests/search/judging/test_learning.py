@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from diagnosed import found, report
 from in_process import config
 from reports import report_with
 
@@ -134,3 +135,92 @@ def test_the_baseline_has_the_notes_of_a_strategy_and_its_own() -> None:
     found = notes_on_baseline(baseline, config(), ("rare",))
     assert [one.name for one in found] == ["support too small", "untrained model", "still learning"]
     assert notes_on_baseline(None, config(), ("rare",)) == ()
+
+
+# Gaps of .10, .15 and .20 between training images and val: mean .15, sd .05.
+USUAL = [report(0.5, train=0.5 + gap) for gap in (0.10, 0.15, 0.20)]
+# Of no spread at all.
+ALIKE = [report(0.5, train=0.65)] * 3
+
+
+@pytest.mark.parametrize(
+    ("gaps", "baseline", "excess"),
+    [
+        # 2 * .05 * sqrt(1 + 1/3) = .11547
+        pytest.param([0.266], USUAL, 0.116, id="one seed beyond two standard errors"),
+        pytest.param([0.265], USUAL, None, id="one seed within two standard errors"),
+        # 2 * .05 * sqrt(1/3 + 1/3) = .08165: here the least gap decides
+        pytest.param([0.22, 0.25, 0.28], USUAL, 0.1, id="three seeds at the least gap"),
+        pytest.param([0.22, 0.25, 0.277], USUAL, None, id="three seeds below the least gap"),
+        pytest.param([0.25], ALIKE, 0.1, id="a baseline without spread: at the least gap"),
+        pytest.param([0.249], ALIKE, None, id="a baseline without spread: below the least gap"),
+        pytest.param([0.5], USUAL[:1], None, id="one baseline seed tells no noise"),
+        pytest.param([0.5], [], None, id="no baseline"),
+    ],
+)
+def test_minority_memorised(gaps: list[float], baseline: list[TrialReport], excess: float | None) -> None:
+    diagnoses = found("minority memorised", [report(0.5, train=0.5 + gap) for gap in gaps], baseline)
+    assert [one.number for one in diagnoses] == ([] if excess is None else [pytest.approx(excess)])
+
+
+def test_minority_memorised_needs_fewer_sds_with_more_seeds() -> None:
+    usual = [report(0.5, train=0.5 + gap) for gap in (0.0, 0.2) * 5]  # mean .1, sd .10541
+    # 2 * .10541 * sqrt(1/5 + 1/10) = .11547
+    assert found("minority memorised", [report(0.5, train=0.716)] * 5, usual)
+    assert not found("minority memorised", [report(0.5, train=0.715)] * 5, usual)
+    assert not found("minority memorised", [report(0.5, train=0.716)], usual)
+
+
+def test_minority_memorised_is_measured_against_val_even_if_the_runs_end_on_test() -> None:
+    fallen = [report(0.1, on_val=0.5, train=0.65)]
+    assert not found("minority memorised", fallen, ALIKE, split="test")
+
+
+def test_minority_memorised_says_both_differences_and_skips_records_without_them() -> None:
+    (one,) = found("minority memorised", [report(0.4, train=0.9)], USUAL)
+    assert one.sentence == (
+        "minority recall is 0.500 higher on the training images than on val; for the baseline the "
+        "difference is 0.150"
+    )
+    assert not found("minority memorised", [report(0.4)], USUAL)
+    assert not found("minority memorised", [report(0.4, train=0.9)], [*USUAL, report(0.5)])
+
+
+NEVER = "never found the minority: recall 0"
+LITTLE = "found less than half of what their median finds, down to a recall of 0.000"
+
+
+@pytest.mark.parametrize(
+    ("recalls", "said"),
+    [
+        pytest.param([0.4, 0.0, 0.5], f"1 of 3 trained models {NEVER}", id="one seed of three"),
+        pytest.param([0.0], f"1 of 1 trained models {NEVER}", id="the only seed"),
+        pytest.param([0.6, 0.28, 0.0, 0.62, 0.58], f"2 of 5 trained models {LITTLE}", id="two of five"),
+        pytest.param([0.25, 0.35, 0.45], None, id="a bad seed is no collapse"),
+    ],
+)
+def test_minority_collapse(recalls: list[float], said: str | None) -> None:
+    diagnoses = found("minority collapse", [report(recall) for recall in recalls])
+    told = [(str(one.number), one.sentence) for one in diagnoses]
+    assert told == ([] if said is None else [(said[0], said)])
+
+
+@pytest.mark.parametrize(
+    ("train", "knobs", "deficit"),
+    [
+        # The baseline's recall on its training images: mean .65, sd .05; 2 * .05 * sqrt(1 + 1/3) = .11547.
+        pytest.param(0.534, {"augment_rest": 0.5}, 0.116, id="beyond two standard errors"),
+        pytest.param(0.535, {"augment_rest": 0.5}, None, id="within two standard errors"),
+        pytest.param(0.534, {"augment_minority": 0.1}, 0.116, id="either augmentation"),
+        pytest.param(0.2, {"sampler_power": 1}, None, id="without augmentation it has another cause"),
+        pytest.param(0.9, {"augment_rest": 0.5}, None, id="above the baseline"),
+    ],
+)
+def test_augmentation_too_strong_by_recall_on_training_images(
+    train: float, knobs: dict[str, float], deficit: float | None
+) -> None:
+    diagnoses = found("augmentation too strong", [report(0.5, train=train)], USUAL, knobs)
+    assert [one.number for one in diagnoses] == ([] if deficit is None else [pytest.approx(deficit)])
+    if diagnoses:
+        assert "only 0.534 even on the training images" in diagnoses[0].sentence
+        assert "for the baseline it is 0.650" in diagnoses[0].sentence
