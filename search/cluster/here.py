@@ -1,5 +1,6 @@
 """Work done in this process, one run at a time: for a debugger, for tests, and where no Ray can start."""
 
+import math
 import os
 import tempfile
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from search.record.files import RunFiles
 from search.request.config import Resources
 from search.work.protocol import Clock, Job, Launch, Work
+from trainables.contract.node import GPUS
 from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
 
@@ -18,6 +20,21 @@ Train = Callable[[TrialSpec, TrialFolder, OnEpoch], Outcome]
 
 class _Stopped(Exception):
     """The queue has answered an epoch with `stop`."""
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables of the environment, and afterwards those that there were."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class Here:
@@ -37,16 +54,13 @@ class Here:
 
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
-        """See `protocol.Cluster`; the threads of a run are as many as on a cluster."""
-        before = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = str(max(1, int(resources.cpu)))
-        try:
+        """See `protocol.Cluster`; the threads of a run are as many as on a cluster.
+
+        One that asks for a share of a GPU has all of it, since no other runs beside it.
+        """
+        threads, gpus = max(1, int(resources.cpu)), math.ceil(resources.gpu)
+        with _environment({"OMP_NUM_THREADS": str(threads), GPUS: str(gpus)}):
             yield self.launch
-        finally:
-            if before is None:
-                del os.environ["OMP_NUM_THREADS"]
-            else:
-                os.environ["OMP_NUM_THREADS"] = before
 
     def launch(self, work: Work, files: RunFiles) -> None:
         """A `protocol.Launch`; Ctrl-C ends it, and the run goes on from its last epoch another time."""

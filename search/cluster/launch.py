@@ -145,17 +145,22 @@ def impossible_here(resources: Resources, *, cpus: int | None = None) -> list[st
     ]
 
 
+def occupied(config: dict[str, Any], resources: Resources) -> dict[str, float]:
+    """What Ray reserves for a run, by its configuration."""
+    return {"CPU": resources.cpu, "GPU": 1 if config["whole_device"] else resources.gpu}
+
+
 def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
     """A `protocol.Launch` of a process that is `connected`.
 
     Args:
         work: Called from this thread only.
         files: Where the runs leave theirs.
-        resources: What one run occupies.
+        resources: What one run occupies, unless it needs a whole GPU.
     """
     searcher = WorkSearcher(work)
     tuner = tune.Tuner(
-        tune.with_resources(train_on_ray, {"CPU": resources.cpu, "GPU": resources.gpu}),
+        tune.with_resources(train_on_ray, partial(occupied, resources=resources)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=WorkScheduler(searcher),

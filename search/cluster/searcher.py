@@ -45,6 +45,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
             "spec": job.spec.model_dump(mode="json"),
             "key": job.spec.key,
             "resume": None if job.resume is None else str(job.resume),
+            "whole_device": job.whole_device,
         }
 
     def work_started(self, trial_id: str) -> None:

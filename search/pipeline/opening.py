@@ -15,7 +15,7 @@ from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.data_check import check_data
-from search.request.reading import load_config
+from search.request.reading import load_config, not_runnable
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec
@@ -109,6 +109,8 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
     """
     task = BY_TASK[config.task]
     try:
+        if problems := not_runnable(config):  # of a study that an earlier version made
+            raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
         summary = describe(config.data, config.task)
         data = check_data(config, summary)

@@ -170,7 +170,7 @@ class StudyFolder:
         """
         if not self.study_yaml.is_file():
             raise UsageError(f"no study in {self.path}", "`rarecall search STUDY.yaml` makes one")
-        return load_config(self.study_yaml)
+        return load_config(self.study_yaml, stored=True)
 
     @cached_property
     def provenance(self) -> Provenance:

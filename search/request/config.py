@@ -114,18 +114,15 @@ def _each_named(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Resources(Frozen):
-    """What one trial occupies on a worker."""
+    """What one trial occupies on a worker.
+
+    Attributes:
+        cpu: CPUs, which are its threads.
+        gpu: 0, a share of a GPU, or 1. `reading.load_config` refuses more; studies were stored with more.
+    """
 
     cpu: float = Field(1, gt=0)
     gpu: float = Field(0, ge=0)
-
-    @field_validator("gpu")
-    @classmethod
-    def _whole_above_one(cls, value: float) -> float:
-        """Ray shares one GPU among trials; of several it gives only whole ones."""
-        if value > 1 and not value.is_integer():
-            raise ValueError(f"above 1 a whole number, got {value:g}")
-        return value
 
 
 class StudyConfig(Frozen):

@@ -16,8 +16,12 @@ from trainables.contract.trial import TrainSpec
 LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
 
 
-def load_config(path: Path) -> StudyConfig:
+def load_config(path: Path, *, stored: bool = False) -> StudyConfig:
     """Read and check a study file.
+
+    Args:
+        path: The file.
+        stored: It is a study's own: what an earlier version ran and this one would not is read too.
 
     Raises:
         UsageError: The file is missing, is no yaml, or has errors; all of them are in the message.
@@ -31,6 +35,8 @@ def load_config(path: Path) -> StudyConfig:
         config = StudyConfig.model_validate(request)
     except ValidationError as error:
         problems += [line(item, StudyConfig) for item in error.errors()]
+    else:
+        problems += [] if stored else not_runnable(config)
     problems += _unknown_names(request)
     if problems:
         raise UsageError("\n".join(f"{path.name}: {problem}" for problem in problems))
@@ -40,6 +46,22 @@ def load_config(path: Path) -> StudyConfig:
             "train": _absolute_train(config.train, path.parent),
         }
     )
+
+
+def not_runnable(config: StudyConfig) -> list[str]:
+    """What a run would not do as it is asked to, a line each."""
+    found, gpu = [], config.resources.gpu
+    if gpu > 1:
+        found.append(
+            f"resources.gpu: at most 1, got {gpu:g}: a run trains on one GPU\n"
+            "hint: runs beside each other use the others; `gpu: 0.5` lets two share one"
+        )
+    if TASKS[config.task].amp_needs_gpu and config.train.amp != "off" and gpu == 0:
+        found.append(
+            f"train.amp: {config.train.amp} is off without a GPU for {config.task}, and resources.gpu is 0\n"
+            "hint: `resources: {gpu: 1}`, or `amp: off`"
+        )
+    return found
 
 
 def _unknown_names(request: dict[str, Any]) -> list[str]:

@@ -34,7 +34,8 @@ class ExperimentQueue(RunQueue):
     """The queue of an experiment; implements `protocol.Work`.
 
     A seed that crashed is run again with the same seed, once by this process and once by each that resumes.
-    One that diverged has a result: it is counted.
+    One that diverged has a result: it is counted. One that ran out of memory has none, and says nothing of
+    its strategy: it is not run again, but once with a whole GPU if it had a share of one.
     """
 
     def __init__(
@@ -78,10 +79,13 @@ class ExperimentQueue(RunQueue):
 
     def finish(self, key: str, outcome: Outcome) -> None:
         """A run has ended; a crashed one is queued again."""
-        self._crew.ended(key, outcome)
+        self._left(key, outcome)
+        if self._put_back(key, outcome):
+            self._changed()
+            return
         self._record.tell(self._numbers.pop(key), outcome)
         one = self._wanted[key]
-        if not is_result(outcome) and self._crashes.get(key, 0) < RERUNS:
+        if _crashed(outcome) and self._crashes.get(key, 0) < RERUNS:
             self._crashes[key] = self._crashes.get(key, 0) + 1
             self._want(one)
         else:
@@ -102,14 +106,19 @@ class ExperimentQueue(RunQueue):
         """How the runs of an arm ended, in the order of its seeds.
 
         Raises:
-            RunError: A run crashed each time, with its reason: the arm cannot be judged without that seed.
+            RunError: A run crashed each time or ran out of memory, with its reason: the arm cannot be judged
+                without that seed.
         """
         found = [(one.spec, self.outcomes[key]) for key, one in self._wanted.items() if one.arm == arm]
         for spec, outcome in found:
             if isinstance(outcome, TrialFailure) and not is_result(outcome):
+                how, hint = f"crashed {RERUNS + 1} times", "with --resume the same seed is tried again"
+                if not _crashed(outcome):
+                    how = "could not be trained"
+                    hint = "--resume where there is more memory, or a study of its own that asks for less"
                 raise RunError(
-                    f"{arm}, seed {spec.seed} crashed {RERUNS + 1} times ({outcome.kind}): {outcome.reason}",
-                    "with --resume the same seed is tried again",
+                    f"{arm}, seed {spec.seed} {how} ({outcome.kind}): {outcome.reason}",
+                    hint,
                 )
         return [outcome for _, outcome in found]
 
@@ -133,3 +142,8 @@ class ExperimentQueue(RunQueue):
                 eta_s=self._crew.eta_s(len(self._wanted) - len(self.outcomes)),
             )
         )
+
+
+def _crashed(outcome: Outcome) -> bool:
+    """Whether a run gave no result, for a reason that may be gone another time."""
+    return isinstance(outcome, TrialFailure) and not is_result(outcome) and outcome.kind != "memory"

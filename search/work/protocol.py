@@ -21,10 +21,12 @@ class Job:
     Attributes:
         spec: What to run.
         resume: Folder of an earlier attempt's checkpoint, readable from the worker; None starts afresh.
+        whole_device: It needs a GPU of its own, whatever share of one the others get.
     """
 
     spec: TrialSpec
     resume: Path | None = None
+    whole_device: bool = False
 
 
 class Work(Protocol):

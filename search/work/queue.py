@@ -1,4 +1,8 @@
-"""What all queues share: runs waiting, runs that have a worker, how long the rest will take."""
+"""What all queues share: runs waiting, runs that have a worker, how long the rest will take.
+
+A run that ran out of its share of a GPU's memory is run once more, with a GPU of its own. Until it has got
+one no further run is handed out: they would take each share that comes free, and it would wait for ever.
+"""
 
 import statistics
 from abc import ABC, abstractmethod
@@ -71,19 +75,29 @@ class RunQueue(ABC):
         self._files, self._clock = files, clock
         self._crew = Crew(clock)
         self._waiting: deque[TrialSpec] = deque()
+        self._taken: dict[str, TrialSpec] = {}
+        self._whole: set[str] = set()  # keys of those that a share of a GPU is too small for
+        self._held_for: str | None = None  # the one of them that is to have the next GPU
         self.outcomes: dict[str, Outcome] = {}
 
     def take(self) -> Job | None:
         """The next run; from its furthest checkpoint, if an earlier attempt has left one."""
+        if self._held_for is not None:
+            return None
         if not self._waiting:
             self._refill()
         if not self._waiting:
             return None
         spec = self._waiting.popleft()
-        return Job(spec, self._files.resumable(spec.key))
+        self._taken[spec.key] = spec
+        whole = spec.key in self._whole
+        if whole:
+            self._held_for = spec.key
+        return Job(spec, self._files.resumable(spec.key), whole_device=whole)
 
     def started(self, key: str) -> None:
         """A run has a worker; also after a lost one."""
+        self._release(key)
         self._crew.started(key, self._label(key))
         self._changed()
 
@@ -92,6 +106,25 @@ class RunQueue(ABC):
         self._crew.epoch(key, self._label(key), measured.epoch)
         self._changed()
         return "go on"
+
+    def _left(self, key: str, outcome: Outcome | None = None) -> None:
+        """A run has left its worker, if it ever had one."""
+        self._release(key)
+        self._crew.ended(key, outcome)
+
+    def _release(self, key: str) -> None:
+        if self._held_for == key:
+            self._held_for = None
+
+    def _put_back(self, key: str, outcome: Outcome) -> bool:
+        """Whether a run has to be run again with a whole GPU; then it is the next."""
+        if isinstance(outcome, TrialReport) or outcome.kind != "memory" or not outcome.retry:
+            return False
+        if key in self._whole:
+            return False
+        self._whole.add(key)
+        self._waiting.appendleft(self._taken[key])
+        return True
 
     def _refill(self) -> None:  # noqa: B027  (a queue that knows all its runs at the start has no more)
         """Put more runs on the queue, if there are more."""

@@ -103,12 +103,20 @@ class SearchQueue(RunQueue):
     # protocol.Work
 
     def exhausted(self) -> bool:
-        """Whether all trials of the budget have been started, or the search cannot go on."""
+        """Whether all trials of the budget have been started, or the search cannot go on.
+
+        Where runs share a GPU, one that has been started may have to be run again.
+        """
+        if 0 < self._config.resources.gpu < 1 and self._wanted:
+            return False
         return not self._waiting and (self._exhausted or self._spent())
 
     def finish(self, key: str, outcome: Outcome) -> None:
-        """A run has ended: tell whoever waits for it."""
-        self._crew.ended(key, outcome)
+        """A run has ended: tell whoever waits for it, unless it is to be run again."""
+        self._left(key, outcome)
+        if self._put_back(key, outcome):
+            self._changed()
+            return
         self.outcomes[key] = outcome
         wanted = self._wanted.pop(key)
         for number in wanted.baseline:
@@ -123,7 +131,7 @@ class SearchQueue(RunQueue):
 
     def stopped(self, key: str) -> None:
         """A run was ended early, as `epoch` was answered."""
-        self._crew.ended(key)
+        self._left(key)
         for number in self._wanted.pop(key).trials:
             self._ended.append(self._study.tell_stopped(number))
         self._changed()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Sabotaged:
         spec = job.spec.model_copy(update={"train": job.spec.train.model_copy(update={"model": model})})
         self._keys[spec.key] = job.spec.key
         self._numbers[spec.key] = number
-        return Job(spec, job.resume)
+        return replace(job, spec=spec)
 
     def exhausted(self) -> bool:
         return self.work.exhausted()

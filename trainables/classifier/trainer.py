@@ -35,6 +35,7 @@ from trainables.contract.trial import (
 from trainables.data.sources import images_of
 from trainables.evaluation.calibration import frozen, tuned_on
 from trainables.evaluation.classification import classification_metrics, untouched_metrics
+from trainables.strategy.device import dtype_name, given_device, of_device
 
 STATE, WEIGHTS, PREDICTIONS = "state.pt", "weights.pt", "predictions.npz"
 EMA_DECAY = 0.97  # averages over about 30 steps: short runs have no time for more
@@ -48,6 +49,7 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
 
     Raises:
         Diverged: The loss is not finite.
+        ReceiptMismatch: The run was given a GPU, and torch sees none.
         UsageError: The model is not known.
     """
     check_name(spec.train.model)
@@ -112,7 +114,7 @@ class _Run:
     def __init__(self, spec: TrialSpec) -> None:
         train = spec.train
         self.spec = spec
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = given_device()
         self.data = images_of(spec.data.source, train.imgsz)
         self.splits, self.names = self.data.splits, self.data.class_names
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
@@ -128,8 +130,9 @@ class _Run:
         self.epoch = 0
         self.macro_f1: list[float] = []  # on val, after each epoch
         self.drawn = torch.zeros(len(self.strategy.kept), dtype=torch.int64)  # how often each image was drawn
-        self.largest_batch = 0
+        self.largest_batch = self.parts = 0  # images of a step; times that images went through the network
         self.peak_lr = 0.0
+        self.forward_dtype: str | None = None  # of the logits in training
 
     def train_epoch(self) -> None:
         """`eval_every` optimizer steps."""
@@ -143,20 +146,28 @@ class _Run:
             lr = learning_rate(step, steps=train.steps, peak=train.lr, final=train.lr_final)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            images = self._to_input(self.strategy.images(index))
-            labels = torch.from_numpy(self.strategy.labels[index]).to(self.device)
-            with self._autocast():
-                logits = self.model(images)
-            loss = criterion(logits.float(), labels)
             self.optimizer.zero_grad()
-            loss.backward()
+            for part in np.split(index, train.accumulate):
+                loss = self._loss(part, criterion) / train.accumulate
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
+                total += loss.detach()
             self.optimizer.step()
             self.ema.update_parameters(self.model)
-            total += loss.detach()
             self._count(index)
         if not math.isfinite(total.item()):  # once an epoch: it waits for the GPU
             raise Diverged(f"the loss is not finite in epoch {self.epoch + 1}")
         self.epoch += 1
+
+    def _loss(self, index: npt.NDArray[np.int64], criterion: nn.Module) -> Tensor:
+        """The mean loss of images kept that go through the network together."""
+        images = self._to_input(self.strategy.images(index))
+        labels = torch.from_numpy(self.strategy.labels[index]).to(self.device)
+        with self._autocast():
+            logits = self.model(images)
+        self.forward_dtype = dtype_name(logits)
+        self.parts += 1
+        loss: Tensor = criterion(logits.float(), labels)
+        return loss
 
     def train_recall(self) -> float | None:
         """Minority recall of the averaged weights on the training images, not augmented."""
@@ -199,7 +210,9 @@ class _Run:
             "torch_rng": torch.get_rng_state(),
             "drawn": self.drawn,
             "largest_batch": self.largest_batch,
+            "parts": self.parts,
             "peak_lr": self.peak_lr,
+            "forward_dtype": self.forward_dtype,
             "focal_scale": self.strategy.focal_scale.stored(),
         }
 
@@ -213,7 +226,10 @@ class _Run:
         self.drawn = state["drawn"].cpu()
         self.epoch, self.macro_f1 = state["epoch"], state["macro_f1"]
         self.largest_batch, self.peak_lr = state["largest_batch"], state["peak_lr"]
-        self.strategy.focal_scale.restore(state.get("focal_scale"), self.device)  # 0.1.0 stored none
+        # 0.1.0 stored none of these; it had a part for each step, and the next step says the type.
+        self.parts = state.get("parts", self.steps_made())
+        self.forward_dtype = state.get("forward_dtype")
+        self.strategy.focal_scale.restore(state.get("focal_scale"), self.device)
 
     def weights(self, val: ClassificationPredictions) -> dict[str, Any]:
         """The averaged weights, with what is needed to build their network again and to decide as on val.
@@ -251,7 +267,8 @@ class _Run:
             "mean": list(self.network.mean),
             "std": list(self.network.std),
             "weight_decay": self.optimizer.param_groups[0]["weight_decay"],
-            "amp": self.spec.train.amp,
+            "accumulate": self.parts / self.steps_made(),
+            **of_device(self.model, [self.forward_dtype]),
         }
 
     def _to_input(self, images: npt.NDArray[np.uint8]) -> Tensor:

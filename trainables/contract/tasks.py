@@ -34,6 +34,7 @@ class TaskTraits:
         arguments: Training arguments that no other task's trainable has.
         library: What its trainable trains with.
         highest_lr: That the library takes; None for any.
+        amp_needs_gpu: Whether mixed precision is off on a CPU, whatever is asked.
         arms: What `compare` runs unless the study file names its arms; the first is the reference.
         unfit: Arms that it cannot use, though it has the knobs.
         one_class_per_image: Whether an image is of one class, so that each must keep a training image.
@@ -53,6 +54,7 @@ class TaskTraits:
     arguments: tuple[str, ...] = ()
     library: str = "torch"
     highest_lr: float | None = None
+    amp_needs_gpu: bool = False
     unfit: tuple[str, ...] = ()
     one_class_per_image: bool = False
     evaluator: int = 1
@@ -120,6 +122,7 @@ TASKS: dict[Task, TaskTraits] = {
         arguments=("close_mosaic",),
         library="Ultralytics",
         highest_lr=1.0,
+        amp_needs_gpu=True,
         arms=(*_DETECTOR_ARMS, "copy_paste", "weighted_copy_paste", "mosaic"),
     ),
     "classification": TaskTraits(

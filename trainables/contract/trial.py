@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from spaces.frozen import Frozen
+from spaces.frozen import LATER, Frozen
 from spaces.strategy import Strategy
 from trainables.contract.tasks import Task
 
@@ -60,7 +60,7 @@ class TrainSpec(Frozen):
         weights: Path of a file of tensors that a torchvision or timm model starts from, or None to start from
             scratch; its images are then normalised as for ImageNet. Classification only.
         imgsz: Side of the square input, pixels.
-        batch: Images per optimizer step; there is no gradient accumulation.
+        batch: Images per optimizer step.
         steps: Optimizer steps in all; a multiple of `eval_every`.
         eval_every: Optimizer steps per epoch.
         lr: Peak learning rate of AdamW.
@@ -73,6 +73,9 @@ class TrainSpec(Frozen):
             weights count, not the best. Classification only.
         amp: Mixed precision: bfloat16, or off. A detector's only on a GPU. On a CPU with AVX512-BF16 or AMX a
             classifier trains about twice as fast; on one without, slower.
+        accumulate: Equal parts of a batch that go through the network one after the other, their gradients
+            added up for one step: less memory. It divides `batch`. Batch normalisation then sees a part at a
+            time, so that these are other runs than without.
         tune: What the per-class biases are tuned for on val after training; classification only.
         tune_min_precision: Precision of each minority class that `tune: minority_recall` keeps to, in (0, 1].
     """
@@ -89,6 +92,7 @@ class TrainSpec(Frozen):
     close_mosaic: float = Field(0.1, ge=0, le=1)
     patience: int = Field(0, ge=0)
     amp: Literal["off", "bf16"] = "off"
+    accumulate: Annotated[int, LATER, Field(ge=1)] = 1
     tune: Goal = "macro_f1"
     tune_min_precision: float = Field(DEFAULT_MIN_PRECISION, gt=0, le=1)
 
@@ -98,6 +102,12 @@ class TrainSpec(Frozen):
             raise ValueError(
                 f"steps must be a multiple of eval_every, got {self.steps} and {self.eval_every}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _equal_parts(self) -> Self:
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate must divide batch, got {self.accumulate} and {self.batch}")
         return self
 
     @model_validator(mode="after")
@@ -180,13 +190,14 @@ class TrialFailure(Frozen):
 
     Attributes:
         kind: `diverged` (non-finite loss or metric), `receipt` (what was applied is not what was asked),
-            `error` (the code raised), `lost` (worker or node gone, retries used up).
+            `error` (the code raised), `lost` (worker or node gone, retries used up), `memory` (it ran out).
         reason: One sentence; for `error` the traceback.
-        retry: Whether the same spec could succeed another time.
+        retry: Whether the same spec could succeed another time; one that ran out of a share of a GPU's
+            memory with a whole GPU.
     """
 
     key: str
-    kind: Literal["diverged", "receipt", "error", "lost"]
+    kind: Literal["diverged", "receipt", "error", "lost", "memory"]
     reason: str
     retry: bool = False
 
@@ -201,6 +212,10 @@ class Diverged(Exception):
 
 class ReceiptMismatch(Exception):
     """The trained object did not use what the spec asked for."""
+
+
+class OutOfMemory(Exception):
+    """The memory, of a GPU or beside it, does not suffice; says what was asked, and what would fit."""
 
 
 @dataclass(frozen=True)

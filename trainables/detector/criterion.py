@@ -9,6 +9,7 @@ from torch import nn
 
 from spaces.loss import Loss
 from trainables.detector.settled import E2ELoss, v8DetectionLoss
+from trainables.strategy.device import dtype_name
 from trainables.strategy.loss import Range, as_much_as, class_alpha, mixed_counts
 
 
@@ -26,6 +27,7 @@ class ImbalanceBCE(nn.Module):
     Attributes:
         focal_scale: The range of the first factor over the training.
         alpha_scale: The range of the second.
+        forward_dtype: What the network computes in, by its last logits; None before the first.
     """
 
     def __init__(self, loss: Loss, alpha: torch.Tensor) -> None:
@@ -34,6 +36,7 @@ class ImbalanceBCE(nn.Module):
         self.power, self.prior, self.cap = loss.alpha_power, loss.alpha_prior, loss.alpha_cap
         self.alpha = alpha  # (n_classes,)
         self.focal_scale, self.alpha_scale = Range(), Range()
+        self.forward_dtype: str | None = None
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss of each entry.
@@ -42,6 +45,7 @@ class ImbalanceBCE(nn.Module):
             logits: (batch, anchors, n_classes).
             targets: The same shape, in [0, 1].
         """
+        self.forward_dtype = dtype_name(logits)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         if self.gamma:
             # At t = p the slope of |t - p|^gamma is infinite for gamma < 1, and 0 times that would be NaN.
@@ -61,6 +65,7 @@ class ImbalanceBCE(nn.Module):
             "alpha": self.alpha,
             "focal_scale": self.focal_scale.stored(),
             "alpha_scale": self.alpha_scale.stored(),
+            "forward_dtype": self.forward_dtype,
         }
 
     def restore(self, stored: dict[str, Any]) -> None:
@@ -73,6 +78,7 @@ class ImbalanceBCE(nn.Module):
             raise ValueError(f"the checkpoint was trained with another class loss: {stored}")
         self.focal_scale.restore(stored["focal_scale"], self.alpha.device)
         self.alpha_scale.restore(stored["alpha_scale"], self.alpha.device)
+        self.forward_dtype = stored["forward_dtype"]
 
 
 class ImbalanceLoss(v8DetectionLoss):  # type: ignore[misc]

@@ -4,6 +4,7 @@ Everything goes through methods that Ultralytics means to be overridden; nothing
 """
 
 import os
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from trainables.contract.memory import out_of_memory
 from trainables.contract.node import own_threads
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
+from trainables.detector.arguments import arguments
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
-from trainables.detector.evaluator import find_boxes, fold_bias, max_detections, predict, with_shipped
-from trainables.detector.models import OUR_DETECTORS, check_detector
+from trainables.detector.evaluator import find_boxes, fold_bias, predict, with_shipped
 from trainables.detector.settled import (
     DetectionTrainer,
     InfiniteDataLoader,
@@ -33,11 +35,11 @@ from trainables.detector.settled import (
 from trainables.detector.squares import Squares, square_loader
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint
+from trainables.strategy.device import given_device
 from trainables.strategy.sampling import Draws
 
 STATE = "state.pt"
 CRITERION = "criterion.pt"  # of the same checkpoint; by itself, since the receipt reads it and nothing else
-GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
 
 
 class StrategyRun(DetectionTrainer):  # type: ignore[misc]
@@ -49,7 +51,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     Attributes:
         drawn: Image kept (its index in the training data set) -> how often it was drawn so far.
         counts: The sum of the `counts` that the samples so far carry.
-        largest_batch: Images in the largest batch so far.
+        largest_batch: Images in the largest batch so far; with `accumulate`, of its parts.
+        parts: Batches so far, or parts of them, that went through the network.
         tensors_loaded: How many of the model's tensors are those of the weights that it starts from.
         predictions: On val, after the last epoch trained here.
     """
@@ -59,15 +62,53 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
         self.counts: Counter[str] = Counter()
-        self.largest_batch = 0
+        self.largest_batch = self.parts = 0
         self.tensors_loaded = 0
         self.predictions: DetectionPredictions | None = None
-        super().__init__(overrides=_arguments(spec, folder, data))
+        self._has_stepped = False
+        super().__init__(overrides=arguments(spec, folder, data, given_device()))
         # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
         torch.set_num_threads(own_threads())
         self.callbacks: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
         self.add_callback("on_train_epoch_start", lambda run: run.seed_epoch())
         self.add_callback("on_fit_epoch_end", lambda run: run.report_epoch())
+
+    @property
+    def accumulate(self) -> int:
+        """Iterations from one optimizer step to the next: `train.accumulate`, from the first to the last.
+
+        Ultralytics counts them from its last step, and takes a step at iteration -1 for granted. So in a run
+        that goes on from a checkpoint those before it are added until there was a step.
+        """
+        made = 0 if self._has_stepped else self.start_epoch * self._iterations
+        return self.spec.train.accumulate + made
+
+    @accumulate.setter
+    def accumulate(self, value: int) -> None:
+        """Ignored: Ultralytics lets it grow during the warm-up."""
+
+    @property
+    def _iterations(self) -> int:
+        """Of an epoch."""
+        return self.spec.train.eval_every * self.spec.train.accumulate
+
+    def optimizer_step(self) -> None:
+        """An optimizer step, noted."""
+        super().optimizer_step()
+        self._has_stepped = True
+
+    def _build_train_pipeline(self) -> None:
+        """Make loaders and optimizer, once.
+
+        Where memory runs out in its first epoch, Ultralytics halves the batch and calls this again: that
+        would be another training, in which the order of draws begins anew.
+
+        Raises:
+            OutOfMemory: It is called again.
+        """
+        if self.optimizer is not None:
+            raise out_of_memory(self.spec.train, sys.exception())
+        super()._build_train_pipeline()
 
     def get_dataset(self) -> dict[str, Any]:
         """What Ultralytics wants to know of the data; its own check would look for a font on the network."""
@@ -103,7 +144,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> Any:
-        """The loader of a split; the training loader's epoch is `eval_every` batches.
+        """The loader of a split; the training loader's epoch is `eval_every` batches, in their parts.
 
         To be measured, of `train` the images that hold a minority object.
         """
@@ -163,6 +204,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         index_of = self.train_loader.dataset.index_of
         self.drawn.update(index_of[file] for file in batch["im_file"])
         self.largest_batch = max(self.largest_batch, len(batch["im_file"]))
+        self.parts += 1
         for counts in batch["counts"]:
             self.counts.update(dict(zip(COUNTS, counts, strict=True)))
         prepared: dict[str, Any] = super().preprocess_batch(batch)
@@ -224,6 +266,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "largest_batch": self.largest_batch,
+            "parts": self.parts,
             "drawn": dict(self.drawn),
             "counts": dict(self.counts),
         }
@@ -251,7 +294,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         stored_losses = self._losses_in(self.folder.resume)
         for loss, stored in zip(class_losses(model.criterion), stored_losses, strict=True):
             loss.restore(stored)
-        self.largest_batch = state["largest_batch"]
+        self.largest_batch, self.parts = state["largest_batch"], state["parts"]
         if hasattr(model.criterion, "update"):  # the end-to-end head shifts its weights from branch to branch
             model.criterion.updates = state["epochs"] - 1
             model.criterion.update()
@@ -308,17 +351,6 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         }
 
 
-def resolve_model(name: str) -> str:
-    """The file or name by which Ultralytics finds a model without asking the network.
-
-    Raises:
-        UsageError: There is no such model, or it is no detector.
-    """
-    check_detector(name)
-    file = next((place for place in (OUR_DETECTORS / name, Path(name)) if place.is_file()), None)
-    return name if file is None else str(file.resolve())
-
-
 def save_atomically(value: Any, path: Path) -> None:
     """Write with torch; a reader sees the whole file or none."""
     partial = path.with_name(f"{path.name}.tmp")
@@ -331,43 +363,3 @@ def _for_inference(model: Any) -> Any:
     copied = deepcopy(model)
     copied.criterion = None
     return copied.eval().fuse(verbose=False)
-
-
-def _arguments(spec: TrialSpec, folder: TrialFolder, data: BoxData) -> dict[str, Any]:
-    """Ultralytics' arguments.
-
-    Its augmentations keep their defaults, but mosaic and mixup are the strategy's, and `augmentations` (blur,
-    grey, CLAHE, applied silently) is off.
-    """
-    train, on_gpu = spec.train, torch.cuda.is_available()
-    return {
-        "task": "detect",
-        "mode": "train",
-        "model": resolve_model(train.model),
-        "data": spec.data.source,
-        "imgsz": train.imgsz,
-        "batch": train.batch,
-        "nbs": train.batch,  # no gradient accumulation: an optimizer step is a batch
-        "epochs": train.epochs,
-        "optimizer": "AdamW",  # "auto" would ignore lr0 and change with the data set's size
-        "lr0": train.lr,
-        "lrf": train.lr_final,
-        "weight_decay": train.weight_decay,
-        "warmup_epochs": 1.0,
-        "warmup_bias_lr": 0.0,
-        "mosaic": spec.strategy.augmentation.mosaic,
-        "mixup": spec.strategy.augmentation.mixup,
-        "close_mosaic": 0,  # in epochs; the data set closes it at a step
-        "augmentations": [],
-        "amp": "bf16" if on_gpu and train.amp == "bf16" else False,
-        "device": "0" if on_gpu else "cpu",
-        "workers": GPU_LOADERS if on_gpu else 0,
-        "max_det": max_detections(data),
-        "seed": spec.seed,
-        "deterministic": True,
-        "patience": 0,
-        "plots": False,
-        "verbose": False,
-        "save_dir": str(folder.root / "ultralytics"),
-        "exist_ok": True,
-    }

@@ -25,6 +25,7 @@ from trainables.detector.settled import LOGGER, ultralytics_version, unset_deter
 from trainables.detector.strategy_run import StrategyRun, save_atomically
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint, fit_operating_point
+from trainables.strategy.device import of_device
 from trainables.strategy.loss import class_alpha, effective_prior, mixed_counts, widest
 from trainables.strategy.receipt import close, common, if_so, of_lacking, of_sampling, same_weights
 from trainables.strategy.sampling import draw_weights, minority_share
@@ -38,6 +39,8 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
 
     Raises:
         Diverged: The loss is not finite.
+        OutOfMemory: Ultralytics would go on with smaller batches.
+        ReceiptMismatch: The run was given a GPU, and torch sees none.
         UsageError: The data or the model cannot be used as asked.
     """
     data = boxes_of(spec.data.source)
@@ -144,7 +147,9 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
         **dataset.mixing(),
         "mixed_steps": dataset.mixed_draws // run.spec.train.batch,
         **{count: run.counts[count] for count in COUNTS},
+        **of_device(unwrap_model(run.model), (each.forward_dtype for each in losses)),
         "steps": run.ema.updates,
+        "accumulate": run.parts / run.ema.updates,
         "batch": drawn / run.ema.updates,
         "largest_batch": run.largest_batch,
         **exposure_by_class(run),

@@ -5,7 +5,7 @@ it is the same the receipt holds the knob's value, else None, which fails the ru
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from spaces.strategy import PLAIN
 from trainables.contract.tasks import TASKS, Task
 
 Floats = npt.NDArray[np.float64]
+Value = TypeVar("Value")
 
 
 def if_so(holds: bool, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def close(used: Tensor, wanted: Floats) -> bool:
     return bool(np.allclose(used.cpu().numpy(), wanted, rtol=1e-5))
 
 
-def common(values: Iterable[float]) -> float | None:
+def common(values: Iterable[Value]) -> Value | None:
     """The one value that all of them are; None if they differ."""
     found = set(values)
     return found.pop() if len(found) == 1 else None

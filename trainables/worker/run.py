@@ -8,12 +8,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from trainables.contract.memory import within_memory
+from trainables.contract.node import own_device, own_gpus
 from trainables.contract.trial import (
     PROGRESS,
     Diverged,
     EpochMetrics,
     OnEpoch,
     Outcome,
+    OutOfMemory,
     ReceiptMismatch,
     TrialFailure,
     TrialFolder,
@@ -51,7 +54,8 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
             raise _FromCaller(error) from error
 
     try:
-        trained = BY_TASK[spec.task].train(spec, folder, epoch_done)
+        with within_memory(spec.train):
+            trained = BY_TASK[spec.task].train(spec, folder, epoch_done)
         _check_finite(trained.metrics)
         check_receipt(spec, trained.applied)
         _check_exposure(trained.exposure)
@@ -61,6 +65,9 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
         return TrialFailure(key=spec.key, kind="diverged", reason=str(error))
     except ReceiptMismatch as error:
         return TrialFailure(key=spec.key, kind="receipt", reason=str(error))
+    except OutOfMemory as error:
+        shared = 0 < own_gpus() < 1
+        return TrialFailure(key=spec.key, kind="memory", reason=str(error), retry=shared)
     except Exception:  # the boundary: a trial that raises is a value for the driver, with its traceback
         return TrialFailure(key=spec.key, kind="error", reason=traceback.format_exc())
     return TrialReport(
@@ -81,30 +88,36 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
 def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
     """Compare what was applied with what was asked.
 
-    Every knob of the strategy and `steps`, `batch`, `lr`, `seed` must be in `applied`. `retention` is a ratio
-    of counts, so it may be off by half an image of the `majority_images` that the receipt states. A run with
-    patience may make fewer steps, of whole epochs.
+    Every knob of the strategy and `steps`, `batch`, `accumulate`, `lr`, `seed`, `amp` and `device` must be in
+    `applied`. `retention` is a ratio of counts, so it may be off by half an image of the `majority_images`
+    that the receipt states. A run with patience may make fewer steps, of whole epochs.
 
     Raises:
         ReceiptMismatch: Something differs or is missing.
     """
     asked: dict[str, Any] = {
         **spec.strategy.knobs(),
-        **{name: getattr(spec.train, name) for name in ("steps", "batch", "lr")},
+        **{name: getattr(spec.train, name) for name in ("steps", "batch", "accumulate", "lr", "amp")},
         "seed": spec.seed,
+        "device": own_device(),
     }
     if spec.train.patience:
         asked["steps"] = _steps_of_whole_epochs(spec, applied.get("steps"))
     wrong = []
     for name, value in asked.items():
         got = applied.get(name)
-        slack = TOLERANCE * max(1.0, abs(value))
-        if name == "retention":
-            slack += 0.5 / max(1, applied.get("majority_images", 0))
-        if got is None or not abs(got - value) <= slack:
+        half_an_image = 0.5 / max(1, applied.get("majority_images", 0)) if name == "retention" else 0.0
+        if not _same(got, value, half_an_image):
             wrong.append(f"{name}: asked {value}, applied {got}")
     if wrong:
         raise ReceiptMismatch("; ".join(wrong))
+
+
+def _same(got: Any, asked: Any, slack: float) -> bool:
+    """Whether what was applied is what was asked: a number to within rounding and `slack`, or a word."""
+    if isinstance(asked, str):
+        return bool(got == asked)
+    return got is not None and abs(got - asked) <= slack + TOLERANCE * max(1.0, abs(asked))
 
 
 def _steps_of_whole_epochs(spec: TrialSpec, made: int | None) -> int:

@@ -12,6 +12,7 @@ and `mixup` do nothing.
     raise        an exception at epoch 1 (raise=3: at epoch 3)
     kill_at=3    the process kills itself at the start of epoch 3, unless the run was resumed
     receipt      the receipt says something else than was asked
+    memory       it runs out of memory, unless it has a whole GPU (memory=2: whatever it has)
 """
 
 import hashlib
@@ -28,12 +29,14 @@ import numpy as np
 
 from spaces.errors import UsageError
 from spaces.strategy import Strategy
+from trainables.contract.node import own_device, own_gpus
 from trainables.contract.trial import (
     TRAIN_RECALL,
     Diverged,
     EpochMetrics,
     Metrics,
     OnEpoch,
+    OutOfMemory,
     Trained,
     TrialFolder,
     TrialSpec,
@@ -56,6 +59,7 @@ FAULTS = {
     "raise": 1.0,
     "kill_at": 1.0,
     "receipt": 1.0,
+    "memory": 1.0,
 }  # name -> value if none given
 STATE = "state.json"
 
@@ -94,6 +98,7 @@ def train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Traine
 
     Raises:
         Diverged: The fault `nan`.
+        OutOfMemory: The fault `memory`.
         RuntimeError: The fault `raise`.
         UsageError: `spec.train.model` cannot be read.
     """
@@ -154,6 +159,8 @@ def _misbehave(faults: Mapping[str, float], epoch: int, *, resumed: bool) -> Non
     time.sleep(faults.get("sleep", 0.0))
     if faults.get("kill_at") == epoch and not resumed:
         os.kill(os.getpid(), signal.SIGKILL)
+    if own_gpus() < faults.get("memory", 0.0):
+        raise OutOfMemory(f"the toy was told to need more than {own_gpus():g} of a GPU")
     if faults.get("nan") == epoch:
         raise Diverged(f"the toy's loss is not finite at epoch {epoch}")
     if faults.get("raise") == epoch:
@@ -166,6 +173,9 @@ def _receipt(spec: TrialSpec) -> dict[str, Any]:
         **spec.strategy.knobs(),
         "steps": spec.train.steps,
         "batch": spec.train.batch,
+        "accumulate": spec.train.accumulate,
+        "amp": spec.train.amp,
+        "device": own_device(),
         "lr": spec.train.lr,
         "seed": spec.seed,
         "majority_images": COUNTS["train"][0],

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from trainables.contract.node import GPUS
 from trainables.contract.trial import EpochMetrics, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
 
@@ -22,11 +23,13 @@ def train_on_ray(config: dict[str, Any]) -> None:
     the last epoch comes with the outcome (as JSON), and for a report with the result files as its checkpoint.
 
     Args:
-        config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None.
+        config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None;
+            `whole_device`, which decides what Ray reserves.
     """
     _forget_last_trial()
     hide_other_gpus()
     use_own_cpus()
+    note_own_gpus()
     spec = TrialSpec.model_validate(config["spec"])
     with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
         folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
@@ -57,6 +60,12 @@ def use_own_cpus() -> None:
     """
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
+
+
+def note_own_gpus() -> None:
+    """Let a run know how much of a GPU it has, for it to hold against what it trains on."""
+    gpus = ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
+    os.environ[GPUS] = f"{gpus:g}"
 
 
 def _forget_last_trial() -> None:

@@ -226,7 +226,7 @@ def test_a_search_that_finds_nothing_or_cannot_run(
     ("arguments", "changes", "code", "expected"),
     [
         pytest.param(
-            [], {"resources": {"gpu": 64}}, 2, "resources.gpu: a trial", id="more GPUs than there are"
+            [], {"resources": {"gpu": 64}}, 2, "resources.gpu: at most 1, got 64", id="more GPUs than one"
         ),
         pytest.param([], {"resources": {"cpu": 9999}}, 2, "resources.cpu: a trial", id="more CPUs too"),
         pytest.param(["--address", "127.0.0.1:9"], {}, 3, "no Ray cluster at", id="no cluster there"),
@@ -338,7 +338,7 @@ def test_after_a_search_there_is_no_comparison_and_no_confirmation_to_resume(
 
 # Resources that this machine does not have
 
-TOO_MUCH = {"cpu": 9999, "gpu": 64}
+TOO_MUCH = {"cpu": 9999}
 
 
 def test_check_warns_of_resources_that_only_another_machine_can_have(
@@ -348,13 +348,27 @@ def test_check_warns_of_resources_that_only_another_machine_can_have(
     assert main(["check", request]) == 0
     said = capsys.readouterr().out
     assert "warning: resources.cpu: a trial asks for 9999, this machine has " in said
-    assert "warning: resources.gpu: a trial asks for 64, this machine has " in said
     assert main(["check", request, "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["impossible_here"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["impossible_here"]) == 1
     assert main(["check", request_of(tmp_path, resources={"cpu": 1})]) == 0
     assert "warning" not in capsys.readouterr().out
-    assert main(["check", request_of(tmp_path, resources={"gpu": 1.5})]) == 2  # no machine gives that
-    assert "resources.gpu: above 1 a whole number, got 1.5" in capsys.readouterr().err
+    assert main(["check", request_of(tmp_path, resources={"gpu": 2})]) == 2  # whatever the machine has
+    assert "study.yaml: resources.gpu: at most 1, got 2: a run trains on one GPU" in capsys.readouterr().err
+
+
+def test_a_study_that_was_stored_with_more_than_one_gpu_is_shown_and_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "random"}, resources={"gpu": 2}))
+    bench.run()
+    for shown in ("status", "pareto"):
+        assert main([shown, str(bench.folder.path)]) in {0, 1}
+        assert "resources" not in capsys.readouterr().err
+    for command in (["search", "--resume"], ["confirm", "--strategy", "weighted"], ["compare"]):
+        assert main([*command, str(bench.folder.path)]) == 2
+        assert "study: resources.gpu: at most 1, got 2" in capsys.readouterr().err.replace(
+            "study.yaml", "study"
+        )
 
 
 def test_confirm_and_compare_refuse_what_this_machine_can_never_give_before_anything_starts(

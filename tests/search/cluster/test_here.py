@@ -14,7 +14,7 @@ from search.record.folder import StudyFolder
 from search.request.config import Resources
 from search.work.protocol import Answer
 from search.work.search_queue import SearchQueue
-from trainables.contract.node import own_threads
+from trainables.contract.node import GPUS, own_gpus, own_threads
 from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFolder, TrialSpec
 from trainables.worker.run import run_trial
 
@@ -91,6 +91,16 @@ def test_a_run_has_its_threads_and_leaves_the_process_as_it_was(monkeypatch: pyt
             seen.append(own_threads())
         assert os.environ.get("OMP_NUM_THREADS") == before
     assert seen == [3, 3]
+
+
+@pytest.mark.parametrize(("asked", "gpus"), [(0, 0.0), (0.25, 1.0), (1, 1.0)])
+def test_a_run_has_the_whole_of_a_gpu_that_it_wants_a_share_of(
+    asked: float, gpus: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(GPUS, raising=False)
+    with Here().connected(Resources(gpu=asked)):
+        assert own_gpus() == gpus
+    assert own_gpus() == 0
 
 
 def test_the_command_runs_without_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

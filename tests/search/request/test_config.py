@@ -120,6 +120,16 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
             id="an argument of mosaic elsewhere",
         ),
         pytest.param(
+            {"train": TOY["train"] | {"accumulate": 5}},
+            "accumulate must divide batch, got 5 and 16",
+            id="parts of a batch that are not equal",
+        ),
+        pytest.param(
+            {"resources": {"gpu": 2}},
+            "resources.gpu: at most 1, got 2: a run trains on one GPU\nhint: runs beside each other",
+            id="several GPUs",
+        ),
+        pytest.param(
             {"train": TOY["train"] | {"tune": "minority_recall"}},
             "train.tune: only for classification, got minority_recall",
             id="tuning after training elsewhere",
@@ -264,3 +274,28 @@ def test_every_example_is_a_valid_study_file(example: Path) -> None:
 
 def test_every_task_has_its_metrics() -> None:
     assert set(TASKS) == set(BY_TASK) == {"detection", "classification", "toy"}
+
+
+DETECTOR: dict[str, Any] = {
+    "task": "detection",
+    "data": "demo:cytology",
+    "minority": "auto",
+    "space": "detection",
+    "train": {"model": "yolo_tiny.yaml", "steps": 30, "eval_every": 10, "amp": "bf16"},
+}
+
+
+def test_mixed_precision_is_refused_where_it_would_be_off(tmp_path: Path) -> None:
+    said = complaint(tmp_path, **DETECTOR)
+    assert "study.yaml: train.amp: bf16 is off without a GPU for detection, and resources.gpu is 0" in said
+    assert "hint: `resources: {gpu: 1}`, or `amp: off`" in said
+    for gpu in (0.5, 1):
+        assert load_config(write(tmp_path, **DETECTOR, resources={"gpu": gpu})).train.amp == "bf16"
+    classifier = load_config(write(tmp_path, **DIGITS | {"train": DIGITS["train"] | {"amp": "bf16"}}))
+    assert classifier.resources.gpu == 0  # on a CPU too it computes so
+
+
+def test_a_studys_own_file_is_read_though_an_earlier_version_asked_for_more(tmp_path: Path) -> None:
+    path = write(tmp_path, **DETECTOR)
+    assert load_config(path, stored=True).train.amp == "bf16"
+    assert load_config(write(tmp_path, resources={"gpu": 2}), stored=True).resources.gpu == 2

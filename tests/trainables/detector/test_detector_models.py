@@ -13,8 +13,8 @@ from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 from spaces.errors import UsageError
 from trainables.contract.trial import TrialFailure
+from trainables.detector.arguments import resolve_model
 from trainables.detector.models import check_detector
-from trainables.detector.strategy_run import resolve_model
 
 ONE_EPOCH = {"steps": 2, "eval_every": 2}
 

@@ -14,7 +14,7 @@ from tiny_detector import check_resumed, tiny_spec
 from trials import RUN, killed_after, outcome_of, report_of
 
 from trainables.contract.trial import TrialFailure
-from trainables.detector.strategy_run import resolve_model
+from trainables.detector.arguments import resolve_model
 
 ALWAYS = {"retention": 0.8, "augment_minority": 0.5}
 MIXED = {"mosaic": 0.5, "mixup": 0.3, "copy_paste": 0.5}

@@ -105,6 +105,7 @@ def test_the_learning_curve_rises_to_the_final_metrics(tmp_path: Path) -> None:
         ("toy:nan=3", "diverged", "not finite at epoch 3"),
         ("toy:sleep=0.001,raise=2", "error", "told to raise at epoch 2"),
         ("toy:receipt", "receipt", "seed: asked 0, applied 1"),
+        ("toy:memory", "memory", "more than 0 of a GPU"),
     ],
 )
 def test_injected_faults_become_failures(tmp_path: Path, model: str, kind: str, reason: str) -> None:
