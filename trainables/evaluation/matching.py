@@ -1,5 +1,7 @@
 """Which predicted boxes are true positives. Pure NumPy; flat in memory: one image at a time."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -40,8 +42,8 @@ def match(
     by_image = np.lexsort((-pred_score, pred_image))  # stable: equal scores keep their order
     of_image = np.argsort(true_image, kind="stable")
     starts = np.searchsorted(pred_image[by_image], [true_image[of_image], true_image[of_image] + 1])
-    objects = np.flatnonzero(np.diff(true_image[of_image], prepend=-1))  # the first object of each image
-    for first, last in zip(objects, [*objects[1:], len(of_image)], strict=True):
+    firsts = np.flatnonzero(np.diff(true_image[of_image], prepend=-1))  # the first object of each image
+    for first, last in pairwise([*firsts, len(of_image)]):
         mine = by_image[starts[0, first] : starts[1, first]]  # (p,)
         truth = of_image[first:last]  # (t,)
         iou = _iou(pred_box[mine], true_box[truth])  # (p, t)

@@ -222,6 +222,12 @@ def test_a_prediction_of_another_class_or_image_matches_nothing() -> None:
     assert not p.pred_match.any()
 
 
+def test_without_any_object_nothing_matches() -> None:
+    alone, nothing = np.zeros(1, int), np.zeros(0, int)
+    box = np.array([[0.0, 0.0, 10.0, 10.0]])
+    assert not match(alone, alone, np.ones(1), box, nothing, nothing, np.zeros((0, 4))).any()
+
+
 def test_a_class_without_objects_is_none_and_not_zero() -> None:
     box = [0.0, 0, 10, 10]
     metrics = detection_metrics(with_matches([0, 0], [0, 1], [0.9, 0.8], [box, box], [0], [0], [box], 1))
