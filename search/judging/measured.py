@@ -161,15 +161,18 @@ def _one_by_one(
 
 
 def _limits(name: str, reports: Sequence[TrialReport], stored: Sequence[Predictions]) -> list[str]:
-    """A sentence if the evaluator's limit on predictions decides some image's recall."""
+    """A sentence if the evaluator's limit on predictions decides some image's recall in a run."""
     capped = 0
     for report, predictions in zip(reports, stored, strict=True):
         threshold = report.metrics.get("threshold")
         if isinstance(predictions, DetectionPredictions) and threshold is not None:
-            capped += limited_images(predictions, threshold)
+            capped = max(capped, limited_images(predictions, threshold))
     if not capped:
         return []
-    return [f"{name}: {capped} images hold more predictions than the evaluator keeps (max_det)"]
+    return [
+        f"{name}: in up to {capped} images of a run more boxes score above its threshold than the evaluator "
+        "keeps (max_det): the model tells too little apart; raise train.steps"
+    ]
 
 
 def run_replicates(

@@ -20,7 +20,7 @@ from search.record.stored import packed, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
 from trainables.contract.tasks import ROUNDING
-from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
+from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
 
 State = Literal["waiting", "running", "complete", "stopped", "failed"]
 _STATES: dict[TrialState, State] = {
@@ -100,16 +100,21 @@ def over_seeds(
     """
     found: Metrics = {}
     for name in reports[0].metrics if reports else ():
-        values = [report.metrics.get(name) for report in reports]
+        values = [valued(report.metrics, name) for report in reports]
         known = [value for value in values if value is not None]
         found[name] = of(known) if len(known) == len(values) else None
     return found
 
 
 def reaches(baseline: Baseline | None, trial: StudyTrial, objective: str) -> bool:
-    """Whether a complete trial's `objective` is not below the baseline's mean, if there is one."""
-    usual = None if baseline is None else baseline.metrics.get(objective)
-    return usual is None or trial.value(objective) >= usual - ROUNDING
+    """Whether a complete trial's `objective` is not below the baseline's mean, if there is one.
+
+    A recall of 0 reaches nothing, not even a baseline that finds nothing either.
+    """
+    usual, value = None if baseline is None else baseline.metrics.get(objective), trial.value(objective)
+    if value == 0 and "recall" in objective:
+        return False
+    return usual is None or value >= usual - ROUNDING
 
 
 def best_feasible(

@@ -83,16 +83,11 @@ def violations(guards: tuple[MaxDrop | Floor, ...], metrics: Metrics, baseline: 
     """
     found: dict[str, float] = {}
     for guard in guards:
-        worst = guard.violation(valued(metrics, guard.metric), baseline.get(guard.metric))
+        worst = guard.violation(valued(metrics, guard.metric), valued(baseline, guard.metric))
         found[guard.metric] = max(worst, found.get(guard.metric, worst))
     return found
 
 
 def unmeasured(guards: tuple[MaxDrop | Floor, ...], baseline: Metrics) -> list[str]:
     """Guarded metrics that no trial can be judged by, as the baseline lacks them."""
-
-    def known(guard: MaxDrop | Floor) -> float | None:
-        floor = isinstance(guard, Floor)
-        return valued(baseline, guard.metric) if floor else baseline.get(guard.metric)
-
-    return [guard.metric for guard in guards if known(guard) is None]
+    return [guard.metric for guard in guards if valued(baseline, guard.metric) is None]

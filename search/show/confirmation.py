@@ -67,7 +67,8 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
     """
     said = []
     results = confirmation.looks[-1].results
-    told, shared = own_and_shared([notes_lines(result.notes) for result in results])
+    noted = [notes_lines(result.notes) for result in results]
+    told, shared = own_and_shared(noted) if len(results) > 1 else (noted, [])
     for result, notes in zip(results, told, strict=True):
         verdict, candidate = result.verdict, result.candidate
         said.append(f"{candidate.name} ({in_words(candidate.strategy)}): {verdict.outcome}")
@@ -79,7 +80,7 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
         if verdict.bounds:
             met = "met" if verdict.point_rule else "not met"
             said.append(f"    the point rule (means alone; wrong for half of those on the margin): {met}")
-    said += [f"note: {line}" for line in shared]
+    said += [f"note on all candidates: {line}" for line in shared]
     said.append(
         "asked: what must hold; bound: what holds but for a chance of `level`, all of them together at most "
         f"{confirmation.plan.settings.alpha:g}; test alone: how uncertain the test images alone leave it"

@@ -12,7 +12,7 @@ from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import against, in_words, own_and_shared
 from trainables.contract.tasks import NO_DIRECTION
-from trainables.contract.trial import Metrics
+from trainables.contract.trial import Metrics, valued
 
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
 NONE_BEST = "no trial kept within the guards and reached the baseline's mean"
@@ -104,7 +104,7 @@ def _row(trial: StudyTrial, names: list[str], baseline: Baseline | None) -> list
 def _signed(name: str, measured: Metrics, baseline: Baseline | None) -> str:
     """A metric, and how far it is above the baseline's mean if that means anything."""
     reference = None if baseline is None or name in NO_DIRECTION else baseline.metrics.get(name)
-    return against(measured.get(name), reference)
+    return against(valued(measured, name), reference)
 
 
 def _with_sd(value: float | None, sd: float | None) -> str:

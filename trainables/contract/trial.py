@@ -31,12 +31,15 @@ _PRECISION = re.compile(r"(?<![^/])(minority_|)precision(?=/|$)")
 def valued(metrics: Mapping[str, float | None], name: str) -> float | None:
     """A metric as it is judged: a precision of nothing is 0 where its recall says that there is something.
 
+    None of a metric that is not there, as in an older record.
+
     Example:
         >>> valued({"precision/cluster": None, "recall/cluster": 0.0}, "precision/cluster")
         0.0
     """
     value, recall = metrics.get(name), _PRECISION.sub(r"\1recall", name)
-    return 0.0 if value is None and recall != name and metrics.get(recall) is not None else value
+    of_nothing = name in metrics and value is None and recall != name and metrics.get(recall) is not None
+    return 0.0 if of_nothing else value
 
 
 class DataSpec(Frozen):
@@ -107,7 +110,8 @@ class TrainSpec(Frozen):
     @model_validator(mode="after")
     def _equal_parts(self) -> Self:
         if self.batch % self.accumulate:
-            raise ValueError(f"accumulate must divide batch, got {self.accumulate} and {self.batch}")
+            parts = ", ".join(str(n) for n in range(1, self.batch + 1) if self.batch % n == 0)
+            raise ValueError(f"accumulate must divide batch {self.batch} ({parts}), got {self.accumulate}")
         return self
 
     @model_validator(mode="after")

@@ -156,6 +156,8 @@ def main() -> None:
     parser.add_argument("--untuned", action="store_true", help="decide without the biases")
     parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     args = parser.parse_args()
+    if missing := [file for file in args.files if not Path(file).is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
     classifier = Classifier(device=args.device)
     named = named_images(args.files, classifier)
     while batch := list(islice(named, classifier.images_at_once)):

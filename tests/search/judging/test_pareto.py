@@ -5,7 +5,7 @@ from in_process import config
 from told_trials import trial
 
 from search.judging.front import front
-from search.record.study import Baseline, best_feasible
+from search.record.study import Baseline, best_feasible, over_seeds
 from search.show.front import as_json, as_rows
 
 OBJECTIVES = ("minority_recall", "map50_95")
@@ -53,6 +53,23 @@ def test_nothing_below_the_baseline_is_recommended() -> None:
     # .1 + .2 is 4e-17 above .3: rounding is no loss
     noisy = Baseline.of([trial(0, 0.1 + 0.2, 0.5)])
     assert best_feasible([trial(2, 0.3, 0.5)], "minority_recall", noisy) is not None
+
+
+def test_what_finds_nothing_is_not_on_the_front_of_a_baseline_that_finds_nothing_either() -> None:
+    found = front([trial(0, 0.0, 0.9)], OBJECTIVES, Baseline.of([trial(0, 0.0, 0.5)]))
+    assert not found.best
+    assert [one.number for one in found.dominated] == [0]
+
+
+def test_a_precision_that_one_seed_lacks_counts_as_0_in_the_baselines_mean() -> None:
+    seeds = [trial(i, recall, 0.5).report for i, recall in enumerate((0.4, 0.0))]
+    told = [{"minority_precision": 0.5}, {"minority_precision": None}]
+    reports = [
+        seed.model_copy(update={"metrics": seed.metrics | more})
+        for seed, more in zip(seeds, told, strict=True)
+        if seed is not None
+    ]
+    assert over_seeds(reports)["minority_precision"] == 0.25
 
 
 def test_equal_trials_are_both_on_the_front() -> None:

@@ -121,7 +121,7 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         ),
         pytest.param(
             {"train": TOY["train"] | {"accumulate": 5}},
-            "accumulate must divide batch, got 5 and 16",
+            "accumulate must divide batch 16 (1, 2, 4, 8, 16), got 5",
             id="parts of a batch that are not equal",
         ),
         pytest.param(

@@ -49,7 +49,7 @@ def test_a_model_that_calls_nothing_a_minority_object_misses_a_precisions_floor_
     nothing = {metric: None, metric.replace("precision", "recall"): 0.0}
     assert violations(guards, nothing, nothing) == {metric: 0.2}
     assert unmeasured(guards, nothing) == []
-    assert unmeasured((MaxDrop(metric=metric, max_drop=0.2),), nothing) == [metric]
+    assert violations((MaxDrop(metric=metric, max_drop=0.2),), nothing, nothing) == {metric: -0.2}
     assert unmeasured(guards, {metric: None}) == [metric]  # there is nothing to find
 
 
