@@ -74,8 +74,12 @@ def _unknown_names(request: dict[str, Any]) -> list[str]:
     for where, metric in _requested_metrics(request):
         if metric in TASKS[task].reported:
             found.append(f"{where}: '{metric}' is only reported: too rough at few objects to decide anything")
-        elif "/" not in metric and metric not in known:
-            found.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, known)}")
+        elif metric not in known:
+            near = did_you_mean(metric, known)
+            # What comes after a slash may be a class, which only the data can tell.
+            per_class = any(metric.startswith(f"{of}/") for of in TASKS[task].per_class)
+            if "/" not in metric or (near and not per_class):
+                found.append(f"{where}: no such metric '{metric}'{near}")
     space = request.get("space")
     if isinstance(space, dict):
         knobs = space.get("dimensions", space)

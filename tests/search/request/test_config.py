@@ -125,6 +125,12 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
             id="parts of a batch that are not equal",
         ),
         pytest.param(
+            {"task": "detection", "guards": [{"metric": "deployed/minority_precison", "floor": 0.2}]},
+            "guards.0.metric: no such metric 'deployed/minority_precison'\n"
+            "hint: did you mean 'deployed/minority_precision'?",
+            id="a misspelt metric with a slash that is of no class",
+        ),
+        pytest.param(
             {"resources": {"gpu": 2}},
             "resources.gpu: at most 1, got 2: a run trains on one GPU\nhint: runs beside each other",
             id="several GPUs",
