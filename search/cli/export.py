@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         "--trial",
         type=int,
         metavar="N",
-        help="default: the surest of the accepted, else the best feasible one",
+        help="default: the surest of the accepted, else the recommended one",
     )
     parser.add_argument(
         "--out", type=Path, help="folder to write; default: export/trial-N in the study's folder"
