@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.record.connection import WRITE_S
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
@@ -143,10 +144,10 @@ def continued(request: Request, typed: Path) -> Request:
     Raises:
         UsageError: There is no study, its data has changed, or something else differs.
     """
-    stored = request.folder.config
+    found, stored = request.folder.config, request.folder.config.kept()
     check_same_data(request, stored)
     check_same_evaluator(request)
-    config = request.config
+    config = request.config.kept()
     search = stored.search.model_copy(update={"trials": config.search.trials})
     allowed = stored.model_copy(
         update={"search": search, "compare": config.compare, "confirm": config.confirm}
@@ -159,8 +160,10 @@ def continued(request: Request, typed: Path) -> Request:
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
-    if widened != stored:
+    if widened != found:  # an earlier version also kept a password
         request.folder.write_request(widened)
+    widened = widened.model_copy(update={"study_db": request.config.study_db})
+    request.folder.config = widened  # that of the study file has the password
     return replace(request, config=widened)
 
 
@@ -206,7 +209,7 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
         RunError: What was told could not be written.
     """
     with request.folder.claimed(being):
-        study = request.folder.open()
+        study = request.folder.open(wait_s=WRITE_S)
         try:
             yield Opened(**vars(request), study=study)
         finally:

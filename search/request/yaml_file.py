@@ -36,4 +36,12 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable as yaml: {error}") from None
+        raise UsageError(f"{path}: not readable as yaml: {_where(error)}") from None
+
+
+def _where(error: Exception) -> str:
+    """What is wrong, and in which line; without the line itself, which may hold a password."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark, said = error.problem_mark, [error.context, error.problem]
+        return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
+    return str(error)

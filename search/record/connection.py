@@ -1,0 +1,176 @@
+"""The connection to a study's database, and what is said of one that fails: its cause, and no password.
+
+Knows databases by SQLAlchemy's addresses; nothing of what a study keeps there.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import optuna
+import sqlalchemy
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from search.request.database_url import hidden, without_password
+from spaces.errors import RarecallError, RunError, UsageError
+
+READ_S, WRITE_S = 5.0, 60.0  # how long to wait for a lock that another process holds on an SQLite file
+CONNECT_S = "10"  # how long to try to reach a server; its own driver would for minutes
+_PATIENT = {"postgresql", "postgresql+psycopg", "postgresql+psycopg2"}  # these know that setting
+PASSWORD = "RARECALL_DB_PASSWORD"  # in the environment: of an address without one
+NO_PASSWORD = (
+    f"a study keeps no password: set {PASSWORD}, or what the database's own programs read (PGPASSWORD)"
+)
+SAVED = "take it from a copy; what its runs left is in trials/ all the same"
+
+# SQLite's name of an error begins so -> what is said of the file, and the hint.
+_CAUSES = {
+    "SQLITE_BUSY": ("is locked by another process", "try again once that has finished"),
+    "SQLITE_FULL": ("cannot be written: the disk is full", "make room, then go on with --resume"),
+    "SQLITE_IOERR": ("cannot be read or written: the disk reports an error", "is it full?"),
+    "SQLITE_READONLY": ("cannot be written: it is read-only", "whose is it?"),
+    "SQLITE_CANTOPEN": ("cannot be opened: it is gone, or not yours", SAVED),
+    "SQLITE_CORRUPT": ("is damaged, perhaps cut", SAVED),
+    "SQLITE_NOTADB": ("is damaged: it is no database", SAVED),
+}
+
+
+class Database:
+    """A database that holds studies, or is to.
+
+    Attributes:
+        name: What messages call it: its file, or its address without the password.
+        storage: Optuna's view of it. What is called on it belongs into `told`.
+    """
+
+    def __init__(self, url: str, *, create: bool = False, wait_s: float = READ_S) -> None:
+        """Connect.
+
+        Args:
+            url: SQLAlchemy's address. Without a password it gets that of the environment, if there is one.
+            create: Make the tables, and an SQLite file, where there are none.
+            wait_s: How long to wait for a lock on an SQLite file, seconds.
+
+        Raises:
+            UsageError: There is no such kind of database, or it holds no study.
+            RunError: It cannot be reached, or it is locked or damaged.
+        """
+        self.name = without_password(url)
+        self._address = self._parsed(url)
+        self._file = _file(self._address)
+        if self._file is not None:
+            self.name = str(self._file)
+        self._new_file = create and self._file is not None and not self._file.exists()
+        self._made: set[str] = set()  # names of tables
+        kwargs = {} if self._file is None else {"connect_args": {"timeout": wait_s}}
+        with self.told():
+            text = _text(self._address, self._file, create=create)
+            before = self._tables(text) if create else set()
+            self.storage = optuna.storages.RDBStorage(
+                text.replace("{", "{{").replace("}", "}}"),  # Optuna fills in a template
+                kwargs,
+                # Optuna's check of the schema loads alembic, 0.4 s of every `rarecall pareto`; its version is
+                # pinned.
+                skip_compatibility_check=True,
+                skip_table_creation=not create,
+            )
+            self._made = self._tables(text) - before if create else set()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever fails of the database within the context is said as what it is.
+
+        Raises:
+            UsageError: It cannot be used here, or holds no study.
+            RunError: It cannot be reached, or it is locked or damaged.
+        """
+        try:
+            yield
+        except ImportError as error:
+            driver = error.__cause__.name if isinstance(error.__cause__, ImportError) else error.name
+            raise UsageError(
+                f"study_db: {self.name} needs the Python package '{driver}', which is not installed",
+                f"pip install '{driver}{'[binary]' if driver == 'psycopg' else ''}'",
+            ) from None
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise self._cause(error) from None
+        except (ValueError, LookupError) as error:  # a row that is not what Optuna or a study has written
+            raise RunError(f"{self.name} is damaged: {hidden(_line(error))}", SAVED) from None
+
+    def leave(self) -> None:
+        """Take back what this process has made here, tables and file, if no study is in it."""
+        with self.told():
+            if not self._made or self.storage.get_all_studies():
+                return
+            self.storage.remove_session()
+            engine, made = self.storage.engine, sqlalchemy.MetaData()
+            if not self._new_file:
+                made.reflect(engine, only=sorted(self._made))
+                made.drop_all(engine)
+            engine.dispose()
+        if self._new_file and self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    def _parsed(self, url: str) -> URL:
+        try:
+            address = make_url(url)
+        except (ArgumentError, ValueError):
+            raise UsageError(
+                f"study_db: '{self.name}' is not the address of a database",
+                "as in postgresql://me@host/name",
+            ) from None
+        password = os.environ.get(PASSWORD)
+        return address.set(password=password) if address.password is None and password else address
+
+    def _tables(self, text: str) -> set[str]:
+        engine = sqlalchemy.create_engine(text)
+        try:
+            return set(sqlalchemy.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
+
+    def _cause(self, error: Exception) -> RarecallError:
+        """What a person is told of an error of SQLAlchemy's, or of Optuna's about one."""
+        if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
+            error = error.__cause__  # type: ignore[assignment]
+        if isinstance(error, sqlalchemy.exc.NoSuchModuleError):
+            kind = self._address.drivername
+            return UsageError(
+                f"study_db: there is no kind of database '{kind}'", "as in postgresql://me@host/name"
+            )
+        driver = getattr(error, "orig", None) or error
+        code = str(getattr(driver, "sqlite_errorname", ""))
+        for begin, (what, hint) in _CAUSES.items():
+            if code.startswith(begin):
+                return RunError(f"{self.name} {what}", hint)
+        said = hidden(_line(driver))
+        if "no such table" in said or ("relation" in said and "does not exist" in said):
+            return RunError(f"{self.name} holds no study: it is empty, cut or not a study's", SAVED)
+        hint = NO_PASSWORD if "password" in said else ""
+        return RunError(f"the database {self.name} cannot be used: {said}", hint)
+
+
+def _file(address: URL) -> Path | None:
+    """The file of an SQLite database; None of any other, and of one in memory or named by an URI."""
+    database = address.database
+    if address.get_backend_name() != "sqlite" or not database or database.startswith((":memory:", "file:")):
+        return None
+    return Path(database)
+
+
+def _text(address: URL, file: Path | None, *, create: bool) -> str:
+    """The address for the driver; an SQLite file that is to be read is not made where there is none."""
+    if file is not None:
+        uri = {"mode": "rwc" if create else "rw", "uri": "true"}
+        address = address.set(database=f"file:{quote(str(file))}").update_query_dict(uri)
+    elif address.drivername in _PATIENT and "connect_timeout" not in address.query:
+        address = address.update_query_dict({"connect_timeout": CONNECT_S})
+    return address.render_as_string(hide_password=False)
+
+
+def _line(error: BaseException) -> str:
+    """What an error says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
