@@ -1,6 +1,7 @@
 """What all commands share: exit codes, arguments, and the doors to what loads slowly."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -8,6 +9,9 @@ from spaces.errors import UsageError
 
 if TYPE_CHECKING:
     from search.work.protocol import Cluster
+
+LONGEST_LINE = 300  # characters of a message
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -64,6 +68,17 @@ def cluster_of(args: argparse.Namespace) -> "Cluster":
     from search.cluster.launch import RayCluster  # noqa: PLC0415
 
     return RayCluster(args.address)
+
+
+def printable(text: str) -> str:
+    r"""A message that quotes what somebody wrote: nothing steers the terminal, a long line lacks its middle.
+
+    Example:
+        >>> print(printable("no class '\x1b[31m'"))
+        no class '\x1b[31m'
+    """
+    lines = [_CONTROL.sub(lambda found: repr(found.group())[1:-1], line) for line in text.split("\n")]
+    return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:180]} … {line[-60:]}" for line in lines)
 
 
 def one_format(args: argparse.Namespace) -> None:

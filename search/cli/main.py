@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from search.cli import check, compare, confirm, export, search, status
-from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE
+from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, printable
 from spaces.errors import Interrupted, RarecallError, UsageError
 
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
         return INTERRUPTED
     except RarecallError as error:
-        print(f"rarecall: {error}", file=sys.stderr)
+        print(f"rarecall: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
         print("\ninterrupted before anything ran", file=sys.stderr)
