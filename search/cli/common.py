@@ -1,9 +1,10 @@
 """What all commands share: exit codes, arguments, and the doors to what loads slowly."""
 
 import argparse
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from spaces.errors import UsageError
 
@@ -15,8 +16,31 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 FILE, FOLDER = "a study file (yaml)", "a study's folder, e.g. runs/digits"
+
+
+class Parser(argparse.ArgumentParser):
+    """Quotes what it does not understand as `printable`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave with exit code 2."""
+        super().error(printable(message))
+
+
+def path(text: str) -> Path:
+    """An argument that names a file or a folder, whether it exists or not.
+
+    Raises:
+        argparse.ArgumentTypeError: No path on this machine can be so.
+    """
+    try:
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # too long; a NUL within
+        raise argparse.ArgumentTypeError(f"no path: {error}") from None
+    return Path(text)
 
 
 def command(commands: Commands, name: str, text: str, study: str | None) -> argparse.ArgumentParser:
@@ -30,7 +54,7 @@ def command(commands: Commands, name: str, text: str, study: str | None) -> argp
     """
     parser = commands.add_parser(name, help=text, description=text)
     if study is not None:
-        parser.add_argument("study", type=Path, metavar="STUDY", help=study)
+        parser.add_argument("study", type=path, metavar="STUDY", help=study)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -47,7 +71,7 @@ def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Where studies are."""
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of all studies (default: runs)"
+        "--runs", type=path, default=Path("runs"), help="folder of all studies (default: runs)"
     )
 
 

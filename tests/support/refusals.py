@@ -46,5 +46,5 @@ def tree(folder: Path) -> dict[str, int | None]:
     return {
         str(path.relative_to(folder)): path.stat().st_size if path.is_file() else None
         for path in sorted(folder.rglob("*"))
-        if not path.is_symlink()
+        if not path.is_symlink() and path.name != ".lock"  # whoever opens a study to write leaves it
     }
