@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.record.connection import WRITE_S
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
@@ -209,7 +208,7 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
         RunError: What was told could not be written.
     """
     with request.folder.claimed(being):
-        study = request.folder.open(wait_s=WRITE_S)
+        study = request.folder.open(writing=True)
         try:
             yield Opened(**vars(request), study=study)
         finally:

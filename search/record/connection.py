@@ -46,13 +46,14 @@ class Database:
         storage: Optuna's view of it. What is called on it belongs into `told`.
     """
 
-    def __init__(self, url: str, *, create: bool = False, wait_s: float = READ_S) -> None:
+    def __init__(self, url: str, *, create: bool = False, writing: bool = False) -> None:
         """Connect.
 
         Args:
             url: SQLAlchemy's address. Without a password it gets that of the environment, if there is one.
             create: Make the tables, and an SQLite file, where there are none.
-            wait_s: How long to wait for a lock on an SQLite file, seconds.
+            writing: This process is to write; then it waits longer for a lock, and a damaged SQLite file is
+                refused wherever the damage lies.
 
         Raises:
             UsageError: There is no such kind of database, or it holds no study.
@@ -65,6 +66,7 @@ class Database:
             self.name = str(self._file)
         self._new_file = create and self._file is not None and not self._file.exists()
         self._made: set[str] = set()  # names of tables
+        wait_s = WRITE_S if create or writing else READ_S
         kwargs = {} if self._file is None else {"connect_args": {"timeout": wait_s}}
         with self.told():
             text = _text(self._address, self._file, create=create)
@@ -78,6 +80,8 @@ class Database:
                 skip_table_creation=not create,
             )
             self._made = self._tables(text) - before if create else set()
+            if writing and self._file is not None:
+                self._refuse_damage()
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -124,6 +128,17 @@ class Database:
             ) from None
         password = os.environ.get(PASSWORD)
         return address.set(password=password) if address.password is None and password else address
+
+    def _refuse_damage(self) -> None:
+        """Half of a file may hold all that was read of it; what is written next would tear the rest.
+
+        Raises:
+            RunError: SQLite finds a fault.
+        """
+        with self.storage.engine.connect() as connection:
+            found = connection.scalar(sqlalchemy.text("PRAGMA quick_check(1)"))
+        if found != "ok":
+            raise RunError(f"{self.name} {_CAUSES['SQLITE_CORRUPT'][0]}", SAVED)
 
     def _tables(self, text: str) -> set[str]:
         engine = sqlalchemy.create_engine(text)

@@ -13,7 +13,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.connection import READ_S, Database
+from search.record.connection import Database
 from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import auto, known_point, make_sampler
@@ -121,16 +121,16 @@ class Study:
         minority: tuple[str, ...],
         *,
         create: bool = False,
-        wait_s: float = READ_S,
+        writing: bool = False,
     ) -> None:
         """Open the record at `url` (an SQLAlchemy database URL).
 
         Args:
-            url: As of `connection.Database`, and `wait_s` likewise.
+            url: As of `connection.Database`, and `writing` likewise.
             config: What was asked.
             minority: Names of the minority classes.
             create: Make it; if that fails, nothing of it stays in the database.
-            wait_s: How long to wait for a locked database.
+            writing: This process is to write.
 
         Raises:
             UsageError: There is no such study, or with `create` there already is one.
@@ -138,7 +138,7 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config, self.minority = config, minority
-        self._database, self._writer = Database(url, create=create, wait_s=wait_s), Writer()
+        self._database, self._writer = Database(url, create=create, writing=writing), Writer()
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
         self._own: set[tuple[str, int, str]] = (
