@@ -208,7 +208,7 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
         RunError: What was told could not be written.
     """
     with request.folder.claimed(being):
-        study = request.folder.open(writing=True)
+        study = request.folder.open("write")
         try:
             yield Opened(**vars(request), study=study)
         finally:

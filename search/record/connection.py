@@ -7,17 +7,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
 import optuna
 import sqlalchemy
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
+from search.record.snapshot import snapshot
 from search.request.database_url import hidden, without_password
 from spaces.errors import RarecallError, RunError, UsageError
 
-READ_S, WRITE_S = 5.0, 60.0  # how long to wait for a lock that another process holds on an SQLite file
+# `look`: of a file that stays locked, as it was before that transaction. `write`: a damaged file is
+# refused wherever the damage lies. `create`: tables, and a file, are made where there are none.
+Access = Literal["look", "read", "write", "create"]
+
+# Seconds to wait for a lock that another process holds on an SQLite file.
+WAIT_S: dict[Access, float] = {"look": 2.0, "read": 5.0, "write": 60.0, "create": 60.0}
 CONNECT_S = "10"  # how long to try to reach a server; its own driver would for minutes
 _PATIENT = {"postgresql", "postgresql+psycopg", "postgresql+psycopg2"}  # these know that setting
 PASSWORD = "RARECALL_DB_PASSWORD"  # in the environment: of an address without one
@@ -37,6 +45,8 @@ _CAUSES = {
     "SQLITE_NOTADB": ("is damaged: it is no database", SAVED),
 }
 
+_FAILURES = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+
 
 class Database:
     """A database that holds studies, or is to.
@@ -46,14 +56,12 @@ class Database:
         storage: Optuna's view of it. What is called on it belongs into `told`.
     """
 
-    def __init__(self, url: str, *, create: bool = False, writing: bool = False) -> None:
+    def __init__(self, url: str, access: Access = "read") -> None:
         """Connect.
 
         Args:
             url: SQLAlchemy's address. Without a password it gets that of the environment, if there is one.
-            create: Make the tables, and an SQLite file, where there are none.
-            writing: This process is to write; then it waits longer for a lock, and a damaged SQLite file is
-                refused wherever the damage lies.
+            access: What it is wanted for.
 
         Raises:
             UsageError: There is no such kind of database, or it holds no study.
@@ -64,23 +72,21 @@ class Database:
         self._file = _file(self._address)
         if self._file is not None:
             self.name = str(self._file)
+        create = access == "create"
         self._new_file = create and self._file is not None and not self._file.exists()
         self._made: set[str] = set()  # names of tables
-        wait_s = WRITE_S if create or writing else READ_S
-        kwargs = {} if self._file is None else {"connect_args": {"timeout": wait_s}}
         with self.told():
-            text = _text(self._address, self._file, create=create)
-            before = self._tables(text) if create else set()
-            self.storage = optuna.storages.RDBStorage(
-                text.replace("{", "{{").replace("}", "}}"),  # Optuna fills in a template
-                kwargs,
-                # Optuna's check of the schema loads alembic, 0.4 s of every `rarecall pareto`; its version is
-                # pinned.
-                skip_compatibility_check=True,
-                skip_table_creation=not create,
-            )
-            self._made = self._tables(text) - before if create else set()
-            if writing and self._file is not None:
+            before = self._tables() if create else set()
+            try:
+                self.storage = self._connected(access)
+            except _FAILURES as error:
+                locked = _code(error).startswith("SQLITE_BUSY")
+                memory = snapshot(self._file) if access == "look" and self._file and locked else None
+                if memory is None:
+                    raise
+                self.storage = _storage("sqlite://", {"creator": lambda: memory, "poolclass": StaticPool})
+            self._made = self._tables() - before if create else set()
+            if access == "write" and self._file is not None:
                 self._refuse_damage()
 
     @contextmanager
@@ -99,7 +105,7 @@ class Database:
                 f"study_db: {self.name} needs the Python package '{driver}', which is not installed",
                 f"pip install '{driver}{'[binary]' if driver == 'psycopg' else ''}'",
             ) from None
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        except _FAILURES as error:
             raise self._cause(error) from None
         except (ValueError, LookupError) as error:  # a row that is not what Optuna or a study has written
             raise RunError(f"{self.name} is damaged: {hidden(_line(error))}", SAVED) from None
@@ -129,6 +135,11 @@ class Database:
         password = os.environ.get(PASSWORD)
         return address.set(password=password) if address.password is None and password else address
 
+    def _connected(self, access: Access) -> optuna.storages.RDBStorage:
+        kwargs = {} if self._file is None else {"connect_args": {"timeout": WAIT_S[access]}}
+        text = _text(self._address, self._file, create=access == "create")
+        return _storage(text, kwargs, create=access == "create")
+
     def _refuse_damage(self) -> None:
         """Half of a file may hold all that was read of it; what is written next would tear the rest.
 
@@ -140,8 +151,8 @@ class Database:
         if found != "ok":
             raise RunError(f"{self.name} {_CAUSES['SQLITE_CORRUPT'][0]}", SAVED)
 
-    def _tables(self, text: str) -> set[str]:
-        engine = sqlalchemy.create_engine(text)
+    def _tables(self) -> set[str]:
+        engine = sqlalchemy.create_engine(_text(self._address, self._file, create=True))
         try:
             return set(sqlalchemy.inspect(engine).get_table_names())
         finally:
@@ -149,19 +160,16 @@ class Database:
 
     def _cause(self, error: Exception) -> RarecallError:
         """What a person is told of an error of SQLAlchemy's, or of Optuna's about one."""
-        if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
-            error = error.__cause__  # type: ignore[assignment]
         if isinstance(error, sqlalchemy.exc.NoSuchModuleError):
             kind = self._address.drivername
             return UsageError(
                 f"study_db: there is no kind of database '{kind}'", "as in postgresql://me@host/name"
             )
-        driver = getattr(error, "orig", None) or error
-        code = str(getattr(driver, "sqlite_errorname", ""))
+        code = _code(error)
         for begin, (what, hint) in _CAUSES.items():
             if code.startswith(begin):
                 return RunError(f"{self.name} {what}", hint)
-        said = hidden(_line(driver))
+        said = hidden(_line(_driver_error(error)))
         if "no such table" in said or ("relation" in said and "does not exist" in said):
             return RunError(f"{self.name} holds no study: it is empty, cut or not a study's", SAVED)
         hint = NO_PASSWORD if "password" in said else ""
@@ -184,6 +192,28 @@ def _text(address: URL, file: Path | None, *, create: bool) -> str:
     elif address.drivername in _PATIENT and "connect_timeout" not in address.query:
         address = address.update_query_dict({"connect_timeout": CONNECT_S})
     return address.render_as_string(hide_password=False)
+
+
+def _storage(address: str, kwargs: dict[str, Any], *, create: bool = False) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(
+        address.replace("{", "{{").replace("}", "}}"),  # Optuna fills in a template
+        kwargs,
+        # Optuna's check of the schema loads alembic, 0.4 s of every `rarecall pareto`; its version is pinned.
+        skip_compatibility_check=True,
+        skip_table_creation=not create,
+    )
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """What the database's own driver raised, within SQLAlchemy's and Optuna's."""
+    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return getattr(error, "orig", None) or error
+
+
+def _code(error: BaseException) -> str:
+    """SQLite's name of an error; empty of any other database's."""
+    return str(getattr(_driver_error(error), "sqlite_errorname", ""))
 
 
 def _line(error: BaseException) -> str:

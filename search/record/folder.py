@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 import yaml
 
-from search.record.connection import SAVED
+from search.record.connection import SAVED, Access
 from search.record.experiments import now
 from search.record.files import RunFiles
 from search.record.stored import packed, unpacked
@@ -107,7 +107,7 @@ class StudyFolder:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
             self.provenance = Provenance.now(fingerprint, minority, TASKS[config.task].evaluator)
             self._provenance_json.write_text(packed(self.provenance, indent=2) + "\n")
-            self._made = Study(self._url(config), config, self.provenance.minority, create=True)
+            self._made = Study(self._url(config), config, self.provenance.minority, "create")
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
         except OSError as error:
             self.discard()
@@ -127,7 +127,7 @@ class StudyFolder:
         """
         study = self._made  # knows what it has made in a database that others use, too
         if study is None and self.study_yaml.exists() and self.config.study_db is not None:
-            study = self.open(writing=True)
+            study = self.open("write")
         if study is not None and study.config.study_db is not None:
             study.delete()
         for path in (self.study_yaml, self._provenance_json, self.path / DATABASE, self.path / LOCK):
@@ -212,11 +212,11 @@ class StudyFolder:
             raise RunError(f"{path} cannot be read: {error.strerror}", SAVED) from None
         return unpacked(Provenance, text, str(path))
 
-    def open(self, *, writing: bool = False) -> Study:
+    def open(self, access: Access = "read") -> Study:
         """The record of the study in this folder.
 
         Args:
-            writing: This process has claimed it.
+            access: As of `connection.Database`; to `write` this process has to have claimed it.
 
         Raises:
             UsageError: There is no study here.
@@ -224,7 +224,7 @@ class StudyFolder:
         """
         asked = self.config.minority
         minority = asked if asked != "auto" else self.provenance.minority
-        return Study(self._url(self.config), self.config, minority, writing=writing)
+        return Study(self._url(self.config), self.config, minority, access)
 
     def _url(self, config: StudyConfig) -> str:
         return config.study_db if config.study_db is not None else f"sqlite:///{self.path / DATABASE}"

@@ -33,7 +33,7 @@ def unpacked(kind: type[Value], text: Any, where: str = "the study's record") ->
         UsageError: A newer version of rarecall wrote it.
         RunError: It is damaged.
     """
-    damaged = RunError(f"{where} is damaged: this is no {kind.__name__}: {str(text)[:60]!r}")
+    damaged = RunError(f"{where} is damaged, perhaps cut: it holds no {kind.__name__}")
     try:
         plain = json.loads(text)
     except (TypeError, ValueError, RecursionError):

@@ -13,7 +13,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.connection import Database
+from search.record.connection import Access, Database
 from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import auto, known_point, make_sampler
@@ -115,36 +115,29 @@ class Study:
     """
 
     def __init__(
-        self,
-        url: str,
-        config: StudyConfig,
-        minority: tuple[str, ...],
-        *,
-        create: bool = False,
-        writing: bool = False,
+        self, url: str, config: StudyConfig, minority: tuple[str, ...], access: Access = "read"
     ) -> None:
         """Open the record at `url` (an SQLAlchemy database URL).
 
         Args:
-            url: As of `connection.Database`, and `writing` likewise.
+            url: As of `connection.Database`, and `access` likewise.
             config: What was asked.
             minority: Names of the minority classes.
-            create: Make it; if that fails, nothing of it stays in the database.
-            writing: This process is to write.
+            access: To `create` it makes it; if that fails, nothing of it stays in the database.
 
         Raises:
-            UsageError: There is no such study, or with `create` there already is one.
+            UsageError: There is no such study, or to `create` there already is one.
             RunError: The database is out of reach, locked or damaged.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config, self.minority = config, minority
-        self._database, self._writer = Database(url, create=create, writing=writing), Writer()
+        self._database, self._writer = Database(url, access), Writer()
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
         self._own: set[tuple[str, int, str]] = (
             set()
         )  # strategy, seed and key of outcomes known to be their trial's
-        made: list[str] = []
+        create, made = access == "create", list[str]()
         try:
             self._search = self._record("search", create=create)
             made += [f"{config.name}/search"] if create else []
