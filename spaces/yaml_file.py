@@ -90,8 +90,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _where(error: yaml.YAMLError) -> str:
-    """What is wrong, and in which line; without the line itself, which may hold a password."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark, said = error.problem_mark, [error.context, error.problem]
-        return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
-    return str(error)
+    """What is wrong, at which key and in which line; without the line itself, which may hold a password."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    mark = error.problem_mark
+    what = ", ".join(said for said in (error.context, error.problem) if said)
+    line = (mark.buffer or "").split("\n")[mark.line : mark.line + 1]
+    key = re.match(r"[ -]*(\w+): ", line[0]) if line else None
+    return f"{f'{key[1]}: ' if key else ''}{what} in line {mark.line + 1}, column {mark.column + 1}"

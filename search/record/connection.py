@@ -68,7 +68,7 @@ class Database:
             RunError: It cannot be reached, or it is locked or damaged.
         """
         self.name = without_password(url)
-        self._address = self._parsed(url)
+        self._address = parsed(url)
         self._file = _file(self._address)
         if self._file is not None:
             self.name = str(self._file)
@@ -124,17 +124,6 @@ class Database:
         if self._new_file and self._file is not None:
             self._file.unlink(missing_ok=True)
 
-    def _parsed(self, url: str) -> URL:
-        try:
-            address = make_url(url)
-        except (ArgumentError, ValueError):
-            raise UsageError(
-                f"study_db: '{self.name}' is not the address of a database",
-                "as in postgresql://me@host/name",
-            ) from None
-        password = os.environ.get(PASSWORD)
-        return address.set(password=password) if address.password is None and password else address
-
     def _connected(self, access: Access) -> optuna.storages.RDBStorage:
         kwargs = {} if self._file is None else {"connect_args": {"timeout": WAIT_S[access]}}
         text = _text(self._address, self._file, create=access == "create")
@@ -174,6 +163,25 @@ class Database:
             return RunError(f"{self.name} holds no study: it is empty, cut or not a study's", SAVED)
         hint = NO_PASSWORD if "password" in said else ""
         return RunError(f"the database {self.name} cannot be used: {said}", hint)
+
+
+def parsed(url: str) -> URL:
+    """An address, with the password of the environment where it has none.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        raise UsageError(
+            f"study_db: '{without_password(url)}' is not the address of a database",
+            "as in postgresql://me@host/name",
+        ) from None
+    password = os.environ.get(PASSWORD)
+    if address.password is None and password and address.get_backend_name() != "sqlite":
+        address = address.set(password=password)
+    return address
 
 
 def _file(address: URL) -> Path | None:

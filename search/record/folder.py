@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, TextIO
+from urllib.parse import quote
 
 import yaml
 
@@ -70,6 +71,7 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._made: Study | None = None  # by `create`
+        self._made_folders = [self.path]  # by `create`, from within; empty they go with the study
 
     @property
     def study_yaml(self) -> Path:
@@ -101,6 +103,8 @@ class StudyFolder:
         Raises:
             UsageError: There already is one, or the folder cannot be written.
         """
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._made_folders = missing or [self.path]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if config.study_db is None:
@@ -130,13 +134,15 @@ class StudyFolder:
             study = self.open("write")
         if study is not None and study.config.study_db is not None:
             study.delete()
-        for path in (self.study_yaml, self._provenance_json, self.path / DATABASE, self.path / LOCK):
-            path.unlink(missing_ok=True)
+        for name in (self.study_yaml.name, self._provenance_json.name, DATABASE, LOCK):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (self.path / name).unlink()
         for known in ("config", "provenance"):  # of the study that there was
             vars(self).pop(known, None)
         self._made = None
         with suppress(OSError):  # something else is in it
-            self.path.rmdir()
+            for folder in self._made_folders:
+                folder.rmdir()
 
     @contextmanager
     def claimed(self, being: str = "searched") -> Iterator[None]:
@@ -227,7 +233,9 @@ class StudyFolder:
         return Study(self._url(self.config), self.config, minority, access)
 
     def _url(self, config: StudyConfig) -> str:
-        return config.study_db if config.study_db is not None else f"sqlite:///{self.path / DATABASE}"
+        if config.study_db is not None:
+            return config.study_db
+        return f"sqlite:///{quote(str(self.path / DATABASE))}"
 
 
 def _locked(lock: TextIO, how: int) -> bool:
