@@ -105,7 +105,7 @@ def test_of_a_study_whose_second_half_is_taken_the_first_is_not_left(tmp_path: P
         (f"postgresql://me:{SECRET}@x@127.0.0.1:1/x", "write an @ that is part of a password as %40", 2),
         (f"postgresql://127.0.0.1:1/x?user=me&password={SECRET}", "belongs before the host", 2),
         (f"me:{SECRET}@127.0.0.1", "not the address of a database", 2),
-        (f"{{me: {SECRET}", "not readable as yaml: line", 2),
+        (f"{{me: {SECRET}", "not readable as yaml", 2),
     ],
 )
 def test_a_database_that_is_none_leaves_nothing_and_tells_no_password(
