@@ -82,7 +82,7 @@ def refuse_bomb(file: Path, *, ratio: int = 1) -> None:
     if unpacked > ratio * size + SPARE_BYTES:
         raise UsageError(
             f"{file}: {size:,} bytes that unpack to {unpacked:,}: no file that torch or rarecall wrote",
-            "torch.load and torch.save, where its origin is safe, write it uncompressed",
+            "torch stores tensors uncompressed; load and save it anew where its origin is known",
         )
     if pickled > PICKLE_BYTES:
         raise UsageError(

@@ -88,7 +88,7 @@ def own_model(file: Path) -> tuple[dict[str, Any], Any]:
         described = weights.yaml
     else:
         weights, described = None, read_description(file)
-        described |= {"scale": guess_model_scale(file), "yaml_file": str(file)}
+        described |= {"scale": guess_model_scale(file.resolve()), "yaml_file": str(file)}
     check_layers(described, LAYERS, str(file))
     parameters = _parameters(described, file)
     if parameters > MOST_PARAMETERS:
