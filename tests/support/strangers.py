@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-LAYERS = {"backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]}
+TWO_LAYERS = {"backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]}
 PIECE = 2**20
 
 
@@ -30,7 +30,7 @@ def with_code(model: torch.nn.Module, path: Path, marker: Path) -> Path:
 
 def described(path: Path, **more: Any) -> Path:
     """A model yaml of two layers, and whatever else it is to say."""
-    path.write_text(yaml.safe_dump({"nc": 2, **LAYERS, **more}))
+    path.write_text(yaml.safe_dump({"nc": 2, **TWO_LAYERS, **more}))
     return path
 
 

@@ -11,9 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spaces.errors import UsageError
+from spaces.yaml_file import read_yaml
 from trainables.contract.trust import pickles_in
 
 OUR_DETECTORS = Path(str(files("trainables.detector")))
@@ -21,7 +20,7 @@ HEADS = ("Detect", "v10Detect")  # what a strategy's class loss fits
 # How Ultralytics pickles a detector; the second is YOLOv10's in versions before 8.3.
 DETECTORS = {"DetectionModel", "YOLOv10DetectionModel"}
 # What a description may hold; what Ultralytics ships has less than a tenth of the first two.
-MOST_NODES, MOST_REPEATS, MOST_DEPTH, MOST_NUMBER, MOST_BYTES = 10_000, 100, 10.0, 10_000, 2**20
+MOST_NODES, MOST_REPEATS, MOST_DEPTH, MOST_NUMBER = 10_000, 100, 10.0, 10_000
 KINDS = "a path to a model yaml or to weights (.pt), or a name such as yolo11n.yaml; nothing is downloaded"
 
 
@@ -98,11 +97,9 @@ def read_description(file: Path) -> Any:
         UsageError: It is no yaml, or no reasonable one.
     """
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise UsageError(f"train.model: {file}: no model yaml has more than {MOST_BYTES:,} bytes")
-        return yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise UsageError(f"train.model: {file}: no valid yaml: {error}") from error
+        return read_yaml(file)
+    except UsageError as error:
+        raise UsageError(f"train.model: {error.message}", error.hint) from None
 
 
 def check_layers(described: Any, layers: Collection[str], where: str) -> None:

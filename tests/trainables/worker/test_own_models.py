@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+import ultralytics
 import yaml
-from strangers import LAYERS, code, described, with_code
+from strangers import TWO_LAYERS, code, described, with_code
 from tiny_detector import tiny_spec, weights_in
 from trials import outcome_of, report_of
 from ultralytics import YOLO
@@ -26,7 +27,8 @@ from spaces.errors import UsageError
 from trainables.contract.trial import TrainSpec, TrialFailure
 from trainables.contract.trust import trusting_weights
 from trainables.detector.arguments import own_model
-from trainables.detector.models import check_detector
+from trainables.detector.models import HEADS, check_detector, check_layers, read_description
+from trainables.detector.settled import LAYERS
 from trainables.worker.by_task import BY_TASK
 
 ONE_EPOCH = {"steps": 2, "eval_every": 2}
@@ -75,7 +77,7 @@ def code_as_classes(folder: Path, marker: Path) -> Path:
 
 def code_behind_a_yaml_tag(folder: Path, marker: Path) -> Path:
     (folder / "m.yaml").write_text(
-        yaml.safe_dump({"nc": 2, **LAYERS}) + f'x: !!python/object/apply:os.system ["touch {marker}"]\n'
+        yaml.safe_dump({"nc": 2, **TWO_LAYERS}) + f'x: !!python/object/apply:os.system ["touch {marker}"]\n'
     )
     return folder / "m.yaml"
 
@@ -202,24 +204,27 @@ def test_a_yaml_from_which_no_model_can_be_trained_is_refused_with_the_reason(
     assert Conv.default_act is usual  # of whatever is built next in this process
 
 
-@pytest.mark.parametrize(
-    "place", ["backbone: [[-1, 1, Conv, *h]]\n", "args: *h\nbackbone: [[-1, 1, Conv, [8]]]\n"]
-)
-def test_aliases_that_unfold_without_end_are_refused(place: str, tmp_path: Path) -> None:
+def test_aliases_that_unfold_without_end_are_refused_in_weights_as_in_a_yaml(tmp_path: Path) -> None:
+    described(tmp_path / "m.yaml")
     lines = ["a: &a [1,1,1,1,1,1,1,1,1,1]"]
     lines += [f"{k}: &{k} [{','.join(10 * ['*' + chr(ord(k) - 1)])}]" for k in "bcdefgh"]
-    (tmp_path / "m.yaml").write_text("\n".join([*lines, "nc: 2", place + "head: [[[0], 1, Detect, [nc]]]"]))
-    with pytest.raises(UsageError, match="one without end"):
+    with (tmp_path / "m.yaml").open("a") as file:
+        file.write("\n".join(lines))
+    with pytest.raises(UsageError, match="unfold to more than"):
         check(tmp_path / "m.yaml")
-    kind = "\n".join([*lines, "nc: 2", "backbone: []", "head: [[[0], 1, *h, [nc]]]"])
-    (tmp_path / "m.yaml").write_text(kind)
-    with pytest.raises(UsageError, match="describes no model"):
-        check(tmp_path / "m.yaml")
+    model, unfolding = detector(), [1]
+    for _ in range(8):
+        unfolding = [unfolding] * 10  # type: ignore[list-item]
+    for bomb in ({"args": unfolding}, {"head": [*model.yaml["head"][:-1], [[15], 1, unfolding, [2]]]}):
+        model.yaml |= bomb
+        torch.save({"model": model}, tmp_path / "m.pt")
+        with pytest.raises(UsageError, match="no description of a detector, or one without end"):
+            check(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"nc: " + b"9" * 5000, b"[" * 5000, b"a: 2026-02-30", b"a" * (2**20 + 1), b"? [a]\n: b"],
+    [b"nc: " + b"9" * 5000, b"[" * 5000, b"a: 2026-02-30", b"a" * 1_000_001, b"? [a]\n: b"],
     ids=["a number of 5,000 digits", "brackets", "a date that is none", "a megabyte", "a list as a key"],
 )
 def test_what_is_no_reasonable_yaml_is_no_model(content: bytes, tmp_path: Path) -> None:
@@ -311,6 +316,15 @@ def test_our_own_weights_need_no_trust(tiles: Path, tmp_path: Path) -> None:
     described_by, weights = own_model(path)
     assert described_by["nc"] == 2
     assert weights.state_dict().keys() == weights_in(tmp_path / "first").keys()
+
+
+def test_every_detector_that_ultralytics_ships_keeps_within_what_a_description_may_hold() -> None:
+    shipped = (Path(ultralytics.__file__).parent / "cfg" / "models").glob("*/*.yaml")
+    known = [read_description(file) for file in shipped]
+    detectors = [model for model in known if model["head"][-1][2] in HEADS]
+    assert len(detectors) > 20
+    for model in detectors:
+        check_layers(model, LAYERS, "shipped")
 
 
 @pytest.mark.slow
