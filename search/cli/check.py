@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from search.cli.common import DONE, FILE, Commands, command
+from search.cli.common import DONE, FILE, Commands, add_trust, command
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import wide_console
@@ -23,6 +23,7 @@ def add_strategies(commands: Commands) -> None:
 def add(commands: Commands) -> None:
     """`rarecall check`."""
     parser = command(commands, "check", "Validate a study file and its data; spends nothing.", FILE)
+    add_trust(parser)
     parser.set_defaults(run=_check)
 
 

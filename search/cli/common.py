@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from spaces.errors import UsageError
+from trainables.contract.trust import FLAG
 
 if TYPE_CHECKING:
     from search.work.protocol import Cluster
@@ -56,7 +57,17 @@ def command(commands: Commands, name: str, text: str, study: str | None) -> argp
     if study is not None:
         parser.add_argument("study", type=path, metavar="STUDY", help=study)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(trust_weights=False)
     return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Whether weights may run code."""
+    parser.add_argument(
+        FLAG,
+        action="store_true",
+        help="load pickled weights that can run code; not stored: give it with each command",
+    )
 
 
 def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
@@ -66,6 +77,7 @@ def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
         "--here", action="store_true", help="without Ray, one run at a time in this process: for a debugger"
     )
     parser.add_argument("--resume", action="store_true", help=resume)
+    add_trust(parser)
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:

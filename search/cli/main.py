@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from search.cli import check, compare, confirm, export, search, status
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from spaces.errors import Interrupted, RarecallError, UsageError
+from trainables.contract.trust import trusting_weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        with trusting_weights(args.trust_weights):
+            return int(args.run(args))
     except Interrupted as stop:
         print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
         return INTERRUPTED

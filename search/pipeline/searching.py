@@ -9,6 +9,7 @@ from search.show.screens import search_screen
 from search.work.protocol import Cluster
 from search.work.search_queue import SearchQueue
 from spaces.errors import Interrupted, RarecallError, UsageError
+from trainables.contract.trust import also_trusting
 
 
 def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: Console) -> Opened:
@@ -40,7 +41,7 @@ def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: C
             _run(work, found, cluster)
     work.check_baseline()
     if not work.complete():
-        raise Interrupted("interrupted", f"rarecall search {request.where} --resume")
+        raise Interrupted("interrupted", also_trusting(f"rarecall search {request.where} --resume"))
     return found
 
 

@@ -6,7 +6,6 @@ is for another number of classes.
 """
 
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,9 @@ from torchvision import models
 from spaces.errors import UsageError
 from trainables.classifier.models import SMALL_CNN, TIMM
 from trainables.classifier.small_cnn import SmallCnn
+from trainables.contract.memory import is_out_of_memory
 from trainables.contract.trial import TrainSpec
+from trainables.contract.trust import bounded_memory, refuse_bomb, trust_hint, trusts_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
 WRAPPERS = ("state", "state_dict", "model")  # keys under which checkpoints keep their tensors
@@ -201,7 +202,9 @@ class _Weights:
 def _read_weights(file: Path) -> _Weights:
     if not file.is_file():
         raise UsageError(f"train.weights: no such file: {file}", "a path is taken relative to the study file")
-    stored = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    refuse_bomb(file)
+    with bounded_memory(file):
+        stored = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     wrapped: Any = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), stored)
     state = {name.removeprefix("module."): value for name, value in wrapped.items() if torch.is_tensor(value)}
     mean, std = (tuple(stored[key]) if isinstance(stored.get(key), list) else None for key in ("mean", "std"))
@@ -209,17 +212,30 @@ def _read_weights(file: Path) -> _Weights:
 
 
 def _read_torch(file: Path) -> dict[str, Any]:
+    trusted = trusts_weights()
     try:
-        stored = torch.load(file, map_location="cpu", weights_only=True)
-    except (EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        stored = torch.load(file, map_location="cpu", weights_only=not trusted)
+    except Exception as error:  # whatever the pickle of a stranger leads to
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "" if trusted else f" is not loaded, for it would run code; {trust_hint()}"
         raise UsageError(
             f"train.weights: {file} cannot be read: {reason}",
-            "a state_dict as torch.save writes it; a whole pickled model is not loaded: it would run code",
+            f"a state_dict as torch.save writes it; a whole pickled model{hint}",
         ) from error
+    if trusted:
+        stored = _states(stored)
     if not isinstance(stored, Mapping):
         raise UsageError(f"train.weights: {file} holds a {type(stored).__name__}, no state_dict")
     return dict(stored)
+
+
+def _states(stored: Any) -> Any:
+    """What was stored, with the tensors of a whole model in the place of that model."""
+    if isinstance(stored, Mapping):
+        return {key: _states(value) for key, value in stored.items()}
+    return stored.state_dict() if isinstance(stored, nn.Module) else stored
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:

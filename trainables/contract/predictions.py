@@ -53,6 +53,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.trust import refuse_bomb
+
+# Boolean matches, class ids and names of images may shrink to a thirtieth; a bomb, to a thousandth.
+MOST_SHRUNK = 30
 VERSION, OLDEST = 3, 2
 
 Ints = npt.NDArray[np.int64]
@@ -205,7 +209,9 @@ def load_predictions(path: Path) -> Predictions:
 
     Raises:
         ValueError: The file has another schema version.
+        UsageError: It would unpack to more than predictions can.
     """
+    refuse_bomb(path, ratio=MOST_SHRUNK)
     with np.load(path, allow_pickle=False) as stored:
         version = int(stored["version"])
         if not OLDEST <= version <= VERSION:

@@ -153,8 +153,8 @@ def test_other_names_are_refused_before_anything_is_loaded(model: str, reason: s
         pytest.param("x.onnx", b"\x08", "neither a model yaml nor weights", id="an exported model"),
         pytest.param("x.pt", b"no weights", "no weights of an Ultralytics detector", id="a text"),
         pytest.param("x.yaml", b"train: images", "describes no model", id="a data set's yaml"),
-        pytest.param("x.yaml", b"a: [", "no valid yaml", id="a broken yaml"),
-        pytest.param("y.yaml", b"\xff\xfe\x00", "no valid yaml", id="no text at all"),
+        pytest.param("x.yaml", b"a: [", "not readable as yaml", id="a broken yaml"),
+        pytest.param("y.yaml", b"\xff\xfe\x00", "not readable as yaml", id="no text at all"),
     ],
 )
 def test_other_files_are_refused_by_what_is_in_them(
