@@ -3,6 +3,7 @@
 Of a weights file only the names of the classes in its pickle are read; nothing in it is run.
 """
 
+import difflib
 import pickletools
 import re
 import zipfile
@@ -48,7 +49,22 @@ def check_detector(model: str) -> None:
 
 
 def _missing(model: str) -> UsageError:
-    return UsageError(f"train.model: no such file: {model}", KINDS)
+    stems = {Path(name).stem: name for name in _known_yamls()}
+    close = difflib.get_close_matches(Path(model).stem.lower(), stems, n=1, cutoff=0.75)
+    meant = f"did you mean '{stems[close[0]]}'? " if close else ""
+    return UsageError(f"train.model: no such file: {model}", meant + KINDS)
+
+
+def _known_yamls() -> list[str]:
+    """The names of all detectors that we or Ultralytics ship, each with its letters of scale."""
+    found = [file.name for file in OUR_DETECTORS.glob("*.yaml")]
+    for name, file in _shipped_yamls().items():
+        described = _read(file)
+        if _head(described) in HEADS:
+            scales = described.get("scales", {})
+            scaled = [re.sub(r"^(yolov?\d+)(?=[-.])", rf"\g<1>{scale}", name) for scale in scales]
+            found += scaled or [name]
+    return found
 
 
 def _check_yaml(model: str) -> None:
@@ -71,16 +87,20 @@ def _check_yaml(model: str) -> None:
 
 def _shipped_yaml(name: str) -> Path | None:
     """The file of a yaml that Ultralytics ships, by its name with or without its letter of scale."""
-    package = find_spec("ultralytics")
-    assert package is not None
-    assert package.origin is not None
-    shipped = {file.name: file for file in (Path(package.origin).parent / "cfg" / "models").glob("*/*.yaml")}
+    shipped = _shipped_yamls()
     scaled = re.fullmatch(r"(yolov?\d+)([a-z])(.*\.yaml)", name)
     if name in shipped or scaled is None:
         return shipped.get(name)
     file = shipped.get(scaled[1] + scaled[3])
     # Ultralytics would build a model without scales whatever the letter, and call it by that name.
     return file if file is not None and scaled[2] in _read(file).get("scales", {}) else None
+
+
+def _shipped_yamls() -> dict[str, Path]:
+    package = find_spec("ultralytics")
+    assert package is not None
+    assert package.origin is not None
+    return {file.name: file for file in (Path(package.origin).parent / "cfg" / "models").glob("*/*.yaml")}
 
 
 def _read(file: Path) -> Any:
