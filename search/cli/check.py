@@ -54,6 +54,7 @@ def _check(args: argparse.Namespace) -> int:
         "test_from_val": summary.test_from_val,
         "shared_sources": summary.shared_sources,
         "mended": summary.mended,
+        "notes": summary.notes(),
         "fingerprint": summary.fingerprint,
         "impossible_here": lacking,
     }

@@ -53,7 +53,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
             "data": config.data,
             "minority": list(study.minority),
             "seed": trial.seed,
-        }
+        } | ({} if config.pixel_max is None else {"pixel_max": config.pixel_max})
         _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
         measured = {
             "metrics": trial.report.metrics,

@@ -112,7 +112,7 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
         if problems := not_runnable(config):  # of a study that an earlier version made
             raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
-        summary = describe(config.data, config.task)
+        summary = describe(config.data, config.task, config.pixel_max)
         data = check_data(config, summary)
         task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
         return data, summary
@@ -128,7 +128,9 @@ def make(request: Request) -> None:
     Raises:
         UsageError: It exists, or its folder cannot be written.
     """
-    request.folder.create(request.config, request.summary.fingerprint, request.data.minority).flush()
+    summary = request.summary
+    drawn = summary.listing if summary.one_piece or summary.test_from_val else {}
+    request.folder.create(request.config, summary.fingerprint, request.data.minority, drawn).flush()
 
 
 def continued(request: Request, typed: Path) -> Request:

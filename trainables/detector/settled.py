@@ -61,7 +61,6 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOGGER, nms, ops
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
-from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 __all__ = [
@@ -74,7 +73,6 @@ __all__ = [
     "MixUp",
     "Mosaic",
     "YOLODataset",
-    "imread",
     "nms",
     "ops",
     "seed_worker",
