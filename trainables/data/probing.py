@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -50,6 +51,10 @@ class Look:
     digest: str = ""
 
 
+Watch = Callable[[int, int], None]  # told how many images were looked at, and of how many
+_WATCH: ContextVar[Watch] = ContextVar("watch", default=lambda done, total: None)
+TOLD_EVERY = 100  # images
+
 State = tuple[int, int]  # of a file: size in bytes, time of change in ns
 
 
@@ -79,11 +84,24 @@ def look_at(
         known = {file: kept[file] for file in files if file in kept and kept[file][0] == states[file]}
         new = [file for file in states if file not in known]
         with ThreadPoolExecutor(own if threads is None else threads) as pool:
-            for file, look in zip(new, pool.map(lambda file: _seen(file, see), new), strict=True):
+            looks = pool.map(lambda file: _seen(file, see), new)
+            for done, (file, look) in enumerate(zip(new, looks, strict=True), start=1):
                 known[file] = states[file], look
+                if done % TOLD_EVERY == 0:
+                    _WATCH.get()(done, len(new))
         if new:
             _write(place, kept | known)
     return {file: known[file][1] for file in files}
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Let `watch` know how far a long look at many images is."""
+    before = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(before)
 
 
 def _seen(file: Path, see: Callable[[Path], Look]) -> Look:
@@ -217,8 +235,9 @@ def repeated(images: Iterable[Listed], looks: Mapping[Path, Look]) -> tuple[dict
     shared = [group for group in groups if _leaks(group)]
     if not shared:
         return counted, ()
-    first = {image.split: image.name for image in reversed(shared[0])}
-    where = " and ".join(f"{name} in {split}" for split, name in list(first.items())[:2])
+    first = shared[0][0]
+    other = next(image for image in shared[0] if image.split != first.split)
+    where = f"{first.name} in {first.split} and {other.name} in {other.split}"
     return counted, (
         f"warning: identical images in more than one split: {len(shared)}, e.g. {where}; what is measured on "
         "an image that was trained on, or tuned on, flatters",
