@@ -132,8 +132,8 @@ def test_a_classifier_and_its_exported_script_see_them_upright(turned: Path) -> 
     template = files("search.export") / "templates" / "classifier.py"
     exec(compile(template.read_text(), standalone.SCRIPT, "exec"), script)
     for image in load_detection(turned).splits["val"]:
-        check_upright(decode(image.path, 64, 3), image.name)
-        check_upright(script["decode"](image.path, 64, 1), image.name)
+        check_upright(decode(image.path, 64, 3), str(image.path))
+        check_upright(script["decode"](image.path, 64, 1), str(image.path))
 
 
 def test_a_coco_file_says_the_size_that_is_shown(tmp_path: Path) -> None:
