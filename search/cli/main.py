@@ -4,13 +4,12 @@ Exit codes: 0 done; 1 finished, but nothing is feasible or nothing accepted; 2 t
 run-time or cluster failure; 130 interrupted.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 
 from search.cli import check, compare, confirm, export, search, status
-from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE
+from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from spaces.errors import Interrupted, RarecallError, UsageError
 
 
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
         return INTERRUPTED
     except RarecallError as error:
-        print(f"rarecall: {error}", file=sys.stderr)
+        print(f"rarecall: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
         print("\ninterrupted before anything ran", file=sys.stderr)
@@ -34,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rarecall", description="Find what really lifts a rare class.")
+def _parser() -> Parser:
+    parser = Parser(prog="rarecall", description="Find what really lifts a rare class.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_strategies(commands)
     check.add(commands)
