@@ -18,6 +18,9 @@ from trainables.data.probing import Look
 KIND = f"boxes, OpenCV {cv2.__version__}"
 TIFF = (".tif", ".tiff")
 
+# What cannot be read is told by name and number; OpenCV would print lines of its source for each such file.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 
 def read_pixels(path: Path, pixel_max: int | None = None) -> npt.NDArray[np.uint8] | None:
     """(height, width, 3) BGR, or None if the file holds no image that can be read.
