@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from rich.console import Console
+
 from search.cli.common import DONE, FILE, Commands, add_trust, command
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
@@ -42,7 +44,7 @@ def _check(args: argparse.Namespace) -> int:
     from search.cluster.launch import impossible_here  # noqa: PLC0415
     from search.pipeline.opening import data_of  # noqa: PLC0415
 
-    data, summary = data_of(config, args.study.name)
+    data, summary = data_of(config, args.study.name, Console(stderr=True))
     lacking = impossible_here(config.resources)
     images = {split: counted.images for split, counted in summary.splits.items()}
     shown = {
@@ -55,6 +57,7 @@ def _check(args: argparse.Namespace) -> int:
         "test_from_val": summary.test_from_val,
         "shared_sources": summary.shared_sources,
         "mended": summary.mended,
+        "notes": summary.notes(),
         "fingerprint": summary.fingerprint,
         "impossible_here": lacking,
     }

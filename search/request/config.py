@@ -131,6 +131,7 @@ class StudyConfig(Frozen):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)  # it names a folder
     task: Task
     data: str
+    pixel_max: int | None = Field(None, ge=1, le=65535)  # the value of 16-bit images that is white
     minority: tuple[str, ...] | Literal["auto"]
     train: TrainSpec
     objectives: tuple[str, str]

@@ -5,8 +5,9 @@ two see three channels (a grey image three times). Weights come from a file; the
 is for another number of classes.
 """
 
+import difflib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -148,10 +149,17 @@ def _module(train: TrainSpec, channels: int, n_classes: int) -> nn.Module:
     if name not in known:
         raise UsageError(
             f"train.model: no such model '{name}'",
-            f"{SMALL_CNN}, {TIMM}<name>, or torchvision's {', '.join(known)}",
+            _meant(name, [SMALL_CNN, *known])
+            + f"{SMALL_CNN}, {TIMM}<name>, or a name of torchvision.models.list_models(), such as resnet18",
         )
     arguments = _arguments(name, side)
     return _built(name, side, lambda: models.get_model(name, num_classes=n_classes, **arguments))
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The nearest of `known` as a question, or nothing."""
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def _arguments(name: str, side: int) -> dict[str, Any]:
@@ -175,7 +183,8 @@ def _timm_module(name: str, side: int, n_classes: int) -> nn.Module:
     short = name.removeprefix(TIMM)
     if not timm.is_model(short):
         raise UsageError(
-            f"train.model: timm {timm.__version__} has no model '{short}'", "see timm.list_models()"
+            f"train.model: timm {timm.__version__} has no model '{short}'",
+            _meant(short, timm.list_models()).replace("'", f"'{TIMM}", 1) + "see timm.list_models()",
         )
     arguments = _arguments(name, side)
     return _built(short, side, lambda: timm.create_model(short, num_classes=n_classes, **arguments))

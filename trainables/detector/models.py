@@ -3,6 +3,7 @@
 Of a weights file only the names in its pickle are read; nothing in it is run. `arguments` loads it.
 """
 
+import difflib
 import pickletools
 import re
 from collections.abc import Collection
@@ -55,7 +56,22 @@ def own_file(model: str) -> Path | None:
 
 
 def _missing(model: str) -> UsageError:
-    return UsageError(f"train.model: no such file: {model}", KINDS)
+    stems = {Path(name).stem: name for name in _known_yamls()}
+    close = difflib.get_close_matches(Path(model).stem.lower(), stems, n=1, cutoff=0.75)
+    meant = f"did you mean '{stems[close[0]]}'? " if close else ""
+    return UsageError(f"train.model: no such file: {model}", meant + KINDS)
+
+
+def _known_yamls() -> list[str]:
+    """The names of all detectors that we or Ultralytics ship, each with its letters of scale."""
+    found = [file.name for file in OUR_DETECTORS.glob("*.yaml")]
+    for name, file in _shipped_yamls().items():
+        described = read_description(file)
+        if _head(described) in HEADS:
+            scales = described.get("scales", {})
+            scaled = [re.sub(r"^(yolov?\d+)(?=[-.])", rf"\g<1>{scale}", name) for scale in scales]
+            found += scaled or [name]
+    return found
 
 
 def _check_yaml(model: str) -> None:
@@ -78,16 +94,20 @@ def _check_yaml(model: str) -> None:
 
 def _shipped_yaml(name: str) -> Path | None:
     """The file of a yaml that Ultralytics ships, by its name with or without its letter of scale."""
-    package = find_spec("ultralytics")
-    assert package is not None
-    assert package.origin is not None
-    shipped = {file.name: file for file in (Path(package.origin).parent / "cfg" / "models").glob("*/*.yaml")}
+    shipped = _shipped_yamls()
     scaled = re.fullmatch(r"(yolov?\d+)([a-z])(.*\.yaml)", name)
     if name in shipped or scaled is None:
         return shipped.get(name)
     file = shipped.get(scaled[1] + scaled[3])
     # Ultralytics would build a model without scales whatever the letter, and call it by that name.
     return file if file is not None and scaled[2] in read_description(file).get("scales", {}) else None
+
+
+def _shipped_yamls() -> dict[str, Path]:
+    package = find_spec("ultralytics")
+    assert package is not None
+    assert package.origin is not None
+    return {file.name: file for file in (Path(package.origin).parent / "cfg" / "models").glob("*/*.yaml")}
 
 
 def read_description(file: Path) -> Any:

@@ -67,7 +67,6 @@ from ultralytics.nn.tasks import guess_model_scale, parse_model, torch_safe_load
 from ultralytics.utils import LOGGER, nms, ops
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
-from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 # It may have been imported before, under another environment: then a model yaml's code would be evaluated.
@@ -87,7 +86,6 @@ __all__ = [
     "Mosaic",
     "YOLODataset",
     "guess_model_scale",
-    "imread",
     "nms",
     "ops",
     "parse_model",

@@ -134,6 +134,7 @@ def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
             "rtdetr-l.yaml", "has the head RTDETRDecoder", id="a transformer with a loss of its own"
         ),
         pytest.param("yolov8s-world.yaml", "has the head WorldDetect", id="takes words"),
+        pytest.param("yolov8s-worldv2.yaml", "has the head WorldDetect", id="takes words, second version"),
         pytest.param("yolov3n.yaml", "no such file", id="a scale that this yaml lacks"),
         pytest.param("yolo11q.yaml", "no such file", id="a scale that no yaml has"),
         pytest.param("yolo11n.pt", "no such file", id="weights that would be downloaded"),
@@ -145,6 +146,25 @@ def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
 def test_other_names_are_refused_before_anything_is_loaded(model: str, reason: str) -> None:
     with pytest.raises(UsageError, match=rf"train\.model: .*{reason}"):
         check_detector(model)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("yolo11m.yml", "yolo11m.yaml"),
+        ("yolov11n.yaml", "yolo11n.yaml"),
+        ("yolo11n", "yolo11n.yaml"),
+        ("YOLO11s.yaml", "yolo11s.yaml"),
+        ("yolov8n-p2.yml", "yolov8n-p2.yaml"),
+        ("yolo_tinny.yaml", "yolo_tiny.yaml"),
+        ("my_own_weights.pt", None),
+    ],
+)
+def test_the_nearest_model_is_suggested(typed: str, meant: str | None) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_detector(typed)
+    assert refused.value.hint.startswith(f"did you mean '{meant}'?") == (meant is not None)
+    assert ("did you mean" in refused.value.hint) == (meant is not None)
 
 
 @pytest.mark.parametrize(
