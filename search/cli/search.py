@@ -5,8 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from search.cli.common import (
     DONE,
     FILE,
@@ -22,7 +20,7 @@ from search.cli.common import (
 from search.judging.front import front
 from search.record.folder import StudyFolder
 from search.record.study import Study, best_feasible
-from search.show.common import wide_console, write_csv
+from search.show.common import progress_console, wide_console, write_csv
 from search.show.front import NONE_BEST, as_json, as_rows, caption, pareto_table, strategies
 
 
@@ -52,7 +50,7 @@ def _search(args: argparse.Namespace) -> int:
         args.runs,
         cluster=cluster_of(args),
         resume=args.resume,
-        console=Console(stderr=args.json),
+        console=progress_console(stderr=args.json),
     )
     _show_front(found.study, args, args.runs / found.folder.path.name)
     study = found.study

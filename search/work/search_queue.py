@@ -27,6 +27,7 @@ class Snapshot:
         running: The runs that have a worker.
         eta_s: Seconds left, or None before anything has finished.
         best: The best feasible trial so far; never one below the baseline.
+        silent_after_s: As of `Crew`.
     """
 
     baseline_done: int
@@ -40,6 +41,7 @@ class Snapshot:
     eta_s: float | None
     best: StudyTrial | None
     baseline: Baseline | None
+    silent_after_s: float | None = None
 
 
 @dataclass
@@ -65,7 +67,7 @@ class SearchQueue(RunQueue):
         on_change: Callable[[Snapshot], None],
         clock: Clock,
     ) -> None:
-        super().__init__(files, clock)
+        super().__init__(files, clock, study.config.search.trial_timeout_s)
         self._study, self._config, self._data, self._on_change = study, study.config, data, on_change
         self._wanted: dict[str, _Wanted] = {}
         self._unjudged: list[tuple[int, TrialReport]] = []
@@ -251,6 +253,7 @@ class SearchQueue(RunQueue):
             eta_s=self._crew.eta_s(left),
             best=best_feasible(self._ended, self._config.objectives[0], self._baseline),
             baseline=self._baseline,
+            silent_after_s=self._crew.silent_after_s,
         )
 
     def _label(self, key: str) -> str:
