@@ -183,6 +183,7 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
         if searcher.error is not None:
             raise searcher.error
 
+    logging.getLogger("ray.tune.execution.tune_controller").addFilter(_unexpected)
     with stop.heard():
         attended(fit, searcher.leave, _watch(), stop)
 
@@ -190,9 +191,11 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
 def _watch() -> Watch:
     """On the Ray that this process is connected to: that of its own, or one whose GCS may come back."""
     context, node = ray.get_runtime_context(), ray._private.worker._global_node
+    if node is None:  # Ray is another process's, behind `ray://`
+        return Watch({}, PATIENCE_S)
     own = [info.process.pid for infos in node.all_processes.values() for info in infos]
     host, _, port = context.gcs_address.rpartition(":")
-    places = {"GCS": (host, int(port))}
+    places = {"GCS": (host.strip("[]"), int(port))}
     for known in ray.nodes():
         if known["NodeID"] == context.get_node_id():
             places["raylet"] = (known["NodeManagerAddress"], known["NodeManagerPort"])
@@ -212,6 +215,11 @@ class _Started(tune.Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
         return {}
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Whether what Tune logs is news: it shows a traceback of each worker that we have killed, too."""
+    return not (record.exc_info and "killed by `ray.kill`" in str(record.exc_info[1]))
 
 
 class _EndsOverdue(tune.Callback):  # type: ignore[misc]
