@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from search.cluster.stopping import Stop
+from search.cluster.watch import end_descendants
 from spaces.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _end_at_once() -> None:
     if os.isatty(2):
         os.write(2, b"\x1b[?25h")  # the live screen has hidden the cursor
     print("\nended at once; --resume goes on", file=sys.stderr, flush=True)
+    end_descendants()
     os._exit(INTERRUPTED)  # the main thread may be in what never comes back
 
 

@@ -17,7 +17,7 @@ from search.cli.unexpected import report
 from search.cluster.stopping import take_as_ctrl_c
 from search.record.folder import StudyFolder
 from search.request.reading import load_config
-from search.show.common import print_nowhere
+from search.show.common import ReaderLeft, print_nowhere
 from spaces.errors import Interrupted, RarecallError, UsageError
 
 
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
         print(f"\ninterrupted{said}", file=sys.stderr)
         return INTERRUPTED
+    except ReaderLeft:
+        return DONE
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             print_nowhere(sys.stdout)

@@ -113,6 +113,14 @@ def attended(task: Callable[[], None], leave: Callable[[], None], watch: Watch, 
         raise raised[0]
 
 
+def end_descendants() -> None:
+    """Kill all that this process has started, and they in turn: it is about to end without a word to them."""
+    own = os.getpid()
+    for pid in _with_descendants([own]):
+        if pid != own:
+            _kill(pid)
+
+
 def _answers(place: Place) -> bool:
     try:
         socket.create_connection(place, timeout=ANSWERS_WITHIN_S).close()

@@ -40,6 +40,10 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     writer.writerows(rows)
 
 
+class ReaderLeft(BrokenPipeError):
+    """Nobody reads any more what is printed; the rest has been let go."""
+
+
 class Piped(Console):
     """A console whose reader may leave before the end, as `| head` does; Rich would exit with code 1 then.
 
@@ -48,7 +52,7 @@ class Piped(Console):
         options: Of a console.
     """
 
-    def __init__(self, leaving: type[BaseException] = BrokenPipeError, **options: Any) -> None:
+    def __init__(self, leaving: type[BaseException] = ReaderLeft, **options: Any) -> None:
         super().__init__(**options)
         self._leaving = leaving
 
