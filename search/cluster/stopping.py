@@ -37,7 +37,8 @@ class Stop:
     @property
     def asked(self) -> bool:
         """Whether work is to end."""
-        return self._asked_at is not None
+        # The thread knows even where another's handler has taken the place of ours, as Ray's does at times.
+        return self._asked_at is not None or self._answered_at is not None
 
     @contextmanager
     def heard(self, *, raising: bool = False) -> Iterator[None]:

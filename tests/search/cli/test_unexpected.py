@@ -1,4 +1,4 @@
-"""What nobody foresaw ends with code 3, a line and a traceback in a file; a reader that leaves, in silence."""
+"""What nobody foresaw ends with code 3, a line and a traceback in a file; a reader leaves in silence."""
 
 import os
 import re
