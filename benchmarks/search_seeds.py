@@ -6,7 +6,8 @@ Simulated searches of 30 candidates that were drawn beforehand (no sampler learn
 true gains in minority recall and mAP are normal, the mAP of a candidate falls as its recall rises. A training
 deviates from the truth by a seed sd, part of which is common to all arms that are trained with the same seed.
 Picked is the highest seen recall among the trials whose seen mAP lies at most .03 below the reference's and
-whose recall does not lie below it; a search that has none picks nothing, and gains nothing.
+whose recall does not lie below it; a search that has none picks nothing, and gains nothing. `with a margin`
+prefers, as `rarecall search` does, trials whose seen mAP keeps the guard by one sd of the baseline's seeds.
 """
 
 import argparse
@@ -48,6 +49,7 @@ class Seen:
 
     true: Floats
     seen: Floats
+    margin: Floats | None = None  # (n, 1) by which mAP is rather to keep its guard; None: by none
 
 
 def simulate(cell: Cell, n: int, rng: np.random.Generator) -> Iterator[tuple[str, Seen]]:
@@ -62,6 +64,8 @@ def simulate(cell: Cell, n: int, rng: np.random.Generator) -> Iterator[tuple[str
     fresh = true + _deviations(rng, n, CANDIDATES)
     mean, paired = baseline.mean(axis=1, keepdims=True), baseline[:, :1]
     yield "common seed, mean of the baseline's seeds", Seen(true, common - mean)
+    sd = baseline[..., 1].std(axis=1, ddof=1, keepdims=True)
+    yield "the same, with a margin of one sd", Seen(true, common - mean, sd)
     yield "fresh seeds, mean of the baseline's seeds", Seen(true, fresh - mean)
     yield "common seed, the baseline's run with it", Seen(true, common - paired)
 
@@ -73,7 +77,11 @@ def _deviations(rng: np.random.Generator, n: int, runs: int) -> Floats:
 
 def picked(searches: Seen) -> tuple[Floats, Floats]:
     """The true and the seen gains of what each search picks, (picks, 2) each."""
-    allowed = (searches.seen[..., 1] >= -MAX_DROP) & (searches.seen[..., 0] >= 0)  # (n, 30)
+    kept_by = searches.seen[..., 1] + MAX_DROP  # (n, 30)
+    allowed = (kept_by >= 0) & (searches.seen[..., 0] >= 0)
+    if searches.margin is not None:
+        held = allowed & (kept_by >= searches.margin)
+        allowed = np.where(held.any(axis=1, keepdims=True), held, allowed)
     best = np.where(allowed, searches.seen[..., 0], -np.inf).argmax(axis=1)
     row = np.flatnonzero(allowed.any(axis=1))
     return searches.true[row, best[row]], searches.seen[row, best[row]]

@@ -50,7 +50,7 @@ def test_it_is_shown(command: str, made: Path, capsys: pytest.CaptureFixture[str
 def test_what_is_stored_is_what_was_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(finished)]) == 0
     said = capsys.readouterr().out
-    assert "trial 0 (sampler_power 1.00): minority_recall 0.798 +0.798, macro_f1 0.919 +0.249" in said
+    assert "recommended: trial 0, minority_recall 0.798 +0.798, macro_f1 0.919 +0.249" in said
     assert "trial 0 (sampler_power 1.00): accepted\n    focal (focal_gamma 2.00): rejected" in said
     assert "compare: finished, 4 runs" in said
     assert main(["confirm", str(finished), "--json"]) == 0

@@ -2,21 +2,49 @@
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from search.cluster.stopping import Stop
 from search.cluster.watch import end_descendants
 from spaces.errors import UsageError
+from trainables.contract.trust import FLAG
 
 if TYPE_CHECKING:
     from search.work.protocol import Cluster
 
+LONGEST_LINE = 300  # characters of a message
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 FILE, FOLDER = "a study file (yaml)", "a study's folder, e.g. runs/digits"
+
+
+class Parser(argparse.ArgumentParser):
+    """Quotes what it does not understand as `printable`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave with exit code 2."""
+        super().error(printable(message))
+
+
+def path(text: str) -> Path:
+    """An argument that names a file or a folder, whether it exists or not.
+
+    Raises:
+        argparse.ArgumentTypeError: No path on this machine can be so.
+    """
+    try:
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # too long; a NUL within
+        raise argparse.ArgumentTypeError(f"no path: {error}") from None
+    return Path(text)
 
 
 def command(commands: Commands, name: str, text: str, study: str | None) -> argparse.ArgumentParser:
@@ -30,9 +58,19 @@ def command(commands: Commands, name: str, text: str, study: str | None) -> argp
     """
     parser = commands.add_parser(name, help=text, description=text)
     if study is not None:
-        parser.add_argument("study", type=Path, metavar="STUDY", help=study)
+        parser.add_argument("study", type=path, metavar="STUDY", help=study)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(trust_weights=False)
     return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Whether weights may run code."""
+    parser.add_argument(
+        FLAG,
+        action="store_true",
+        help="load pickled weights that can run code; not stored: give it with each command",
+    )
 
 
 def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
@@ -42,12 +80,13 @@ def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
         "--here", action="store_true", help="without Ray, one run at a time in this process: for a debugger"
     )
     parser.add_argument("--resume", action="store_true", help=resume)
+    add_trust(parser)
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Where studies are."""
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of all studies (default: runs)"
+        "--runs", type=path, default=Path("runs"), help="folder of all studies (default: runs)"
     )
 
 
@@ -80,6 +119,17 @@ def _end_at_once() -> None:
     print("\nended at once; --resume goes on", file=sys.stderr, flush=True)
     end_descendants()
     os._exit(INTERRUPTED)  # the main thread may be in what never comes back
+
+
+def printable(text: str) -> str:
+    r"""A message that quotes what somebody wrote: nothing steers the terminal, a long line lacks its middle.
+
+    Example:
+        >>> print(printable("no class '\x1b[31m'"))
+        no class '\x1b[31m'
+    """
+    lines = [_CONTROL.sub(lambda found: repr(found.group())[1:-1], line) for line in text.split("\n")]
+    return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:180]} … {line[-60:]}" for line in lines)
 
 
 def one_format(args: argparse.Namespace) -> None:

@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from search.cli.common import DONE, FOLDER, Commands, command
+from search.cli.common import DONE, FOLDER, Commands, command, path
 from search.export.bundle import export_trial
 from search.judging.choosing import choose
 from search.judging.confirmation import verdicts
@@ -20,10 +19,10 @@ def add(commands: Commands) -> None:
         "--trial",
         type=int,
         metavar="N",
-        help="default: the surest of the accepted, else the best feasible one",
+        help="default: the surest of the accepted, else the recommended one",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder to write; default: export/trial-N in the study's folder"
+        "--out", type=path, help="folder to write; default: export/trial-N in the study's folder"
     )
     parser.set_defaults(run=_export)
 

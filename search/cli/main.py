@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.cli import check, compare, confirm, export, search, status
-from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE
+from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from search.cli.unexpected import report
 from search.cluster.stopping import take_as_ctrl_c
 from search.record.folder import StudyFolder
 from search.request.reading import load_config
 from search.show.common import ReaderLeft, print_nowhere
 from spaces.errors import Interrupted, RarecallError, UsageError
+from trainables.contract.trust import trusting_weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,14 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     take_as_ctrl_c()
     try:
-        code = int(args.run(args))
+        with trusting_weights(args.trust_weights):
+            code = int(args.run(args))
         sys.stdout.flush()  # or a reader that has left is noticed when nobody can be told
         return code
     except Interrupted as stop:
         print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
         return INTERRUPTED
     except RarecallError as error:
-        print(f"rarecall: {error}", file=sys.stderr)
+        print(f"rarecall: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
         folder = _study_folder(args)
@@ -71,8 +73,8 @@ def _study_folder(args: argparse.Namespace) -> Path | None:
         return None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rarecall", description="Find what really lifts a rare class.")
+def _parser() -> Parser:
+    parser = Parser(prog="rarecall", description="Find what really lifts a rare class.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_strategies(commands)
     check.add(commands)

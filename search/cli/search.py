@@ -17,11 +17,20 @@ from search.cli.common import (
     command,
     one_format,
 )
+from search.judging.choosing import Recommended, recommended
 from search.judging.front import front
 from search.record.folder import StudyFolder
-from search.record.study import Study, best_feasible
+from search.record.study import Study
 from search.show.common import progress_console, wide_console, write_csv
-from search.show.front import NONE_BEST, as_json, as_rows, caption, pareto_table, strategies
+from search.show.front import (
+    NONE_BEST,
+    as_json,
+    as_rows,
+    caption,
+    pareto_table,
+    recommendation,
+    strategies,
+)
 
 
 def add(commands: Commands) -> None:
@@ -52,9 +61,7 @@ def _search(args: argparse.Namespace) -> int:
         resume=args.resume,
         console=progress_console(stderr=args.json),
     )
-    _show_front(found.study, args, args.runs / found.folder.path.name)
-    study = found.study
-    if best_feasible(study.trials(), found.config.objectives[0], study.baseline()) is None:
+    if _show_front(found.study, args, args.runs / found.folder.path.name) is None:
         print(NONE_BEST, file=sys.stderr)
         where = args.runs / found.config.name
         print(f"hint: rarecall pareto {where} --all shows by how much", file=sys.stderr)
@@ -68,11 +75,13 @@ def _pareto(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _show_front(study: Study, args: argparse.Namespace, where: Path) -> None:
-    baseline = study.baseline()
-    found = front(study.trials(), study.config.objectives, baseline)
+def _show_front(study: Study, args: argparse.Namespace, where: Path) -> Recommended | None:
+    """Print the front; returns the trial that is recommended."""
+    trials, baseline = study.trials(), study.baseline()
+    found = front(trials, study.config.objectives, baseline)
+    best = recommended(trials, study.config, baseline)
     if args.json:
-        print(json.dumps(as_json(found, baseline, study.config, study.minority), indent=2))
+        print(json.dumps(as_json(found, best, baseline, study.config, study.minority), indent=2))
     elif args.csv:
         write_csv(as_rows(found), sys.stdout)
     else:
@@ -81,5 +90,7 @@ def _show_front(study: Study, args: argparse.Namespace, where: Path) -> None:
         for line in strategies(found, baseline, study.config, study.minority, everything=args.all):
             console.print(line, highlight=False, soft_wrap=True)
         console.print(caption(found), highlight=False, soft_wrap=True)
-        if found.best:
+        if best is not None and baseline is not None:
+            console.print(recommendation(best, baseline, study.config), highlight=False, soft_wrap=True)
             console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)
+    return best

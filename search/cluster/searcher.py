@@ -11,6 +11,7 @@ from ray.tune.search import Searcher
 
 from search.work.protocol import Answer, Work
 from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure, timed_out
+from trainables.contract.trust import trusts_weights
 from trainables.worker.tune_adapter import EPOCH, OUTCOME
 
 LEAVE_WITHIN_S = 3.0  # an ask may take longer; then it ends in a record that is as if the process had died
@@ -83,6 +84,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
             "key": job.spec.key,
             "resume": None if job.resume is None else str(job.resume),
             "whole_device": job.whole_device,
+            "trust_weights": trusts_weights(),  # beside the spec: it is no part of a run's key
         }
 
     def work_started(self, trial_id: str) -> None:

@@ -3,6 +3,7 @@
 Without its raylet or its GCS a Ray neither works nor says so: who waits for it waits for ever.
 """
 
+import contextvars
 import os
 import signal
 import socket
@@ -96,7 +97,8 @@ def attended(task: Callable[[], None], leave: Callable[[], None], watch: Watch, 
         finally:
             ended.set()
 
-    threading.Thread(target=carry_out, name="tune", daemon=True).start()
+    as_here = contextvars.copy_context()  # a new thread would not know, say, what is trusted
+    threading.Thread(target=as_here.run, args=(carry_out,), name="tune", daemon=True).start()
     lost = None
     while not ended.wait(POLL_S) and not stop.asked and lost is None:
         lost = watch.lost()

@@ -1,12 +1,44 @@
 """Which trials of a search are worth confirming, and which one to export."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from search.judging.confirmation import verdicts
-from search.record.study import Baseline, Study, StudyTrial, best_feasible, reaches
+from search.judging.front import reaches
+from search.record.study import Baseline, Study, StudyTrial
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF, Strategy
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The trial to take from a search that was not confirmed.
+
+    Attributes:
+        trial: Feasible, and in the first objective not below the baseline's mean.
+        with_margin: Whether its guards hold by at least one sd of the baseline's seeds. If not, none is
+            feasible by such a margin.
+    """
+
+    trial: StudyTrial
+    with_margin: bool
+
+
+def recommended(
+    trials: Sequence[StudyTrial], config: StudyConfig, baseline: Baseline | None
+) -> Recommended | None:
+    """The highest first objective among the trials whose guards hold with a margin, else among the feasible.
+
+    The highest of many noisy values is one that was lucky in its guards, too: `benchmarks.search_seeds` says
+    how often such a pick breaks them in truth, and how much rarer with the margin. None if no trial is
+    feasible, or all lie below the baseline's mean.
+    """
+    objective = config.objectives[0]
+    feasible = [trial for trial in trials if trial.feasible and reaches(baseline, trial, objective)]
+    held = [trial for trial in feasible if _holds(trial, baseline)]
+    best = max(held or feasible, key=lambda trial: trial.value(objective), default=None)
+    return None if best is None else Recommended(best, with_margin=bool(held))
 
 
 def choose_finalists(
@@ -51,17 +83,17 @@ def families(strategy: Strategy) -> frozenset[str]:
     return frozenset(FAMILY_OF[knob] for knob in strategy.changed())
 
 
-def _holds(trial: StudyTrial, baseline: Baseline) -> bool:
-    """Whether every guard holds by at least one sd."""
+def _holds(trial: StudyTrial, baseline: Baseline | None) -> bool:
+    """Whether every guard holds by at least one sd of the baseline's seeds; an unknown sd is taken for 0."""
     for metric, violation in trial.violations.items():
-        sd = baseline.sd.get(metric)
+        sd = None if baseline is None else baseline.sd.get(metric)
         if -violation < (0.0 if sd is None else sd):
             return False
     return True
 
 
 def choose(study: Study, number: int | None) -> StudyTrial:
-    """The trial that a person means: the one asked for, else the best accepted, else the best feasible one.
+    """The trial that a person means: the one asked for, else the best accepted, else the recommended one.
 
     Of accepted trials the best is the one whose gain in the first objective has the highest lower bound.
 
@@ -75,13 +107,13 @@ def choose(study: Study, number: int | None) -> StudyTrial:
         if accepted:
             surest = max(accepted, key=lambda of: accepted[of].bounds[0].lower)
             return next(trial for trial in trials if trial.number == surest)
-        best = best_feasible(trials, study.config.objectives[0], study.baseline())
+        best = recommended(trials, study.config, study.baseline())
         if best is None:
             raise UsageError(
                 "no trial is feasible and as good as the baseline, so none is best",
                 "name one with --trial N",
             )
-        return best
+        return best.trial
     chosen = next((trial for trial in trials if trial.number == number), None)
     if chosen is None or chosen.report is None:
         state = "no such trial" if chosen is None else f"it is {chosen.state}"

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from search.judging.diagnostics import Diagnosis, diagnose
 from search.judging.learning import still_learning
-from search.record.study import Baseline, StudyTrial, reaches
+from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
+from search.request.guards import Floor, violations
+from trainables.contract.tasks import ROUNDING
+from trainables.contract.trial import valued
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,17 @@ def front(trials: Sequence[StudyTrial], objectives: tuple[str, str], baseline: B
     )
 
 
+def reaches(baseline: Baseline | None, trial: StudyTrial, objective: str) -> bool:
+    """Whether a complete trial's `objective` is not below the baseline's mean, if there is one.
+
+    A recall of 0 reaches nothing, not even a baseline that finds nothing either.
+    """
+    usual, value = None if baseline is None else baseline.metrics.get(objective), trial.value(objective)
+    if value == 0 and "recall" in objective:
+        return False
+    return usual is None or value >= usual - ROUNDING
+
+
 def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether `one` is at least as high everywhere and higher somewhere."""
     return all(a >= b for a, b in zip(one, other, strict=True)) and one != other
@@ -79,4 +93,15 @@ def notes_on_baseline(
         return ()
     found = diagnose(config.baseline_strategy, baseline.reports, (), minority=minority)
     rising = still_learning(baseline.reports, config.objectives[0])
-    return found if rising is None else (*found, rising)
+    return (*found, *broken_floors(baseline, config), *([] if rising is None else [rising]))
+
+
+def broken_floors(baseline: Baseline, config: StudyConfig) -> list[Diagnosis]:
+    """Floors that the baseline's own mean does not keep; number: by how much."""
+    floors = tuple(guard for guard in config.guards if isinstance(guard, Floor))
+    known = tuple(guard for guard in floors if valued(baseline.metrics, guard.metric) is not None)
+    return [
+        Diagnosis("floor broken", violation, f"it breaks its own guard on {metric}, by {violation:.3f}")
+        for metric, violation in violations(known, baseline.metrics, baseline.metrics).items()
+        if violation > 0
+    ]

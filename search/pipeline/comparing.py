@@ -26,6 +26,7 @@ from search.show.plots import comparison_picture, draw_comparison
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS, metric_names
+from trainables.contract.trust import also_trusting
 
 
 def compare_strategies(
@@ -119,7 +120,7 @@ def _compared(
             launch,
             clock=cluster.clock,
             timeout_s=config.search.trial_timeout_s,
-            go_on=f"rarecall compare {found.where} --resume",
+            go_on=also_trusting(f"rarecall compare {found.where} --resume"),
             console=console,
         )
     comparison = compare(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 
 from search.record.folder import StudyFolder
 from search.record.study import Study
@@ -20,6 +21,7 @@ from search.work.protocol import ClusterLost
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec
+from trainables.data.probing import watched
 from trainables.data.sources import describe
 from trainables.data.summary import DataSummary
 from trainables.worker.by_task import BY_TASK
@@ -96,14 +98,19 @@ def read_study(folder: StudyFolder, console: Console) -> Request:
 
 
 def _checked(config: StudyConfig, folder: StudyFolder, source: str, console: Console) -> Request:
-    data, summary = data_of(config, source)
+    data, summary = data_of(config, source, console)
     for note in summary.notes():
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     return Request(config, folder, data, summary)
 
 
-def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
-    """Check a study against its data and its model; `source` names the study file in errors.
+def data_of(config: StudyConfig, source: str, console: Console | None = None) -> tuple[DataSpec, DataSummary]:
+    """Check a study against its data and its model.
+
+    Args:
+        config: Of the study.
+        source: Names the study file in errors.
+        console: Where a bar is shown, if it is a terminal, while many images are looked at; or None.
 
     Raises:
         UsageError: With every problem found.
@@ -113,7 +120,8 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
         if problems := not_runnable(config):  # of a study that an earlier version made
             raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
-        summary = describe(config.data, config.task)
+        with _bar(console):
+            summary = describe(config.data, config.task, config.pixel_max)
         data = check_data(config, summary)
         task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
         return data, summary
@@ -123,13 +131,24 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
         raise UsageError("\n".join(named), error.hint) from None
 
 
+@contextmanager
+def _bar(console: Console | None) -> Iterator[None]:
+    """How far the look at the images is; it vanishes at the end, and images seen before take no time."""
+    with Progress(console=console, transient=True, disable=console is None or not console.is_terminal) as bar:
+        task = bar.add_task("looking at images", total=None, visible=False)
+        with watched(lambda done, total: bar.update(task, completed=done, total=total, visible=True)):
+            yield
+
+
 def make(request: Request) -> None:
     """Make the study.
 
     Raises:
         UsageError: It exists, or its folder cannot be written.
     """
-    request.folder.create(request.config, request.summary.fingerprint, request.data.minority).flush()
+    summary = request.summary
+    drawn = summary.listing if summary.one_piece or summary.test_from_val else {}
+    request.folder.create(request.config, summary.fingerprint, request.data.minority, drawn).flush()
 
 
 def continued(request: Request, typed: Path) -> Request:

@@ -9,6 +9,7 @@ from search.show.screens import search_screen
 from search.work.protocol import Cluster, ClusterLost
 from search.work.search_queue import SearchQueue
 from spaces.errors import Interrupted, RarecallError, UsageError
+from trainables.contract.trust import also_trusting
 
 
 def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: Console) -> Opened:
@@ -68,4 +69,4 @@ def _run(work: SearchQueue, found: Opened, cluster: Cluster) -> None:
 
 
 def _go_on(request: Request) -> str:
-    return f"rarecall search {request.where} --resume"
+    return also_trusting(f"rarecall search {request.where} --resume")

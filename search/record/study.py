@@ -6,7 +6,7 @@ nothing of how a violation is computed.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +19,6 @@ from search.record.sampler import auto, known_point, make_sampler
 from search.record.stored import packed, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
-from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
 
 State = Literal["waiting", "running", "complete", "stopped", "failed"]
@@ -104,28 +103,6 @@ def over_seeds(
         known = [value for value in values if value is not None]
         found[name] = of(known) if len(known) == len(values) else None
     return found
-
-
-def reaches(baseline: Baseline | None, trial: StudyTrial, objective: str) -> bool:
-    """Whether a complete trial's `objective` is not below the baseline's mean, if there is one.
-
-    A recall of 0 reaches nothing, not even a baseline that finds nothing either.
-    """
-    usual, value = None if baseline is None else baseline.metrics.get(objective), trial.value(objective)
-    if value == 0 and "recall" in objective:
-        return False
-    return usual is None or value >= usual - ROUNDING
-
-
-def best_feasible(
-    trials: Sequence[StudyTrial], objective: str, baseline: Baseline | None
-) -> StudyTrial | None:
-    """The feasible trial with the highest `objective`; of equals the first.
-
-    None if none is feasible, or all lie below the baseline's mean: what finds less is not recommended.
-    """
-    feasible = [trial for trial in trials if trial.feasible and reaches(baseline, trial, objective)]
-    return max(feasible, key=lambda trial: trial.value(objective), default=None)
 
 
 class Study:
@@ -276,8 +253,12 @@ class Study:
         assert all(value is not None for value in values), "who tells a report has checked its objectives"
         return self._read(study.tell(number, TrialState.COMPLETE, values, violations))  # type: ignore[arg-type]
 
-    def tell_baseline_mean(self) -> None:
-        """Let the sampler know the baseline's mean, if the baseline is a point of the space."""
+    def tell_baseline_mean(self, violations: Mapping[str, float]) -> None:
+        """Let the sampler know the baseline's mean, if the baseline is a point of the space.
+
+        Args:
+            violations: Of the mean itself: a broken floor is broken by the baseline, too.
+        """
         baseline = self.baseline()
         assert baseline is not None
         point = self.config.space.point_of(self.config.baseline_strategy)
@@ -286,8 +267,7 @@ class Study:
             return
         values = [value for name in self.config.objectives if (value := baseline.metrics[name]) is not None]
         assert len(values) == len(self.config.objectives)
-        met = {guard.metric: 0.0 for guard in self.config.guards}
-        self._search.add(known_point(self.config.space, point, values, met, BASELINE_MEAN))
+        self._search.add(known_point(self.config.space, point, values, violations, BASELINE_MEAN))
 
     def sampler_name(self) -> SamplerName:
         """The sampler by its name; what `auto` stands for now."""

@@ -139,9 +139,10 @@ class Resources(Frozen):
 class StudyConfig(Frozen):
     """A study file, complete and checked in itself; `check_data` checks it against the data."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)  # it names a folder
     task: Task
     data: str
+    pixel_max: int | None = Field(None, ge=1, le=65535)  # the value of 16-bit images that is white
     minority: tuple[str, ...] | Literal["auto"]
     train: TrainSpec
     objectives: tuple[str, str]
@@ -174,7 +175,10 @@ class StudyConfig(Frozen):
         if isinstance(value, list | tuple):
             if not value:
                 raise ValueError("at least one class, or auto")
-            return [str(name) for name in value]  # yaml reads the class name 3 as a number
+            names = [str(name) for name in value]  # yaml reads the class name 3 as a number
+            if len(set(names)) < len(names):
+                raise ValueError(f"a class is named twice in {', '.join(names)}")
+            return names
         return value if value == "auto" else [str(value)]
 
     @field_validator("objectives")

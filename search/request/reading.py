@@ -7,12 +7,13 @@ from pydantic import ValidationError
 
 from search.request.config import StudyConfig
 from search.request.config_errors import did_you_mean, line
-from search.request.yaml_file import read_yaml
 from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF
+from spaces.yaml_file import read_yaml
 from trainables.contract.tasks import TASKS, metric_names
 from trainables.contract.trial import TrainSpec
 
+HIGHEST_SEED = 4_000_000  # a thousand training seeds each, and NumPy's old generator takes them up to 2**32
 LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
 
 
@@ -51,6 +52,8 @@ def load_config(path: Path, *, stored: bool = False) -> StudyConfig:
 def not_runnable(config: StudyConfig) -> list[str]:
     """What a run would not do as it is asked to, a line each."""
     found, gpu = [], config.resources.gpu
+    if config.search.seed > HIGHEST_SEED:
+        found.append(f"search.seed: at most {HIGHEST_SEED}, got {config.search.seed:.4g}")
     if gpu > 1:
         found.append(
             f"resources.gpu: at most 1, got {gpu:g}: a run trains on one GPU\n"

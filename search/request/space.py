@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from search.request.config_errors import did_you_mean
-from search.request.yaml_file import read_yaml
 from spaces.strategy import WORDS
+from spaces.yaml_file import read_yaml
 
 PRESETS = Path(str(files("spaces"))) / "presets"
 

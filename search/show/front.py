@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from search.judging.choosing import Recommended
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, notes, notes_on_baseline
 from search.record.study import Baseline, StudyTrial
@@ -16,6 +17,7 @@ from trainables.contract.trial import Metrics, valued
 
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
 NONE_BEST = "no trial kept within the guards and reached the baseline's mean"
+NO_MARGIN = "no trial keeps all guards by one sd of the baseline's seeds"
 
 
 def change(trial: StudyTrial, baseline: Baseline, config: StudyConfig) -> str:
@@ -23,6 +25,12 @@ def change(trial: StudyTrial, baseline: Baseline, config: StudyConfig) -> str:
     assert trial.report is not None
     measured = trial.report.metrics
     return ", ".join(f"{name} {_signed(name, measured, baseline)}" for name in config.front_metrics)
+
+
+def recommendation(best: Recommended, baseline: Baseline, config: StudyConfig) -> str:
+    """The trial to take, what it lifts and what it costs; and if so, that its guards have no margin."""
+    marked = "" if best.with_margin else f" ({NO_MARGIN})"
+    return f"recommended: trial {best.trial.number}, {change(best.trial, baseline, config)}{marked}"
 
 
 def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *, everything: bool) -> Table:
@@ -114,12 +122,17 @@ def _with_sd(value: float | None, sd: float | None) -> str:
 
 
 def as_json(
-    sorted_trials: Front, baseline: Baseline | None, config: StudyConfig, minority: Sequence[str]
+    sorted_trials: Front,
+    best: Recommended | None,
+    baseline: Baseline | None,
+    config: StudyConfig,
+    minority: Sequence[str],
 ) -> dict[str, Any]:
     """The front as plain values for `--json`; each trial, and the baseline, with what is wrong with it.
 
     Args:
         sorted_trials: From `front`.
+        best: The recommended trial, if any is.
         baseline: Of the study.
         config: Its request.
         minority: Names of the minority classes; without them nothing is said of how many objects they have.
@@ -138,7 +151,8 @@ def as_json(
             "seeds": list(baseline.seeds),
             "notes": list(map(asdict, notes_on_baseline(baseline, config, minority))),
         }
-    return {"baseline": measured, **groups}
+    chosen = None if best is None else {"number": best.trial.number, "with_margin": best.with_margin}
+    return {"baseline": measured, "recommended": chosen, **groups}
 
 
 def as_rows(sorted_trials: Front) -> list[dict[str, Any]]:

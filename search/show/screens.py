@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.judging.choosing import recommended
 from search.request.config import StudyConfig
-from search.show.front import change
+from search.show.front import recommendation
 from search.work.experiment_queue import ExperimentSnapshot
 from search.work.queue import Running
 from search.work.search_queue import Snapshot
@@ -218,9 +219,8 @@ def clock(seconds: float) -> str:
 
 
 def verdict(config: StudyConfig, snapshot: Snapshot) -> str:
-    """The best feasible trial so far: what it lifts and what it costs, both against the baseline's mean."""
+    """The recommended trial so far: what it lifts and what it costs, both against the baseline's mean."""
     if snapshot.baseline is None:
         return "measuring the baseline"
-    if snapshot.best is None:
-        return "no feasible trial yet"
-    return f"best feasible: trial {snapshot.best.number}, {change(snapshot.best, snapshot.baseline, config)}"
+    best = recommended(snapshot.ended, config, snapshot.baseline)
+    return "no feasible trial yet" if best is None else recommendation(best, snapshot.baseline, config)

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.judging.choosing import Recommended, recommended
 from search.judging.comparison import ComparePlan, Conclusion
 from search.judging.confirmation import Result, load
 from search.record.experiments import COMPARISON, ExperimentRecord, is_result, seeds_of
 from search.record.stored import unpacked
-from search.record.study import Baseline, Study, StudyTrial, best_feasible
+from search.record.study import Baseline, Study, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import in_words
-from search.show.front import NONE_BEST, change
+from search.show.front import NONE_BEST, recommendation
 
 STATES = ("complete", "running", "stopped", "failed")
 
@@ -56,7 +57,7 @@ class StudyStatus:
         config: Its request.
         states: Of its trials: state -> how many.
         baseline: Over the seeds finished so far.
-        best: The best feasible trial; never one below the baseline.
+        best: The recommended trial, if any is.
         being: What the process that works on it is doing, e.g. `searched`; None if there is none.
         experiments: In the order of the record.
         stages: Experiment -> `finished`, `running`, `interrupted`, or `left`.
@@ -66,7 +67,7 @@ class StudyStatus:
     config: StudyConfig
     states: dict[str, int]
     baseline: Baseline | None
-    best: StudyTrial | None
+    best: Recommended | None
     being: str | None
     experiments: tuple[ExperimentStatus, ...]
     stages: dict[str, str]
@@ -96,7 +97,7 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
     experiments = experiment_statuses(study)
     stages = _stages(experiments, being)
     baseline = study.baseline()
-    best = best_feasible(trials, study.config.objectives[0], baseline)
+    best = recommended(trials, study.config, baseline)
     searchable = len(trials) < study.config.search.trials or states["interrupted"] > 0
     searched = bool(trials or study.baseline_trials())
     return StudyStatus(
@@ -180,7 +181,7 @@ def _steps(
     path: Path,
     searched: bool,
     searchable: bool,
-    best: StudyTrial | None,
+    best: Recommended | None,
     experiments: Sequence[ExperimentStatus],
     stages: Mapping[str, str],
 ) -> tuple[Step, ...]:
@@ -214,9 +215,8 @@ def status_lines(status: StudyStatus) -> list[str]:
         f"budget: {status.trials} of {config.search.trials} asked",
     ]
     if status.best is not None and status.baseline is not None:
-        lifted = change(status.best, status.baseline, config)
-        what = f"trial {status.best.number} ({in_words(status.best.strategy)})"
-        lines.append(f"best feasible: {what}: {lifted}")
+        lines.append(recommendation(status.best, status.baseline, config))
+        lines.append(f"    {in_words(status.best.trial.strategy)}")
     for one in status.experiments:
         lines += _experiment_lines(one, status.stages[one.name])
     if status.being:
@@ -243,7 +243,7 @@ def status_json(status: StudyStatus) -> dict[str, Any]:
         "trials": status.config.search.trials,
         **status.states,
         "baseline_seeds": status.seeds,
-        "best": None if status.best is None else status.best.number,
+        "best": None if status.best is None else status.best.trial.number,
         "being": status.being,
         "experiments": [_experiment_json(one, status.stages[one.name]) for one in status.experiments],
         "next": [step.command for step in status.steps],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from search.record.files import RunFiles
-from search.record.study import Baseline, Study, StudyTrial, best_feasible
+from search.record.study import Baseline, Study, StudyTrial
 from search.request.guards import MissingMetric, unmeasured, violations
 from search.work.protocol import Clock
 from search.work.queue import Running, RunQueue
@@ -26,7 +26,8 @@ class Snapshot:
         done: Told trials, of `trials`; failed ones are counted in both `done` and `failed`.
         running: The runs that have a worker.
         eta_s: Seconds left, or None before anything has finished.
-        best: The best feasible trial so far; never one below the baseline.
+        ended: The told trials.
+        baseline: Once it has all of its seeds.
         silent_after_s: As of `Crew`.
     """
 
@@ -39,7 +40,7 @@ class Snapshot:
     epochs: int
     elapsed_s: float
     eta_s: float | None
-    best: StudyTrial | None
+    ended: tuple[StudyTrial, ...]
     baseline: Baseline | None
     silent_after_s: float | None = None
 
@@ -222,7 +223,7 @@ class SearchQueue(RunQueue):
                 f"guard on '{lacking[0]}': the baseline could not measure it", "guard another metric"
             )
         self._baseline = baseline
-        self._study.tell_baseline_mean()
+        self._study.tell_baseline_mean(violations(self._config.guards, baseline.metrics, baseline.metrics))
         waiting, self._unjudged = self._unjudged, []
         for number, report in waiting:
             self._judge(number, report, baseline)
@@ -251,7 +252,7 @@ class SearchQueue(RunQueue):
             epochs=self._config.train.epochs,
             elapsed_s=self._crew.elapsed_s,
             eta_s=self._crew.eta_s(left),
-            best=best_feasible(self._ended, self._config.objectives[0], self._baseline),
+            ended=tuple(self._ended),
             baseline=self._baseline,
             silent_after_s=self._crew.silent_after_s,
         )

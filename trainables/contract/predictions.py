@@ -6,7 +6,7 @@ Common arrays (N images, C classes):
     split           ()      str      `val` or `test`
     class_names     (C,)    str
     minority        (M,)    int      class ids of the minority
-    image           (N,)    str      image id
+    image           (N,)    str      path relative to the data set, with `/`
     source          (N,)    str      source image, slide or group of each image: the unit of a jackknife
 
 Classification:
@@ -42,7 +42,9 @@ and, once the weights that ship are known (S boxes that these find, one label ea
     shipped_box     (S, 4)  float32
     shipped_match   (S,)    bool     true positive at IoU .50
 
-Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read.
+Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read. Up to version 3 a
+detector's images are named by their stems, which need not differ: whoever sets two files side by side goes by
+`source` or by the order of the images, which is that of their paths in all versions.
 """
 
 import os
@@ -53,7 +55,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-VERSION, OLDEST = 3, 2
+from trainables.contract.trust import refuse_bomb
+
+# Boolean matches, class ids and names of images may shrink to a thirtieth; a bomb, to a thousandth.
+MOST_SHRUNK = 30
+VERSION, OLDEST = 4, 2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -205,7 +211,9 @@ def load_predictions(path: Path) -> Predictions:
 
     Raises:
         ValueError: The file has another schema version.
+        UsageError: It would unpack to more than predictions can.
     """
+    refuse_bomb(path, ratio=MOST_SHRUNK)
     with np.load(path, allow_pickle=False) as stored:
         version = int(stored["version"])
         if not OLDEST <= version <= VERSION:

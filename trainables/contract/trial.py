@@ -48,10 +48,13 @@ class DataSpec(Frozen):
     Attributes:
         source: `demo:digits`, `demo:cytology`, or an absolute path.
         minority: Names of the minority classes, at least one, as the data set spells them.
+        pixel_max: The value of 16-bit images that is white; None for a detector's high bytes, and 65535 for a
+            classifier.
     """
 
     source: str
     minority: tuple[str, ...] = Field(min_length=1)
+    pixel_max: Annotated[int | None, LATER, Field(ge=1, le=65535)] = None
 
 
 class TrainSpec(Frozen):

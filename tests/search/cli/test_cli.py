@@ -14,6 +14,7 @@ from rich.console import Console
 from toy_experiments import TWO_ARMS, carry_out_comparison, request_of
 
 from search.cli.main import main
+from search.judging.choosing import recommended
 from search.judging.confirmation import Asked
 from search.pipeline.confirming import confirm
 from search.record.folder import StudyFolder
@@ -60,8 +61,9 @@ def test_pareto_shows_the_baseline_and_the_front(study: Path, capsys: pytest.Cap
 def test_pareto_json_has_every_group(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pareto", str(study), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
-    assert sum(len(group) for name, group in shown.items() if name != "baseline") == 6
+    groups = ("best", "dominated", "infeasible", "stopped", "running", "failed")
+    assert set(shown) == {"baseline", "recommended", *groups}
+    assert sum(len(shown[group]) for group in groups) == 6
     assert shown["baseline"]["seeds"] == [0, 1, 2]
 
 
@@ -78,7 +80,7 @@ def test_a_search_whose_trials_all_lie_below_the_baseline_recommends_none(
 
     bench.run(worse)
     folder = str(bench.folder.path)
-    assert bench.snapshots[-1].best is None
+    assert recommended(bench.snapshots[-1].ended, bench.study.config, bench.snapshots[-1].baseline) is None
     assert main(["pareto", folder, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["best"] == []
     assert main(["search", folder, "--resume"]) == 1
@@ -101,7 +103,7 @@ def test_status_counts(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(capsys.readouterr().out)
     assert (shown["complete"], shown["running"], shown["failed"], shown["baseline_seeds"]) == (6, 0, 0, 3)
     assert main(["status", str(study)]) == 0
-    assert "best feasible: trial" in capsys.readouterr().out
+    assert "recommended: trial" in capsys.readouterr().out
 
 
 def test_export_writes_what_a_training_needs(
@@ -114,18 +116,18 @@ def test_export_writes_what_a_training_needs(
     train = yaml.safe_load((bundle / "train.yaml").read_text())
     assert main(["pareto", str(study), "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)
-    listed = [trial for name, group in groups.items() if name != "baseline" for trial in group]
+    listed = [trial for name in ("best", "dominated", "infeasible") for trial in groups[name]]
     assert strategy == next(trial["strategy"] for trial in listed if trial["number"] == 1)
     assert (train["model"], train["steps"], train["seed"]) == ("toy", 20, 0)
     assert (bundle / "weights.pt").read_bytes() == b"weights"
     assert "minority_recall" in json.loads((bundle / "metrics.json").read_text())["metrics"]
 
 
-def test_export_takes_the_best_feasible_trial_by_default(
+def test_export_takes_the_recommended_trial_by_default(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["pareto", str(study), "--json"]) == 0
-    best = json.loads(capsys.readouterr().out)["best"][0]["number"]
+    best = json.loads(capsys.readouterr().out)["recommended"]["number"]
     assert main(["export", str(study), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trial"] == best
 

@@ -2,7 +2,7 @@ import pytest
 from in_process import config
 from reports import report_with
 
-from search.judging.choosing import choose_finalists
+from search.judging.choosing import choose_finalists, recommended
 from search.record.study import Baseline, StudyTrial
 from spaces.strategy import PLAIN, Strategy
 
@@ -95,3 +95,41 @@ def test_one_family_alone_keeps_all_places() -> None:
 def test_two_families_at_once_are_another_family_than_each_alone() -> None:
     both = trial(2, 0.3, retention=0.5, focal_gamma=1.0)
     assert chosen([trial(0, 0.6), trial(1, 0.5), both], 2) == [0, 2]
+
+
+def taken(trials: list[StudyTrial], baseline: Baseline | None = MEASURED) -> tuple[int, bool] | None:
+    best = recommended(trials, CONFIG, baseline)
+    return None if best is None else (best.trial.number, best.with_margin)
+
+
+CLOSE = {"map50_95": -0.009, "minority_ap50": -0.03}  # feasible, and nearer than one sd to the guard
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        pytest.param(
+            [trial(0, 0.9, CLOSE), trial(1, 0.6)], (1, True), id="the margin comes before the recall"
+        ),
+        pytest.param([trial(0, 0.6), trial(1, 0.7)], (1, True), id="of those with it the highest recall"),
+        pytest.param([trial(0, 0.7), trial(1, 0.7)], (0, True), id="of equals the first"),
+        pytest.param(
+            [trial(0, 0.6, CLOSE), trial(1, 0.7, CLOSE)], (1, False), id="none has it: the best, marked"
+        ),
+        pytest.param([trial(0, 0.9, {"map50_95": 0.01})], None, id="an infeasible one never"),
+    ],
+)
+def test_what_is_recommended_keeps_its_guards_with_a_margin(
+    trials: list[StudyTrial], expected: tuple[int, bool] | None
+) -> None:
+    assert taken(trials) == expected
+
+
+def test_nothing_below_the_baseline_is_recommended() -> None:
+    usual = Baseline(metrics={"minority_recall": 0.4}, sd=MEASURED.sd, seeds=(0, 1, 2), reports=())
+    below = [trial(0, 0.399), trial(1, 0.0)]
+    assert taken(below, usual) is None
+    assert taken(below, None) == (0, True)
+    # .1 + .2 is 4e-17 above .3: rounding is no loss
+    rounded = Baseline(metrics={"minority_recall": 0.1 + 0.2}, sd={}, seeds=(0,), reports=())
+    assert taken([trial(2, 0.3)], rounded) == (2, True)

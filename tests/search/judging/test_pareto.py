@@ -4,8 +4,9 @@ import pytest
 from in_process import config
 from told_trials import trial
 
-from search.judging.front import front
-from search.record.study import Baseline, best_feasible, over_seeds
+from search.judging.choosing import Recommended
+from search.judging.front import front, notes_on_baseline
+from search.record.study import Baseline, over_seeds
 from search.show.front import as_json, as_rows
 
 OBJECTIVES = ("minority_recall", "map50_95")
@@ -45,16 +46,6 @@ def test_a_trial_that_finds_less_of_the_minority_than_the_baseline_is_not_on_the
     assert [one.number for one in found.dominated] == [0, 2]
 
 
-def test_nothing_below_the_baseline_is_recommended() -> None:
-    baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.5, 0.5)])
-    trials = [trial(0, 0.399, 0.9), trial(1, 0.0, 0.95)]
-    assert best_feasible(trials, "minority_recall", baseline) is None
-    assert best_feasible(trials, "minority_recall", None) == trials[0]
-    # .1 + .2 is 4e-17 above .3: rounding is no loss
-    noisy = Baseline.of([trial(0, 0.1 + 0.2, 0.5)])
-    assert best_feasible([trial(2, 0.3, 0.5)], "minority_recall", noisy) is not None
-
-
 def test_what_finds_nothing_is_not_on_the_front_of_a_baseline_that_finds_nothing_either() -> None:
     found = front([trial(0, 0.0, 0.9)], OBJECTIVES, Baseline.of([trial(0, 0.0, 0.5)]))
     assert not found.best
@@ -84,19 +75,31 @@ def test_the_front_is_moocores(seed: int) -> None:
     assert sorted(one.number for one in found.best) == expected.tolist()
 
 
-def test_the_best_feasible_trial_is_not_the_best_one() -> None:
-    kept, broken = trial(0, 0.5, 0.5), trial(1, 0.9, 0.1, violation=0.2)
-    assert best_feasible([kept, broken], "minority_recall", None) == kept
-    assert best_feasible([broken], "minority_recall", None) is None
+def test_json_says_which_trial_is_recommended() -> None:
+    one = trial(4, 0.5, 0.5)
+    shown = as_json(front([one], OBJECTIVES, None), Recommended(one, with_margin=False), None, config(), ())
+    assert shown["recommended"] == {"number": 4, "with_margin": False}
+
+
+def test_a_floor_that_the_baseline_itself_breaks_is_noted() -> None:
+    baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)])
+    floors = config(
+        guards=[{"metric": "map50_95", "floor": 0.52}, {"metric": "minority_recall", "floor": 0.3}]
+    )
+    said = {note.name: note.sentence for note in notes_on_baseline(baseline, floors, ())}
+    assert said == {"floor broken": "it breaks its own guard on map50_95, by 0.020"}
 
 
 def test_json_has_the_documented_shape() -> None:
     baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)])
     found = front([trial(0, 0.5, 0.5), trial(5, 0, 0, "failed")], OBJECTIVES, baseline)
-    shown = as_json(found, baseline, config(), ("rare",))
+    shown = as_json(found, None, baseline, config(), ("rare",))
     assert set(shown["baseline"]) == {"metrics", "sd", "seeds", "notes"}
     assert [note["name"] for note in shown["baseline"]["notes"]] == ["support too small"]
-    assert set(shown) == {"baseline", "best", "dominated", "infeasible", "stopped", "running", "failed"}
+    assert set(shown) == {
+        *("baseline", "recommended"),
+        *("best", "dominated", "infeasible", "stopped", "running", "failed"),
+    }
     assert shown["baseline"]["metrics"]["minority_recall"] == pytest.approx(0.35)
     assert shown["baseline"]["sd"]["minority_recall"] == pytest.approx(0.0707, abs=1e-4)
     assert set(shown["best"][0]) == {
@@ -108,7 +111,7 @@ def test_json_has_the_documented_shape() -> None:
 
 def test_json_notes_what_is_wrong_with_each_trial() -> None:
     found = front([trial(0, 0.0, 0.5), trial(1, 0.5, 0.5), trial(2, 0, 0, "failed")], OBJECTIVES, None)
-    without = as_json(found, None, config(), ())
+    without = as_json(found, None, None, config(), ())
     assert without["dominated"][0]["notes"] == [
         {
             "name": "minority collapse",
@@ -117,7 +120,7 @@ def test_json_notes_what_is_wrong_with_each_trial() -> None:
         }
     ]
     assert without["best"][0]["notes"] == without["failed"][0]["notes"] == []
-    named = as_json(found, None, config(), ("rare",))
+    named = as_json(found, None, None, config(), ("rare",))
     assert [note["name"] for note in named["best"][0]["notes"]] == ["support too small"]
     assert len(named["dominated"][0]["notes"]) == 2
 
@@ -131,7 +134,7 @@ def test_json_notes_compare_with_the_baseline() -> None:
     assert shifted.report is not None
     shifted.report.metrics["minority_ap50"] = 0.19
     baseline = Baseline.of(seeds)
-    (shown,) = as_json(front([shifted], OBJECTIVES, baseline), baseline, config(), ())["best"]
+    (shown,) = as_json(front([shifted], OBJECTIVES, baseline), None, baseline, config(), ())["best"]
     assert [note["name"] for note in shown["notes"]] == ["threshold shift only"]
 
 

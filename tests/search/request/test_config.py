@@ -214,7 +214,7 @@ def test_a_file_that_is_no_request(tmp_path: Path, text: str, expected: str) -> 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such study file: .*nowhere\.yaml"):
         load_config(tmp_path / "nowhere.yaml")
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="not a file"):
         load_config(tmp_path)
 
 

@@ -68,12 +68,12 @@ def written(console: Console) -> str:
 
 
 def test_without_a_terminal_there_are_plain_lines_and_not_one_per_event(snapshot: Snapshot) -> None:
-    early = replace(snapshot, best=None, done=1, running=(Running("trial 1", 2),))
+    early = replace(snapshot, ended=(), done=1, running=(Running("trial 1", 2),))
     said = printed([early, early, early, snapshot], terminal=False)
     assert "\x1b" not in said
     assert said.count("\n") == 2
     assert "baseline 3/3, trials 3/3 (0 running, 0 failed)" in said
-    assert "best feasible: trial" in said
+    assert "recommended: trial" in said
 
 
 def test_on_a_terminal_every_running_trial_has_a_bar(snapshot: Snapshot) -> None:
@@ -84,8 +84,8 @@ def test_on_a_terminal_every_running_trial_has_a_bar(snapshot: Snapshot) -> None
 
 
 def test_what_is_measured_and_what_is_not_is_said(snapshot: Snapshot) -> None:
-    assert "measuring the baseline" in printed([replace(snapshot, baseline=None, best=None)], terminal=False)
-    assert "no feasible trial yet" in printed([replace(snapshot, best=None)], terminal=False)
+    assert "measuring the baseline" in printed([replace(snapshot, baseline=None, ended=())], terminal=False)
+    assert "no feasible trial yet" in printed([replace(snapshot, ended=())], terminal=False)
 
 
 def test_an_experiment_says_how_far_it_is_and_nothing_of_its_results() -> None:

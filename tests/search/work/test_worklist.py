@@ -21,7 +21,7 @@ def test_a_search_runs_its_budget_and_tells_everything(tmp_path: Path) -> None:
     assert len(bench.ran) == len({spec.key for spec in bench.ran}) == 14 + 3
     assert len(bench.study.baseline().seeds) == 3  # type: ignore[union-attr]
     assert bench.snapshots[-1].done == 14
-    assert bench.snapshots[-1].best is not None
+    assert bench.snapshots[-1].ended == tuple(trials)
 
 
 def test_the_baseline_comes_first_then_the_named_strategies(tmp_path: Path) -> None:
@@ -195,8 +195,24 @@ def test_the_baselines_mean_is_a_point_the_sampler_knows_but_no_trial(tmp_path: 
     assert baseline is not None
     assert len(means) == 1
     assert means[0].values == [baseline.metrics["minority_recall"], baseline.metrics["map50_95"]]
-    assert means[0].constraints == {"map50_95": 0.0, "minority_ap50": 0.0}
+    assert means[0].constraints == {"map50_95": -0.03, "minority_ap50": 0.0}
     assert len(bench.study.trials()) == 2
+
+
+def test_the_sampler_knows_that_the_baseline_breaks_a_floor(tmp_path: Path) -> None:
+    floors = [{"metric": "map50_95", "floor": 0.9}, {"metric": "minority_recall", "floor": 0.1}]
+    bench = Bench(tmp_path, config(guards=floors, search={"trials": 2, "sampler": "tpe"}))
+    bench.run()
+    baseline = bench.study.baseline()
+    assert baseline is not None
+    (mean,) = [one for one in bench.study._search.trials() if "baseline_mean" in one.user_attrs]
+    assert mean.constraints == pytest.approx(
+        {
+            "map50_95": 0.9 - baseline.metrics["map50_95"],  # type: ignore[operator]
+            "minority_recall": 0.1 - baseline.metrics["minority_recall"],  # type: ignore[operator]
+        }
+    )
+    assert mean.constraints["map50_95"] > 0
 
 
 def test_opening_a_record_that_is_not_there(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Ids may be sparse and start anywhere; categories in the order of their ids are t
 detector cannot learn from is left out, and counted: crowd regions, boxes without an area, an annotation that
 is there twice. A box that reaches over the edge is clipped to its image; that is counted too if it is by
 more than a pixel. What contradicts itself is an error: an unknown image or category, a box outside its image,
-an image of another size than the file says.
+an image of another size than the file says. Of an image that cannot be read the boxes say nothing.
 """
 
 import json
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from spaces.errors import UsageError
-from trainables.data.boxes.listed import BoxImage, image_size
+from trainables.data.boxes.decoding import KIND, see
+from trainables.data.boxes.listed import BoxImage
+from trainables.data.probing import Look, look_at
 from trainables.data.source_names import COLUMNS, SourceNames
 
 PARTS = ("images", "annotations", "categories")
@@ -31,7 +33,7 @@ CROWD, EMPTY, REPEATED, CLIPPED = (
 )
 
 Corner = tuple[float, float, float, float]  # x, y, width, height; pixels
-Size = tuple[int, int]  # height, width; pixels
+Size = tuple[int, int] | None  # height, width; pixels; None of an image that cannot be read
 Labels = list[tuple[int, tuple[float, ...]]]  # category, and box as in `BoxImage`
 
 
@@ -124,16 +126,19 @@ def coco_images(
             f"{file.path}: {len(missing)} of {len(paths)} images do not exist, e.g. {missing[0]}",
             "file names are relative to `images:` of a data.yaml, else to the json",
         )
+    looks = look_at(list(paths.values()), see, kind=KIND)
     labels, mended = _labels(
-        file, {image_id: _size(file, image_id, path) for image_id, path in paths.items()}
+        file, {image_id: _size(file, image_id, path, looks[path]) for image_id, path in paths.items()}
     )
     class_of = {category: class_names.index(name) for category, name in file.categories.items()}
     images = [
         BoxImage(
             path=path,
+            name=sources.name(path),
             source=sources.source(path, _stated_source(file.images[image_id])),
             classes=np.array([class_of[category] for category, _ in labels[image_id]], dtype=np.int64),
             boxes=np.array([box for _, box in labels[image_id]], dtype=np.float32).reshape(-1, 4),
+            look=looks[path],
         )
         for image_id, path in paths.items()
     ]
@@ -145,9 +150,11 @@ def _stated_source(entry: dict[str, Any]) -> str:
     return next((str(value) for value in stated if value is not None), "")
 
 
-def _size(file: CocoFile, image_id: int | str, path: Path) -> Size:
+def _size(file: CocoFile, image_id: int | str, path: Path, look: Look) -> Size:
     """Of the image itself; what the file says must not contradict it, or its boxes would not fit."""
-    size = image_size(path)
+    if look.problem:
+        return None
+    size = look.height, look.width
     entry = file.images[image_id]
     said = entry.get("height"), entry.get("width")
     if None not in said and said != size:
@@ -202,6 +209,8 @@ def _bbox(annotation: dict[str, Any], where: str) -> Corner:
 
 def _clipped(corner: Corner, size: Size, where: str) -> tuple[tuple[float, ...], float]:
     """A box as in `BoxImage`, and by how many pixels it reached over the edge."""
+    if size is None:
+        return (0.0, 0.0, 0.0, 0.0), 0.0
     x, y, width, height = corner
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, size[1]), min(y + height, size[0])
     if right <= left or bottom <= top:

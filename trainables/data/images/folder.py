@@ -5,6 +5,7 @@ folder `train`, `<root>/<class>/**/*.jpg`. Hidden files and folders are left out
 root, with the columns `image` (a path relative to the root) and `group`, says which images belong together.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from spaces.errors import UsageError
 from trainables.data.files import ALL, SPLITS, SUFFIXES
 from trainables.data.images.csv_list import read_rows
 from trainables.data.images.listed import ImageFile
+from trainables.data.probing import unread
 
 GROUPS = "groups.csv"
 # What people call splits; classes of such a name are far more often splits that we would not have seen.
@@ -37,6 +39,11 @@ def read_image_folder(root: Path) -> list[ImageFile]:
         splits = {ALL: root}
     images = [image for split, folder in splits.items() for image in _images(root, folder, split)]
     return _grouped(root / GROUPS, images)
+
+
+def other_pictures(root: Path) -> Counter[str]:
+    """What is said of the pictures below a folder that are not read, with their number."""
+    return unread(file for file in root.rglob("*") if not _hidden(file, root))
 
 
 def _images(root: Path, folder: Path, split: str) -> list[ImageFile]:
