@@ -14,6 +14,7 @@ from rarecall.study import Study
 from search.judging.confirmation import Asked
 from search.record.folder import StudyFolder
 from spaces.errors import UsageError
+from trainables.contract.trust import trusting_weights
 
 if TYPE_CHECKING:
     from search.work.protocol import Cluster
@@ -28,6 +29,7 @@ def search(
     address: str | None = None,
     here: bool = False,
     resume: bool = False,
+    trust_weights: bool = False,
 ) -> Study:
     """Run a search, as `rarecall search` does.
 
@@ -37,15 +39,17 @@ def search(
         address: Of a running Ray cluster, e.g. `auto`; None starts a local one.
         here: Without Ray, one run at a time in this process.
         resume: Go on with an existing study.
+        trust_weights: Load pickled weights that can run code. It is not stored: say it at each call.
 
     Raises:
         RarecallError: The request is not as it must be, a run or the cluster failed, or it was interrupted.
     """
     from search.pipeline.searching import search as run  # noqa: PLC0415
 
-    found = run(
-        Path(study), Path(runs), cluster=_cluster(address, here=here), resume=resume, console=_nowhere()
-    )
+    with trusting_weights(trust_weights):
+        found = run(
+            Path(study), Path(runs), cluster=_cluster(address, here=here), resume=resume, console=_nowhere()
+        )
     return Study(found.folder.path)
 
 
@@ -61,6 +65,7 @@ def confirm(
     address: str | None = None,
     here: bool = False,
     resume: bool = False,
+    trust_weights: bool = False,
 ) -> Study:
     """Confirm a study's finalists on fresh seeds and the test split, as `rarecall confirm` does.
 
@@ -77,20 +82,22 @@ def confirm(
         address: As of `search`.
         here: As of `search`.
         resume: Go on with an interrupted confirmation.
+        trust_weights: As of `search`.
 
     Raises:
         RarecallError: As of `search`.
     """
     from search.pipeline.confirming import confirm as run  # noqa: PLC0415
 
-    found, _ = run(
-        StudyFolder(Path(study)),
-        Asked(tuple(trials), tuple(strategies), seeds, baseline_seeds, one_look),
-        cluster=_cluster(address, here=here),
-        resume=resume,
-        fresh=fresh,
-        console=_nowhere(),
-    )
+    with trusting_weights(trust_weights):
+        found, _ = run(
+            StudyFolder(Path(study)),
+            Asked(tuple(trials), tuple(strategies), seeds, baseline_seeds, one_look),
+            cluster=_cluster(address, here=here),
+            resume=resume,
+            fresh=fresh,
+            console=_nowhere(),
+        )
     return Study(found.folder.path)
 
 
@@ -101,6 +108,7 @@ def compare(
     address: str | None = None,
     here: bool = False,
     resume: bool = False,
+    trust_weights: bool = False,
 ) -> Study:
     """Set a study file's named strategies side by side, as `rarecall compare` does.
 
@@ -110,15 +118,17 @@ def compare(
         address: As of `search`.
         here: As of `search`.
         resume: Go on with an interrupted comparison.
+        trust_weights: As of `search`.
 
     Raises:
         RarecallError: As of `search`.
     """
     from search.pipeline.comparing import compare_strategies as run  # noqa: PLC0415
 
-    found, _ = run(
-        Path(study), Path(runs), cluster=_cluster(address, here=here), resume=resume, console=_nowhere()
-    )
+    with trusting_weights(trust_weights):
+        found, _ = run(
+            Path(study), Path(runs), cluster=_cluster(address, here=here), resume=resume, console=_nowhere()
+        )
     return Study(found.folder.path)
 
 

@@ -3,7 +3,9 @@
 import argparse
 import json
 
-from search.cli.common import DONE, FILE, Commands, command
+from rich.console import Console
+
+from search.cli.common import DONE, FILE, Commands, add_trust, command
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import wide_console
@@ -23,6 +25,7 @@ def add_strategies(commands: Commands) -> None:
 def add(commands: Commands) -> None:
     """`rarecall check`."""
     parser = command(commands, "check", "Validate a study file and its data; spends nothing.", FILE)
+    add_trust(parser)
     parser.set_defaults(run=_check)
 
 
@@ -41,7 +44,7 @@ def _check(args: argparse.Namespace) -> int:
     from search.cluster.launch import impossible_here  # noqa: PLC0415
     from search.pipeline.opening import data_of  # noqa: PLC0415
 
-    data, summary = data_of(config, args.study.name)
+    data, summary = data_of(config, args.study.name, Console(stderr=True))
     lacking = impossible_here(config.resources)
     images = {split: counted.images for split, counted in summary.splits.items()}
     shown = {
@@ -54,6 +57,7 @@ def _check(args: argparse.Namespace) -> int:
         "test_from_val": summary.test_from_val,
         "shared_sources": summary.shared_sources,
         "mended": summary.mended,
+        "notes": summary.notes(),
         "fingerprint": summary.fingerprint,
         "impossible_here": lacking,
     }

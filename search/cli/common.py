@@ -3,10 +3,14 @@
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from search.cluster.stopping import Stop
+from search.cluster.watch import end_descendants
 from spaces.errors import UsageError
+from trainables.contract.trust import FLAG
 
 if TYPE_CHECKING:
     from search.work.protocol import Cluster
@@ -56,7 +60,17 @@ def command(commands: Commands, name: str, text: str, study: str | None) -> argp
     if study is not None:
         parser.add_argument("study", type=path, metavar="STUDY", help=study)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(trust_weights=False)
     return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Whether weights may run code."""
+    parser.add_argument(
+        FLAG,
+        action="store_true",
+        help="load pickled weights that can run code; not stored: give it with each command",
+    )
 
 
 def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
@@ -66,6 +80,7 @@ def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
         "--here", action="store_true", help="without Ray, one run at a time in this process: for a debugger"
     )
     parser.add_argument("--resume", action="store_true", help=resume)
+    add_trust(parser)
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
@@ -88,10 +103,22 @@ def cluster_of(args: argparse.Namespace) -> "Cluster":
     if args.here:
         from search.cluster.here import Here  # noqa: PLC0415
 
-        return Here()
+        return Here(stop=Stop(_answer, _end_at_once))
     from search.cluster.launch import RayCluster  # noqa: PLC0415
 
-    return RayCluster(args.address)
+    return RayCluster(args.address, stop=Stop(_answer, _end_at_once))
+
+
+def _answer() -> None:
+    print("\nstopping; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+
+
+def _end_at_once() -> None:
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")  # the live screen has hidden the cursor
+    print("\nended at once; --resume goes on", file=sys.stderr, flush=True)
+    end_descendants()
+    os._exit(INTERRUPTED)  # the main thread may be in what never comes back
 
 
 def printable(text: str) -> str:

@@ -3,13 +3,11 @@
 import logging
 import os
 import shutil
-import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,6 +24,8 @@ from ray import tune
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
 
 from search.cluster.searcher import WorkScheduler, WorkSearcher
+from search.cluster.stopping import Stop
+from search.cluster.watch import Watch, attended
 from search.record.files import RunFiles
 from search.request.config import Resources
 from search.work.protocol import Clock, Launch, Work
@@ -34,26 +34,37 @@ from trainables.worker.tune_adapter import train_on_ray
 
 MAX_RETRIES = 3  # of a trial whose worker or node is lost; each goes on from the last checkpoint
 CONNECT_TIMEOUT_S = 5.0
+OWN_PATIENCE_S = 3.0  # with a part of a local Ray that does not answer: it never comes back
+PATIENCE_S = 20.0  # with one of a cluster's; after 60 s without a GCS, Ray ends this process
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A `protocol.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while needed."""
+    """A `protocol.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while needed.
+
+    Attributes:
+        stop: What ends the work on it early, and what is said then.
+    """
 
     address: str | None = None
     clock: Clock = time.monotonic
+    stop: Stop = field(default_factory=Stop)
 
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
         """See `protocol.Cluster`."""
-        with connected(self.address, resources):
-            yield partial(run_connected, resources=resources)
+        with connected(self.address, resources, stop=self.stop):
+            yield partial(run_connected, resources=resources, stop=self.stop)
 
 
 @contextmanager
 def connected(
-    address: str | None, resources: Resources | None = None, *, cpus: int | None = None
+    address: str | None,
+    resources: Resources | None = None,
+    *,
+    cpus: int | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[None]:
     """This process as a driver of the cluster at `address`, or of a local Ray that ends with the context.
 
@@ -61,11 +72,14 @@ def connected(
         address: As of `RayCluster`.
         resources: What one run will occupy; if given, a local Ray must be able to hold it.
         cpus: Of a local Ray; None counts the machine's.
+        stop: As of `RayCluster`.
 
     Raises:
         UsageError: This machine can never hold a run.
         RunError: The cluster cannot be reached.
+        KeyboardInterrupt: `stop` was asked for while Ray started.
     """
+    stop = Stop() if stop is None else stop
     # An elastic cluster may still grow; a local one never does, and Ray would wait for ever.
     lacking = impossible_here(resources, cpus=cpus) if address is None and resources is not None else []
     if lacking:
@@ -74,16 +88,22 @@ def connected(
     try:
         if address is not None:
             _check_reachable(address)
-        with _uninterrupted():
+        with stop.heard():
             _start(address, cpus)
+    except SystemExit:  # what Ray makes of SIGTERM for as long as it starts
+        if not stop.asked:
+            raise
     except (OSError, ValueError) as error:
         raise RunError(
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
         ) from None
     try:
+        if stop.asked:
+            raise KeyboardInterrupt
         yield
     finally:
-        ray.shutdown()
+        with stop.heard():
+            ray.shutdown()
 
 
 def _start(address: str | None, cpus: int | None) -> None:
@@ -98,27 +118,6 @@ def _start(address: str | None, cpus: int | None) -> None:
         logging_level=logging.ERROR,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
     )
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C takes effect at the end of the context.
-
-    Ray starts its processes by forking. An interrupt that lands in what Python's logging does around a fork
-    is swallowed and leaves the lock of logging held for ever: whoever logs next hangs.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only there Python lets signals be handled
-        yield
-        return
-    pressed: list[int] = []
-    usual = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if pressed:
-        ray.shutdown()
-        raise KeyboardInterrupt
 
 
 def _check_reachable(address: str) -> None:
@@ -150,14 +149,16 @@ def occupied(config: dict[str, Any], resources: Resources) -> dict[str, float]:
     return {"CPU": resources.cpu, "GPU": 1 if config["whole_device"] else resources.gpu}
 
 
-def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
+def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop | None = None) -> None:
     """A `protocol.Launch` of a process that is `connected`.
 
     Args:
-        work: Called from this thread only.
+        work: Called from one thread only, which is another than this one.
         files: Where the runs leave theirs.
         resources: What one run occupies, unless it needs a whole GPU.
+        stop: As of `RayCluster`.
     """
+    stop = Stop() if stop is None else stop
     searcher = WorkSearcher(work)
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, partial(occupied, resources=resources)),
@@ -172,13 +173,33 @@ def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
             name=files.root.name,
             storage_path=str(files.root.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[_KeepNewest(), _FreesName(), _Started(searcher)],
+            callbacks=[_KeepNewest(), _FreesName(), _Started(searcher), _EndsOverdue(searcher)],
             verbose=0,
         ),
     )
-    tuner.fit()
-    if searcher.error is not None:
-        raise searcher.error
+
+    def fit() -> None:
+        tuner.fit()
+        if searcher.error is not None:
+            raise searcher.error
+
+    logging.getLogger("ray.tune.execution.tune_controller").addFilter(_unexpected)
+    with stop.heard():
+        attended(fit, searcher.leave, _watch(), stop)
+
+
+def _watch() -> Watch:
+    """On the Ray that this process is connected to: that of its own, or one whose GCS may come back."""
+    context, node = ray.get_runtime_context(), ray._private.worker._global_node
+    if node is None:  # Ray is another process's, behind `ray://`
+        return Watch({}, PATIENCE_S)
+    own = [info.process.pid for infos in node.all_processes.values() for info in infos]
+    host, _, port = context.gcs_address.rpartition(":")
+    places = {"GCS": (host.strip("[]"), int(port))}
+    for known in ray.nodes():
+        if known["NodeID"] == context.get_node_id():
+            places["raylet"] = (known["NodeManagerAddress"], known["NodeManagerPort"])
+    return Watch(places, OWN_PATIENCE_S if own else PATIENCE_S, tuple(own))
 
 
 class _Started(tune.Callback):  # type: ignore[misc]
@@ -193,6 +214,33 @@ class _Started(tune.Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
+        return {}
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Whether what Tune logs is news: it shows a traceback of each worker that we have killed, too."""
+    return not (record.exc_info and "killed by `ray.kill`" in str(record.exc_info[1]))
+
+
+class _EndsOverdue(tune.Callback):  # type: ignore[misc]
+    """Between two events: ends the trials that take too long, and Tune itself once nobody waits for it.
+
+    A stock scheduler stops a trial when it reports, which one that hangs never does; its worker is killed.
+    """
+
+    def __init__(self, searcher: WorkSearcher) -> None:
+        self._searcher = searcher  # and not the work, as in `_Started`
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune has handled an event, or waited for one in vain."""
+        self._searcher.check_left()
+        overdue = self._searcher.overdue()
+        for trial in [trial for trial in trials if trial.trial_id in overdue] if overdue else ():
+            trial.max_failures = 0  # else Tune would run it again
+            ray.kill(trial.temporary_state.ray_actor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As of `_Started`."""
         return {}
 
 

@@ -64,12 +64,12 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
             "data": config.data,
             "minority": list(study.minority),
             "seed": trial.seed,
-        }
+        } | ({} if config.pixel_max is None else {"pixel_max": config.pixel_max})
         _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
         if TASKS[config.task].one_class_per_image:
             write_classifier(bundle, config.train.model)
         if shipped is not None:
-            _write_yaml(bundle / "predict.yaml", shipped)
+            _write_yaml(bundle / "predict.yaml", shipped, _how_to_read(config.pixel_max))
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
         judged = verdicts(study).get(trial.number)
         if judged is not None:
@@ -100,6 +100,19 @@ def _use(file: Path, imgsz: int) -> dict[str, Any] | None:
     return {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": imgsz, "rect": False}
 
 
+def _how_to_read(pixel_max: int | None) -> str:
+    """What plain Ultralytics does not do by itself with 16-bit images, as comments of a yaml."""
+    if pixel_max is None:
+        return ""
+    return (
+        f"# Of 16-bit values {pixel_max} was white in the training, but `YOLO.predict` of a file keeps the\n"
+        "# high byte of each. Give it the pixels instead:\n"
+        "#   pixels = cv2.imread(file, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)\n"
+        f"#   pixels = np.rint(np.minimum(pixels, {pixel_max}) * (255 / {pixel_max})).astype(np.uint8)\n"
+        "#   found = model.predict(pixels, **use)\n"
+    )
+
+
 def _confusion(file: Path) -> dict[str, Any]:
     """Share of the images of each class (rows) that are called each class, as trained and by tuned biases.
 
@@ -114,5 +127,5 @@ def _confusion(file: Path) -> dict[str, Any]:
     }
 
 
-def _write_yaml(path: Path, value: Mapping[str, object]) -> None:
-    path.write_text(yaml.safe_dump(dict(value), sort_keys=False))
+def _write_yaml(path: Path, value: Mapping[str, object], comment: str = "") -> None:
+    path.write_text(comment + yaml.safe_dump(dict(value), sort_keys=False))

@@ -26,6 +26,7 @@ from search.show.plots import comparison_picture, draw_comparison
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS, metric_names
+from trainables.contract.trust import also_trusting
 
 
 def compare_strategies(
@@ -118,7 +119,8 @@ def _compared(
             Measurer(found.folder.files, config.task, metrics),
             launch,
             clock=cluster.clock,
-            go_on=f"rarecall compare {found.where} --resume",
+            timeout_s=config.search.trial_timeout_s,
+            go_on=also_trusting(f"rarecall compare {found.where} --resume"),
             console=console,
         )
     comparison = compare(

@@ -24,6 +24,7 @@ from search.request.arms import named_strategy
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
+from trainables.contract.trust import also_trusting
 from trainables.data.summary import DataSummary
 
 
@@ -149,7 +150,8 @@ def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console:
                 measurer,
                 launch,
                 clock=cluster.clock,
-                go_on=f"rarecall confirm {found.where} --resume",
+                timeout_s=config.search.trial_timeout_s,
+                go_on=also_trusting(f"rarecall confirm {found.where} --resume"),
                 console=console,
             )
             look = judge(config, found.data.minority, plan, number, arms, before)

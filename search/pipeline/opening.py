@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.request.reading import load_config, not_runnable
+from search.work.protocol import ClusterLost
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec
+from trainables.data.probing import watched
 from trainables.data.sources import describe
 from trainables.data.summary import DataSummary
 from trainables.worker.by_task import BY_TASK
@@ -95,14 +98,19 @@ def read_study(folder: StudyFolder, console: Console) -> Request:
 
 
 def _checked(config: StudyConfig, folder: StudyFolder, source: str, console: Console) -> Request:
-    data, summary = data_of(config, source)
+    data, summary = data_of(config, source, console)
     for note in summary.notes():
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     return Request(config, folder, data, summary)
 
 
-def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
-    """Check a study against its data and its model; `source` names the study file in errors.
+def data_of(config: StudyConfig, source: str, console: Console | None = None) -> tuple[DataSpec, DataSummary]:
+    """Check a study against its data and its model.
+
+    Args:
+        config: Of the study.
+        source: Names the study file in errors.
+        console: Where a bar is shown, if it is a terminal, while many images are looked at; or None.
 
     Raises:
         UsageError: With every problem found.
@@ -112,7 +120,8 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
         if problems := not_runnable(config):  # of a study that an earlier version made
             raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
-        summary = describe(config.data, config.task)
+        with _bar(console):
+            summary = describe(config.data, config.task, config.pixel_max)
         data = check_data(config, summary)
         task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
         return data, summary
@@ -122,19 +131,31 @@ def data_of(config: StudyConfig, source: str) -> tuple[DataSpec, DataSummary]:
         raise UsageError("\n".join(named), error.hint) from None
 
 
+@contextmanager
+def _bar(console: Console | None) -> Iterator[None]:
+    """How far the look at the images is; it vanishes at the end, and images seen before take no time."""
+    with Progress(console=console, transient=True, disable=console is None or not console.is_terminal) as bar:
+        task = bar.add_task("looking at images", total=None, visible=False)
+        with watched(lambda done, total: bar.update(task, completed=done, total=total, visible=True)):
+            yield
+
+
 def make(request: Request) -> None:
     """Make the study.
 
     Raises:
         UsageError: It exists, or its folder cannot be written.
     """
-    request.folder.create(request.config, request.summary.fingerprint, request.data.minority).flush()
+    summary = request.summary
+    drawn = summary.listing if summary.one_piece or summary.test_from_val else {}
+    request.folder.create(request.config, summary.fingerprint, request.data.minority, drawn).flush()
 
 
 def continued(request: Request, typed: Path) -> Request:
     """The request as an existing study goes on with it, if only what may differ does.
 
-    That is a larger `search.trials`, and `compare` and `confirm`, which say nothing of the trials.
+    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare` and `confirm`, which say nothing
+    of the trials.
 
     Args:
         request: What is asked.
@@ -147,7 +168,8 @@ def continued(request: Request, typed: Path) -> Request:
     check_same_data(request, stored)
     check_same_evaluator(request)
     config = request.config.kept()
-    search = stored.search.model_copy(update={"trials": config.search.trials})
+    may = {"trials": config.search.trials, "trial_timeout_s": config.search.trial_timeout_s}
+    search = stored.search.model_copy(update=may)
     allowed = stored.model_copy(
         update={"search": search, "compare": config.compare, "confirm": config.confirm}
     )
@@ -155,7 +177,8 @@ def continued(request: Request, typed: Path) -> Request:
         changed = [key for key, value in config if value != getattr(allowed, key)]
         raise UsageError(
             f"{typed}: differs from the study in {request.where} in: {', '.join(changed)}",
-            "give the new request another name; only search.trials, compare and confirm may change",
+            "give the new request another name; only search.trials, search.trial_timeout_s, compare and "
+            "confirm may change",
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
@@ -213,6 +236,15 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
             yield Opened(**vars(request), study=study)
         finally:
             study.flush()
+
+
+@contextmanager
+def going_on(command: str) -> Iterator[None]:
+    """If the cluster is lost in the context, the error says with which command the work goes on."""
+    try:
+        yield
+    except ClusterLost as lost:
+        raise ClusterLost(lost.message, f"nothing finished is lost. Go on with: {command}") from lost
 
 
 def shown(path: Path) -> str:

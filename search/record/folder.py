@@ -1,10 +1,11 @@
-"""Where a study keeps its files: study.yaml, provenance.json, study.db, trials/, export/."""
+"""Where a study keeps its files: study.yaml, provenance.json, splits.csv, study.db, trials/, export/."""
 
+import csv
 import fcntl
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import metadata
@@ -79,6 +80,11 @@ class StudyFolder:
         return self.path / "study.yaml"
 
     @property
+    def splits_csv(self) -> Path:
+        """Which image is in which split, where rarecall has drawn them."""
+        return self.path / "splits.csv"
+
+    @property
     def _provenance_json(self) -> Path:
         return self.path / "provenance.json"
 
@@ -92,13 +98,20 @@ class StudyFolder:
         """Where bundles go unless said otherwise."""
         return self.path / "export"
 
-    def create(self, config: StudyConfig, fingerprint: str, minority: Sequence[str]) -> Study:
+    def create(
+        self,
+        config: StudyConfig,
+        fingerprint: str,
+        minority: Sequence[str],
+        drawn: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    ) -> Study:
         """Make a new study here.
 
         Args:
             config: The request.
             fingerprint: Of its data.
             minority: The minority classes, by name; `auto` in the request means these.
+            drawn: Split -> name and source of each image, where the data came without these splits.
 
         Raises:
             UsageError: There already is one, or the folder cannot be written.
@@ -112,6 +125,8 @@ class StudyFolder:
             self.provenance = Provenance.now(fingerprint, minority, TASKS[config.task].evaluator)
             self._provenance_json.write_text(packed(self.provenance, indent=2) + "\n")
             self._made = Study(self._url(config), config, self.provenance.minority, "create")
+            if drawn:
+                self._write_splits(drawn)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
         except OSError as error:
             self.discard()
@@ -122,6 +137,14 @@ class StudyFolder:
             self.discard()
             raise
         return self._made
+
+    def _write_splits(self, drawn: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        with self.splits_csv.open("w", newline="") as stored:
+            rows = csv.writer(stored)
+            rows.writerow(("image", "split", "source"))
+            rows.writerows(
+                (name, split, source) for split, images in drawn.items() for name, source in images
+            )
 
     def discard(self) -> None:
         """Undo `create`: the search could not start, and its request may be another one next time.
@@ -134,9 +157,16 @@ class StudyFolder:
             study = self.open("write")
         if study is not None and study.config.study_db is not None:
             study.delete()
-        for name in (self.study_yaml.name, self._provenance_json.name, DATABASE, LOCK):
+        ours = (
+            self.study_yaml,
+            self._provenance_json,
+            self.splits_csv,
+            self.path / DATABASE,
+            self.path / LOCK,
+        )
+        for path in ours:
             with suppress(FileNotFoundError, NotADirectoryError):
-                (self.path / name).unlink()
+                path.unlink()
         for known in ("config", "provenance"):  # of the study that there was
             vars(self).pop(known, None)
         self._made = None

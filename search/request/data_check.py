@@ -38,8 +38,8 @@ def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
             for split in ("train", "val")
             if summary.splits[split].objects[name] == 0
         ]
-    if set(summary.class_names) <= set(minority):
-        problems.append("minority: every class is named, so there is no majority")
+    if set(summary.held_classes()) <= set(minority):
+        problems.append("minority: every class with an object is named, so there is no majority")
     valid = metric_names(config.task, summary.class_names)
     for where, metric in _named_metrics(config):
         if metric not in valid:
@@ -47,7 +47,7 @@ def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
     problems += _retention_problems(config, summary, minority)
     if problems:
         raise UsageError("\n".join(problems))
-    return DataSpec(source=config.data, minority=minority)
+    return DataSpec(source=config.data, minority=minority, pixel_max=config.pixel_max)
 
 
 def _named_metrics(config: StudyConfig) -> list[tuple[str, str]]:

@@ -24,10 +24,10 @@ def count_and_store(
 ) -> None:
     """In a process of its own: note every image that it decodes."""
 
-    def counted(path: Path, side: int, channels: int) -> np.ndarray:
+    def counted(path: Path, side: int, channels: int, pixel_max: int | None) -> np.ndarray:
         with log.open("a") as lines:
             lines.write(f"{os.getpid()} {path}\n")
-        return decode(path, side, channels)
+        return decode(path, side, channels, pixel_max)
 
     image_cache.decode = counted  # type: ignore[assignment]
     start.wait()
@@ -37,10 +37,10 @@ def count_and_store(
 def store_and_die(data: ClassificationData) -> None:
     """In a process of its own: be killed in the middle of decoding."""
 
-    def deadly(path: Path, side: int, channels: int) -> np.ndarray:
+    def deadly(path: Path, side: int, channels: int, pixel_max: int | None) -> np.ndarray:
         if path.name == "004.jpg":
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(path, side, channels)
+        return decode(path, side, channels, pixel_max)
 
     image_cache.decode = deadly  # type: ignore[assignment]
     stored_pixels(data, SIDE)

@@ -1,6 +1,7 @@
 """Detection data sets as files, for tests: YOLO's layout, and COCO instance files."""
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ SLIDES = {
 }
 
 
+def plain(size: tuple[int, int], name: str) -> Image.Image:
+    """A picture of one colour, another one for each name; `size` is (width, height)."""
+    return Image.new("RGB", size, tuple(zlib.crc32(name.encode()).to_bytes(4)[:3]))
+
+
 def write_yolo(
     root: Path, labels: dict[str, dict[str, str]], names: object = ("cell", "cluster"), **more: object
 ) -> Path:
@@ -32,7 +38,7 @@ def write_yolo(
         for kind in ("images", "labels"):
             (root / kind / split).mkdir(parents=True, exist_ok=True)
         for name, text in images.items():
-            Image.new("RGB", (20, 10)).save(root / "images" / split / f"{name}.png")
+            plain((20, 10), f"{split}/{name}").save(root / "images" / split / f"{name}.png")
             (root / "labels" / split / f"{name}.txt").write_text(text)
     described = {split: f"images/{split}" for split in labels} | {
         "names": list(names) if isinstance(names, tuple) else names
@@ -62,7 +68,7 @@ def write_coco(folder: Path, name: str, stored: Any) -> Path:
     """A file with its images, 40 x 20 pixels, beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in stored["images"]:
-        Image.new("RGB", (40, 20)).save(folder / entry["file_name"])
+        plain((40, 20), f"{folder.name}/{entry['file_name']}").save(folder / entry["file_name"])
     (folder / name).write_text(json.dumps(stored))
     return folder / name
 

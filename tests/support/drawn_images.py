@@ -1,5 +1,6 @@
 """Small image files for tests: every image of a class has the class's own brightness."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ def write_folder(root: Path, counts: dict[str, int], mode: str = "RGB") -> Path:
         (root / folder).mkdir(parents=True)
         level = 40 + 150 * levels[folder.split("/")[-1]] // max(1, len(levels) - 1)
         for i in range(count):
-            draw(i, level, mode=mode).save(root / folder / f"{i:03}.jpg", quality=95)
+            seed = zlib.crc32(f"{folder}/{i}".encode())  # no two images are the same
+            draw(seed, level, mode=mode).save(root / folder / f"{i:03}.jpg", quality=95)
     return root
 
 

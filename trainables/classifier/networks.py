@@ -5,9 +5,9 @@ two see three channels (a grey image three times). Weights come from a file; the
 is for another number of classes.
 """
 
+import difflib
 import hashlib
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,7 +21,9 @@ from torchvision import models
 from spaces.errors import UsageError
 from trainables.classifier.models import SMALL_CNN, TIMM
 from trainables.classifier.small_cnn import SmallCnn
+from trainables.contract.memory import is_out_of_memory
 from trainables.contract.trial import TrainSpec
+from trainables.contract.trust import bounded_memory, refuse_bomb, trust_hint, trusts_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
 WRAPPERS = ("state", "state_dict", "model")  # keys under which checkpoints keep their tensors
@@ -147,10 +149,17 @@ def _module(train: TrainSpec, channels: int, n_classes: int) -> nn.Module:
     if name not in known:
         raise UsageError(
             f"train.model: no such model '{name}'",
-            f"{SMALL_CNN}, {TIMM}<name>, or torchvision's {', '.join(known)}",
+            _meant(name, [SMALL_CNN, *known])
+            + f"{SMALL_CNN}, {TIMM}<name>, or a name of torchvision.models.list_models(), such as resnet18",
         )
     arguments = _arguments(name, side)
     return _built(name, side, lambda: models.get_model(name, num_classes=n_classes, **arguments))
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The nearest of `known` as a question, or nothing."""
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def _arguments(name: str, side: int) -> dict[str, Any]:
@@ -174,7 +183,8 @@ def _timm_module(name: str, side: int, n_classes: int) -> nn.Module:
     short = name.removeprefix(TIMM)
     if not timm.is_model(short):
         raise UsageError(
-            f"train.model: timm {timm.__version__} has no model '{short}'", "see timm.list_models()"
+            f"train.model: timm {timm.__version__} has no model '{short}'",
+            _meant(short, timm.list_models()).replace("'", f"'{TIMM}", 1) + "see timm.list_models()",
         )
     arguments = _arguments(name, side)
     return _built(short, side, lambda: timm.create_model(short, num_classes=n_classes, **arguments))
@@ -201,7 +211,9 @@ class _Weights:
 def _read_weights(file: Path) -> _Weights:
     if not file.is_file():
         raise UsageError(f"train.weights: no such file: {file}", "a path is taken relative to the study file")
-    stored = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    refuse_bomb(file)
+    with bounded_memory(file):
+        stored = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     wrapped: Any = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), stored)
     state = {name.removeprefix("module."): value for name, value in wrapped.items() if torch.is_tensor(value)}
     mean, std = (tuple(stored[key]) if isinstance(stored.get(key), list) else None for key in ("mean", "std"))
@@ -209,17 +221,30 @@ def _read_weights(file: Path) -> _Weights:
 
 
 def _read_torch(file: Path) -> dict[str, Any]:
+    trusted = trusts_weights()
     try:
-        stored = torch.load(file, map_location="cpu", weights_only=True)
-    except (EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        stored = torch.load(file, map_location="cpu", weights_only=not trusted)
+    except Exception as error:  # whatever the pickle of a stranger leads to
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "" if trusted else f" is not loaded, for it would run code; {trust_hint()}"
         raise UsageError(
             f"train.weights: {file} cannot be read: {reason}",
-            "a state_dict as torch.save writes it; a whole pickled model is not loaded: it would run code",
+            f"a state_dict as torch.save writes it; a whole pickled model{hint}",
         ) from error
+    if trusted:
+        stored = _states(stored)
     if not isinstance(stored, Mapping):
         raise UsageError(f"train.weights: {file} holds a {type(stored).__name__}, no state_dict")
     return dict(stored)
+
+
+def _states(stored: Any) -> Any:
+    """What was stored, with the tensors of a whole model in the place of that model."""
+    if isinstance(stored, Mapping):
+        return {key: _states(value) for key, value in stored.items()}
+    return stored.state_dict() if isinstance(stored, nn.Module) else stored
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:

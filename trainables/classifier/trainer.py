@@ -115,7 +115,7 @@ class _Run:
         train = spec.train
         self.spec = spec
         self.device = given_device()
-        self.data = images_of(spec.data.source, train.imgsz)
+        self.data = images_of(spec.data.source, train.imgsz, spec.data.pixel_max)
         self.splits, self.names = self.data.splits, self.data.class_names
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
         self.strategy = AppliedStrategy(spec, self.splits["train"], self.names, self.minority, self.device)
@@ -242,6 +242,7 @@ class _Run:
             "class_names": list(self.names),
             "imgsz": self.spec.train.imgsz,
             "image_channels": self.data.channels,  # 1 where a grey image goes to all channels of the network
+            "pixel_max": self.spec.data.pixel_max,  # None: 65535
             "amp": self.spec.train.amp,
             "channels": self.network.channels,
             "mean": list(self.network.mean),

@@ -6,7 +6,7 @@ Common arrays (N images, C classes):
     split           ()      str      `val` or `test`
     class_names     (C,)    str
     minority        (M,)    int      class ids of the minority
-    image           (N,)    str      image id
+    image           (N,)    str      path relative to the data set, with `/`
     source          (N,)    str      source image, slide or group of each image: the unit of a jackknife
 
 Classification:
@@ -42,7 +42,9 @@ and, once the weights that ship are known (S boxes that these find, one label ea
     shipped_box     (S, 4)  float32
     shipped_match   (S,)    bool     true positive at IoU .50
 
-Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read.
+Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read. Up to version 3 a
+detector's images are named by their stems, which need not differ: whoever sets two files side by side goes by
+`source` or by the order of the images, which is that of their paths in all versions.
 """
 
 import os
@@ -59,11 +61,14 @@ import numpy.typing as npt
 
 from spaces.errors import RunError, UsageError
 from trainables.contract.shapes import check_shapes
+from trainables.contract.trust import refuse_bomb
 
-VERSION, OLDEST = 3, 2
 MADE_BY_A_RUN = "take it from a copy; only the run itself makes it anew, in another study"
 # What NumPy, zipfile and zlib raise of a file that is cut or was written over.
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
+# Boolean matches, class ids and names of images may shrink to a thirtieth; a bomb, to a thousandth.
+MOST_SHRUNK = 30
+VERSION, OLDEST = 4, 2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -218,10 +223,11 @@ def load_predictions(path: Path, task: str | None = None) -> Predictions:
         task: That it has to be of; None for any.
 
     Raises:
-        UsageError: A newer version of rarecall wrote the file.
+        UsageError: A newer version of rarecall wrote the file, or it unpacks to more than predictions can.
         RunError: It is gone, damaged, or of another task.
     """
     try:
+        refuse_bomb(path, ratio=MOST_SHRUNK)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             version = int(stored["version"])
             if version > VERSION:

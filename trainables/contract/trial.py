@@ -48,10 +48,13 @@ class DataSpec(Frozen):
     Attributes:
         source: `demo:digits`, `demo:cytology`, or an absolute path.
         minority: Names of the minority classes, at least one, as the data set spells them.
+        pixel_max: The value of 16-bit images that is white; None for a detector's high bytes, and 65535 for a
+            classifier.
     """
 
     source: str
     minority: tuple[str, ...] = Field(min_length=1)
+    pixel_max: Annotated[int | None, LATER, Field(ge=1, le=65535)] = None
 
 
 class TrainSpec(Frozen):
@@ -194,16 +197,23 @@ class TrialFailure(Frozen):
 
     Attributes:
         kind: `diverged` (non-finite loss or metric), `receipt` (what was applied is not what was asked),
-            `error` (the code raised), `lost` (worker or node gone, retries used up), `memory` (it ran out).
+            `error` (the code raised), `lost` (worker or node gone, retries used up), `memory` (it ran out),
+            `timeout` (it ran for longer than `search.trial_timeout_s`; says nothing of the strategy).
         reason: One sentence; for `error` the traceback.
         retry: Whether the same spec could succeed another time; one that ran out of a share of a GPU's
             memory with a whole GPU.
     """
 
     key: str
-    kind: Literal["diverged", "receipt", "error", "lost", "memory"]
+    kind: Literal["diverged", "receipt", "error", "lost", "memory", "timeout"]
     reason: str
     retry: bool = False
+
+
+def timed_out(key: str, timeout_s: float) -> TrialFailure:
+    """Of a run that was ended after `timeout_s` seconds on its worker."""
+    reason = f"it ran for longer than search.trial_timeout_s, {timeout_s:g} s"
+    return TrialFailure(key=key, kind="timeout", reason=reason)
 
 
 Outcome = TrialReport | TrialFailure

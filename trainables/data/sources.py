@@ -13,7 +13,7 @@ from trainables.contract.tasks import Task
 from trainables.data.boxes.data_set import describe_detection, detection_once
 from trainables.data.boxes.listed import BoxData
 from trainables.data.demo import cytology, digits, toy
-from trainables.data.files import existing
+from trainables.data.files import check_printable, existing
 from trainables.data.images.data_set import describe_classification
 from trainables.data.images.pixels import ImageData, load_files
 from trainables.data.summary import DataSummary
@@ -43,12 +43,12 @@ class Files:
     Attributes:
         fits: Whether a path can be one, by its kind and suffix.
         kinds: What is said of one that does not.
-        describe: Counts it.
+        describe: Counts it; the second argument is the study's `pixel_max`.
     """
 
     fits: Callable[[Path], bool]
     kinds: str
-    describe: Callable[[Path], DataSummary]
+    describe: Callable[[Path, int | None], DataSummary]
 
 
 DEMOS = {
@@ -70,8 +70,13 @@ FILES: dict[Task, Files] = {
 }
 
 
-def describe(source: str, task: Task) -> DataSummary:
+def describe(source: str, task: Task, pixel_max: int | None = None) -> DataSummary:
     """Count what `source` holds.
+
+    Args:
+        source: A demo, or a path.
+        task: Of the study.
+        pixel_max: The value of 16-bit images that is white, or None.
 
     Raises:
         UsageError: The source does not exist, belongs to another task, or cannot be read.
@@ -82,6 +87,8 @@ def describe(source: str, task: Task) -> DataSummary:
         demo = DEMOS[source]
         if demo.task != task:
             raise UsageError(f"data: {source} is for {demo.task}, the study's task is {task}")
+        if pixel_max is not None:
+            raise UsageError(f"pixel_max: for 16-bit images, and {source} has none, got {pixel_max}")
         return demo.describe()
     path = existing(source)
     if task not in FILES:
@@ -89,24 +96,29 @@ def describe(source: str, task: Task) -> DataSummary:
     files = FILES[task]
     if not files.fits(path):
         raise UsageError(f"data: {path} is {files.kinds}")
-    return files.describe(path)
+    summary = files.describe(path, pixel_max)
+    check_printable(summary.class_names)
+    return summary
 
 
-def images_of(source: str, side: int) -> ImageData:
+def images_of(source: str, side: int, pixel_max: int | None = None) -> ImageData:
     """A classifier's images, resized to `side` x `side`.
 
     Raises:
         UsageError: As `images.data_set.load_classification` and `images.cache.stored_pixels`.
     """
     demo = DEMOS.get(source)
-    return load_files(Path(source), side) if demo is None or demo.images is None else demo.images(side)
+    if demo is None or demo.images is None:
+        return load_files(Path(source), side, pixel_max)
+    return demo.images(side)
 
 
-def boxes_of(source: str) -> BoxData:
+def boxes_of(source: str, pixel_max: int | None = None) -> BoxData:
     """A detector's images and boxes, read once for all trials of a worker.
 
     Raises:
         UsageError: As `boxes.data_set.load_detection`.
     """
     demo = DEMOS.get(source)
-    return detection_once(Path(source) if demo is None or demo.file is None else demo.file())
+    path = Path(source) if demo is None or demo.file is None else demo.file()
+    return detection_once(path, pixel_max)

@@ -38,7 +38,9 @@ class DataSummary:
         one_piece: Whether the data set came undivided, so that all its splits were cut by source image.
         test_from_val: Whether the test split is half of the data's val.
         shared_sources: Source with images in more than one split -> those splits.
-        mended: What was left out of the annotations or changed in them -> how often.
+        mended: What was left out or changed in images and annotations -> how often.
+        warnings: Sentences on what the images are.
+        listing: Split -> name and source of each image.
     """
 
     class_names: tuple[str, ...]
@@ -48,6 +50,14 @@ class DataSummary:
     test_from_val: bool = False
     shared_sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mended: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    listing: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    def held_classes(self) -> tuple[str, ...]:
+        """The classes that have an object in some split."""
+        return tuple(
+            name for name in self.class_names if any(split.objects[name] for split in self.splits.values())
+        )
 
     def notes(self) -> list[str]:
         """What a person should know of how the splits came about and of the annotations, a sentence each."""
@@ -73,18 +83,20 @@ class DataSummary:
             held = self.splits[split].objects if split in self.splits else trained
             absent = [name for name in self.class_names if trained[name] and not held[name]]
             said += [f"{split} has no object of {', '.join(absent)}"] if absent else []
-        return said + [f"{count} {what}" for what, count in self.mended.items()]
+        return [*said, *self.warnings, *(f"{count} {what}" for what, count in self.mended.items())]
 
 
 def rare_classes(summary: DataSummary) -> tuple[str, ...]:
     """What `minority: auto` stands for: classes under a tenth of the largest class's training objects.
+
+    One without an object in any split is none: exports have such, e.g. Roboflow's first category.
 
     Raises:
         UsageError: No class is that rare.
     """
     objects = summary.splits["train"].objects
     largest = max(objects.values())
-    rare = tuple(name for name in summary.class_names if objects[name] < RARE_SHARE * largest)
+    rare = tuple(name for name in summary.held_classes() if objects[name] < RARE_SHARE * largest)
     if not rare:
         counts = ", ".join(f"{name} {count}" for name, count in objects.items())
         raise UsageError(f"minority: auto finds no rare class ({counts})", "name the minority classes")

@@ -1,15 +1,28 @@
-"""What Ultralytics is asked for a run: its arguments, and a model that it finds without the network."""
+"""What Ultralytics is asked for a run: its arguments, and a model that it finds without the network.
 
+A model of one's own, weights or a yaml, comes in here only, by `own_model`: it runs no code, unless its
+weights are trusted, and takes a bounded memory to read.
+"""
+
+import pickle
+import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from spaces.errors import UsageError
+from trainables.contract.memory import is_out_of_memory
 from trainables.contract.trial import TrialFolder, TrialSpec
+from trainables.contract.trust import bounded_memory, trust_hint, trusts_weights
 from trainables.data.boxes.listed import BoxData
 from trainables.detector.evaluator import max_detections
-from trainables.detector.models import OUR_DETECTORS, check_detector
+from trainables.detector.models import OUR_DETECTORS, check_detector, check_layers, read_description
+from trainables.detector.settled import LAYERS, Conv, guess_model_scale, parse_model, torch_safe_load
 
+MOST_PARAMETERS = 10**9  # the largest that is shipped has 173 million
+BYTES_EACH = 20  # in training: weights, their average, gradients and AdamW's two moments, four bytes each
 GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
 
 
@@ -62,3 +75,96 @@ def resolve_model(name: str) -> str:
     check_detector(name)
     file = next((place for place in (OUR_DETECTORS / name, Path(name)) if place.is_file()), None)
     return name if file is None else str(file.resolve())
+
+
+def own_model(file: Path) -> tuple[dict[str, Any], Any]:
+    """The description of a model of one's own, and the module that holds its weights, or None of a yaml.
+
+    Raises:
+        UsageError: It would run code, is no detector, or is too large to train.
+    """
+    if file.suffix.lower() == ".pt":
+        weights = _own_weights(file)
+        described = weights.yaml
+    else:
+        weights, described = None, read_description(file)
+        described |= {"scale": guess_model_scale(file.resolve()), "yaml_file": str(file)}
+    check_layers(described, LAYERS, str(file))
+    parameters = _parameters(described, file)
+    if parameters > MOST_PARAMETERS:
+        taken = f"{BYTES_EACH * parameters / 1e9:,.0f} GB"
+        raise UsageError(
+            f"train.model: {file}: {parameters:,} parameters, which take {taken} in training before any "
+            f"image; at most {MOST_PARAMETERS:,} are trained",
+            "lower its width and depth multiples",
+        )
+    return described, weights
+
+
+def _own_weights(file: Path) -> Any:
+    """The module of a file of weights.
+
+    Raises:
+        UsageError: It names what is no part of a model and is not trusted, or cannot be read.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder, bounded_memory(file):
+            # By its own name a yolov5s.pt would be sought as yolov5su.pt, on the network.
+            link = Path(folder) / "weights.pt"
+            link.symlink_to(file.resolve())
+            stored, _ = torch_safe_load(link, safe_only=not trusts_weights())
+            weights = stored.get("ema") or stored["model"]
+            if not isinstance(weights.yaml, dict):
+                raise TypeError(f"its model describes itself by a {type(weights.yaml).__name__}")
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the pickle of a stranger leads to
+        raise _not_loaded(file, error) from error
+    return weights.float()
+
+
+def _not_loaded(file: Path, error: Exception) -> UsageError:
+    """What to raise for a file of weights whose loading raised."""
+    foreign = [] if trusts_weights() else _foreign_names(file)
+    if not foreign:
+        return UsageError(f"train.model: {file}: these weights cannot be loaded: {_said(error)}")
+    shown = ", ".join(sorted(foreign)[:5]) + (", …" if len(foreign) > 5 else "")
+    return UsageError(
+        f"train.model: {file}: not loaded, for it names what no model needs and may run code: {shown}",
+        trust_hint(),
+    )
+
+
+def _foreign_names(file: Path) -> list[str]:
+    """What a file that was not loaded names beyond torch's and Ultralytics' own."""
+    try:
+        return list(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    except (ValueError, EOFError, pickle.UnpicklingError):  # damaged: what the loading raised says so
+        return []
+
+
+def _parameters(described: dict[str, Any], file: Path) -> int:
+    """The parameters of the model that is described, built on torch's meta device, where none has a value.
+
+    Raises:
+        UsageError: No model can be built from it.
+    """
+    usual = Conv.default_act  # of the process; Ultralytics sets it back only where all goes well
+    try:
+        with torch.device("meta"), bounded_memory(file):
+            model, _ = parse_model({**deepcopy(described), "nc": 1}, ch=3, verbose=False)
+    except UsageError:
+        raise
+    except Exception as error:  # of torch or Ultralytics, by what the layers' arguments are
+        raise UsageError(f"train.model: no model can be built from {file}: {_said(error)}") from error
+    finally:
+        Conv.default_act = usual
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _said(error: Exception) -> str:
+    """The first line of what an error says, without Ultralytics' ornaments."""
+    if is_out_of_memory(error):
+        return "out of memory"
+    lines = str(error).removeprefix("ERROR ❌️ ").splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"

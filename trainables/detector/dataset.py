@@ -5,6 +5,7 @@ over, is neither read nor written. Every sample's randomness is a function of (s
 run), so that a resumed run sees the same pixels.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from copy import copy
 from functools import lru_cache, partial
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
-from trainables.data.boxes.listed import BoxImage, image_size
+from trainables.data.boxes.listed import BoxImage
 from trainables.detector.settled import Instances, MixUp, Mosaic, YOLODataset
 from trainables.strategy.augmentation import augment_tile
 from trainables.strategy.copy_paste import MOST_PASTED, Tile, paste_objects
@@ -61,7 +63,7 @@ class TileDataset(YOLODataset):  # type: ignore[misc]
         return [
             {
                 "im_file": str(image.path),
-                "shape": image_size(image.path),
+                "shape": image.size,
                 "cls": image.classes[:, None].astype(np.float32),  # (n, 1)
                 "bboxes": image.boxes,  # (n, 4)
                 "segments": [],
@@ -71,6 +73,20 @@ class TileDataset(YOLODataset):  # type: ignore[misc]
             }
             for image in self.images
         ]
+
+    def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Loaded:
+        """As Ultralytics does by default, but by our decoder, and of an image alone: no `.npy` beside it."""
+        assert rect_mode
+        assert not resize_short
+        if self.ims[i] is not None:
+            return self.ims[i], self.im_hw0[i], self.im_hw[i]
+        pixels = self.images[i].pixels()
+        height, width = size = pixels.shape[:2]
+        ratio = self.imgsz / max(size)
+        if ratio != 1:
+            wanted = [min(math.ceil(side * ratio), self.imgsz) for side in (width, height)]
+            pixels = np.asarray(cv2.resize(pixels, wanted, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        return pixels, size, pixels.shape[:2]
 
     def cache_images(self) -> None:
         """Take decoded images from the worker's store, and put there those that it lacks."""

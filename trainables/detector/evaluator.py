@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from trainables.contract.predictions import DetectionPredictions, ShippedBoxes
-from trainables.data.boxes.listed import BoxData, BoxImage, image_size
+from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.detector.settled import nms, ops
 from trainables.detector.squares import Squares
 from trainables.evaluation.matching import match
@@ -87,7 +87,7 @@ def predict(
     max_det = max_detections(data)
     rows = find_boxes(model, loader, conf=CONF, max_det=max_det, multi_label=True, device=device)
     image, label, score, box = _columns(rows)
-    sizes = np.array([image_size(each.path) for each in images])
+    sizes = np.array([each.size for each in images])
     counts = [len(each.classes) for each in images]
     true_image = np.repeat(np.arange(len(counts)), counts)
     true_class = np.concatenate([each.classes for each in images])
@@ -96,7 +96,7 @@ def predict(
         split=split,
         class_names=np.array(data.class_names),
         minority=np.array(minority, dtype=np.int64),
-        image=np.array([each.path.stem for each in images]),
+        image=np.array([each.name for each in images]),
         source=np.array([each.source for each in images]),
         size=sizes,
         pred_image=image,

@@ -1,8 +1,9 @@
 """Ultralytics, settled before it is loaded. The only importer of it: these are all the names that are used.
 
 Ultralytics reads its environment when it is first imported, so that is set here: no network, no installing,
-no messages, and a settings file of this node in which every integration is off. Its bundled Ray callback
-would report each epoch a second time, and a settings file that several workers write at once can be torn.
+no messages, no code that a file of weights or a model yaml names, and a settings file of this node in which
+every integration is off. Its bundled Ray callback would report each epoch a second time, and a settings file
+that several workers write at once can be torn.
 """
 
 import json
@@ -16,6 +17,7 @@ _QUIET = {
     "YOLO_OFFLINE": "1",
     "YOLO_AUTOINSTALL": "0",
     "YOLO_VERBOSE": "0",
+    "ULTRALYTICS_SAFE_LOAD": "1",
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
@@ -58,14 +60,23 @@ from ultralytics.data.augment import LetterBox, MixUp, Mosaic
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn import modules as layers
+from ultralytics.nn import tasks
+from ultralytics.nn.modules import Conv
+from ultralytics.nn.tasks import guess_model_scale, parse_model, torch_safe_load
 from ultralytics.utils import LOGGER, nms, ops
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
-from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
+# It may have been imported before, under another environment: then a model yaml's code would be evaluated.
+tasks.SAFE_LOAD = True
+LAYERS = frozenset(layers.__all__)
+
 __all__ = [
+    "LAYERS",
     "LOGGER",
+    "Conv",
     "DetectionTrainer",
     "E2ELoss",
     "InfiniteDataLoader",
@@ -74,10 +85,12 @@ __all__ = [
     "MixUp",
     "Mosaic",
     "YOLODataset",
-    "imread",
+    "guess_model_scale",
     "nms",
     "ops",
+    "parse_model",
     "seed_worker",
+    "torch_safe_load",
     "ultralytics_version",
     "unset_deterministic",
     "unwrap_model",

@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from spaces.errors import UsageError
 from trainables.data.boxes.listed import BoxImage
-from trainables.detector.settled import LetterBox, imread
+from trainables.detector.settled import LetterBox
 
 # Pixels (side, side, 3) BGR, and the image's own height and width.
 Square = tuple[npt.NDArray[np.uint8], tuple[int, int]]
@@ -47,9 +46,7 @@ class Squares(Dataset[tuple[int, torch.Tensor]]):
         self._squares = [store[str(image.path)] for image in images]
 
     def _read(self, image: BoxImage) -> Square:
-        pixels = imread(str(image.path))
-        if pixels is None:
-            raise UsageError(f"{image.path}: no image that can be read")
+        pixels = image.pixels()
         return np.ascontiguousarray(self._letterbox(image=pixels)), pixels.shape[:2]
 
     def __len__(self) -> int:

@@ -21,10 +21,11 @@ from trainables.contract.node import own_threads
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
-from trainables.detector.arguments import arguments
+from trainables.detector.arguments import arguments, own_model
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
 from trainables.detector.evaluator import find_boxes, fold_bias, predict, with_shipped
+from trainables.detector.models import own_file
 from trainables.detector.settled import (
     DetectionTrainer,
     InfiniteDataLoader,
@@ -169,14 +170,13 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         )
 
     def setup_model(self) -> Any:
-        """Build the model, from weights by a name that Ultralytics never takes for one of its downloads."""
-        named = str(self.args.model)
-        if named.lower().endswith(".pt"):  # it would seek a yolov5s.pt as yolov5su.pt, on the network
-            link = self.folder.root / "warm_start.pt"
-            link.unlink(missing_ok=True)
-            link.symlink_to(named)
-            self.model: Any = str(link)
-        return super().setup_model()
+        """Build the model; one's own is read by us: Ultralytics seeks some names elsewhere."""
+        file = own_file(self.spec.train.model)
+        if file is None:
+            return super().setup_model()
+        described, weights = own_model(file)
+        self.model: Any = self.get_model(cfg=described, weights=weights, verbose=False)
+        return None
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """The model, with its channels last in memory: on a CPU a training step takes a third less time."""

@@ -68,8 +68,18 @@ def _check_detector(model: str) -> None:
     check_detector(model)
 
 
+def _check_detector_itself(train: TrainSpec, n_classes: int, on_gpu: bool) -> None:
+    from trainables.detector.models import own_file  # noqa: PLC0415
+
+    file = own_file(train.model)
+    if file is not None:  # what is shipped is known, and Ultralytics takes seconds to load
+        from trainables.detector.arguments import own_model  # noqa: PLC0415
+
+        own_model(file)
+
+
 BY_TASK: dict[Task, TaskFunctions] = {
     "toy": TaskFunctions(_train_toy),
     "classification": TaskFunctions(_train_classifier, _check_classifier_name, _check_classifier),
-    "detection": TaskFunctions(_train_detector, _check_detector),
+    "detection": TaskFunctions(_train_detector, _check_detector, _check_detector_itself),
 }

@@ -11,6 +11,7 @@ and `mixup` do nothing.
     nan          the loss is not finite at epoch 1 (nan=3: at epoch 3)
     raise        an exception at epoch 1 (raise=3: at epoch 3)
     kill_at=3    the process kills itself at the start of epoch 3, unless the run was resumed
+    hang         it sleeps for ever at epoch 1 (hang=3: at epoch 3), unless the run was resumed
     receipt      the receipt says something else than was asked
     memory       it runs out of memory, unless it has a whole GPU (memory=2: whatever it has)
 """
@@ -58,6 +59,7 @@ FAULTS = {
     "nan": 1.0,
     "raise": 1.0,
     "kill_at": 1.0,
+    "hang": 1.0,
     "receipt": 1.0,
     "memory": 1.0,
 }  # name -> value if none given
@@ -159,6 +161,8 @@ def _misbehave(faults: Mapping[str, float], epoch: int, *, resumed: bool) -> Non
     time.sleep(faults.get("sleep", 0.0))
     if faults.get("kill_at") == epoch and not resumed:
         os.kill(os.getpid(), signal.SIGKILL)
+    while faults.get("hang") == epoch and not resumed:
+        time.sleep(3600)
     if own_gpus() < faults.get("memory", 0.0):
         raise OutOfMemory(f"the toy was told to need more than {own_gpus():g} of a GPU")
     if faults.get("nan") == epoch:

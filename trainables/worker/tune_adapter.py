@@ -11,6 +11,7 @@ from ray import tune
 
 from trainables.contract.node import GPUS
 from trainables.contract.trial import EpochMetrics, TrialFolder, TrialReport, TrialSpec
+from trainables.contract.trust import trusting_weights
 from trainables.worker.run import run_trial
 
 EPOCH, OUTCOME = "epoch", "outcome"  # what a run reports, as JSON
@@ -24,7 +25,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
 
     Args:
         config: `spec`, a dumped `TrialSpec`; `resume`, a checkpoint folder of an earlier attempt or None;
-            `whole_device`, which decides what Ray reserves.
+            `whole_device`, which decides what Ray reserves; `trust_weights`, whether pickles are loaded.
     """
     _forget_last_trial()
     hide_other_gpus()
@@ -42,7 +43,8 @@ def train_on_ray(config: dict[str, Any]) -> None:
             else:  # its checkpoint would be replaced at once by the result
                 last.update(result)
 
-        outcome = run_trial(spec, folder, report_epoch)
+        with trusting_weights(config["trust_weights"]):
+            outcome = run_trial(spec, folder, report_epoch)
         files = tune.Checkpoint.from_directory(folder.result) if isinstance(outcome, TrialReport) else None
         tune.report(last | {OUTCOME: outcome.model_dump_json()}, checkpoint=files)
 

@@ -4,13 +4,14 @@
     python predict.py IMAGES.npy    the same of images that are arrays already: uint8, (n, side, side) grey or
                                     (n, side, side, 3) RGB, at the side and in the colours of the training
 
-From another program: `Classifier().predict([decode(path, side, channels)])`.
+From another program: `Classifier().predict([decode(path, side, channels, pixel_max)])`.
 
-An image is read as in training and evaluation: its EXIF rotation is applied; 16-bit values are divided by
-257; a palette is looked up; transparency is dropped; grey or RGB, as the training images were; Pillow's
-antialiased bilinear resizing to a square, whatever the aspect ratio. Pixels are divided by 255, `mean` is
-subtracted, and the result divided by `std`. The class is that of the largest `logits + bias` (the biases were
-tuned on val); its probability is `softmax(logits / temperature)`, so another class can have a higher one.
+An image is read as in training and evaluation: its EXIF rotation is applied; of grey 16-bit values
+`pixel_max` is white (65535 unless the study said otherwise); a palette is looked up; transparency is dropped;
+grey or RGB, as the training images were; Pillow's antialiased bilinear resizing to a square, whatever the
+aspect ratio. Pixels are divided by 255, `mean` is subtracted, and the result divided by `std`. The class is
+that of the largest `logits + bias` (the biases were tuned on val); its probability is
+`softmax(logits / temperature)`, so another class can have a higher one.
 """
 
 import argparse
@@ -40,6 +41,7 @@ class Classifier:
         side: Of its square images, pixels.
         channels: Of the images it was trained on: 1 for grey, 3 for RGB.
         class_names: In the order of the logits.
+        pixel_max: The value of grey 16-bit images that is white.
     """
 
     def __init__(self, folder: Path = HERE, device: str = "cpu") -> None:
@@ -47,6 +49,7 @@ class Classifier:
         self.side: int = stored["imgsz"]
         # Weights of rarecall 0.1 do not say it; of grey files both readings give the same planes.
         self.channels: int = stored.get("image_channels", stored["channels"])
+        self.pixel_max: int = stored.get("pixel_max") or 65535
         self.class_names: list[str] = stored["class_names"]
         self._bias: Tensor = stored["bias"]  # (n_classes,)
         self._temperature: float = stored["temperature"]
@@ -118,19 +121,20 @@ def network_of(stored: dict[str, Any], folder: Path) -> nn.Module:
     return module
 
 
-def decode(path: str | Path, side: int, channels: int) -> Pixels:
+def decode(path: str | Path, side: int, channels: int, pixel_max: int = 65535) -> Pixels:
     """An image file as (side, side) grey for one channel, (side, side, 3) RGB for three.
 
     Raises:
         OSError: It cannot be read.
         ValueError: Its pixels are floating-point numbers, which have no known range.
     """
-    with Image.open(path) as stored:
+    # As a stream: given a name, Pillow 13 garbles an uncompressed TIFF that is to be turned by 90 degrees.
+    with Path(path).open("rb") as content, Image.open(content) as stored:
         image = ImageOps.exif_transpose(stored)
         if image.mode == "F":
             raise ValueError(f"{path}: floating-point pixels have no known range")
         if image.mode in DEEP_MODES:
-            levels = np.clip(np.asarray(image), 0, 65535) / 257
+            levels = np.clip(np.asarray(image), 0, pixel_max) * (255 / pixel_max)
             image = Image.fromarray(np.rint(levels).astype(np.uint8))
         if "transparency" in image.info:
             image = image.convert("RGBA")
@@ -144,7 +148,7 @@ def named_images(files: Sequence[str], classifier: Classifier) -> Iterator[tuple
         if file.endswith(".npy"):
             yield from ((f"{file}[{i}]", image) for i, image in enumerate(np.load(file)))
         else:
-            yield file, decode(file, classifier.side, classifier.channels)
+            yield file, decode(file, classifier.side, classifier.channels, classifier.pixel_max)
 
 
 def main() -> None:

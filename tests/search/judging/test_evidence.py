@@ -167,6 +167,8 @@ def test_runs_that_predict_the_same_to_the_last_digit_are_found() -> None:
     score[-1] = np.nextafter(score[-1], 0)
     nearly = replace(one, pred_score=score)
     assert identical_runs([one, other, copy, nearly, copy]) == [(0, 2), (0, 4), (2, 4)]
+    by_stem = replace(copy, image=np.array([name.rpartition("/")[2] + "_" for name in copy.image]))
+    assert identical_runs([one, by_stem]) == [(0, 1)]  # runs of before version 4 beside later ones
     images = [drawn_classifications(seed) for seed in (0, 1, 0)]
     assert identical_runs(images) == [(0, 2)]
     assert identical_runs([]) == []

@@ -108,6 +108,8 @@ def test_the_small_cnn_sees_images_of_any_size(side: int, channels: int) -> None
     [
         pytest.param(training("resnet19"), "no such model 'resnet19'", id="unknown name"),
         pytest.param(training("fasterrcnn_resnet50_fpn"), "no such model", id="a detector"),
+        pytest.param(training("smallcnn"), "did you mean 'small_cnn'", id="ours, misspelt"),
+        pytest.param(training("ResNet-50"), "did you mean 'resnet50'", id="torchvision's, misspelt"),
         pytest.param(
             training(imgsz=16, amp="bf16"),
             r"bf16 is not safe with resnet18 at imgsz 16 on a CPU: .* of 8 .* e\.g\. layer3\.0\.conv1",

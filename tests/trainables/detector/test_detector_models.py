@@ -134,6 +134,7 @@ def test_models_are_files_on_this_machine_and_never_downloaded() -> None:
             "rtdetr-l.yaml", "has the head RTDETRDecoder", id="a transformer with a loss of its own"
         ),
         pytest.param("yolov8s-world.yaml", "has the head WorldDetect", id="takes words"),
+        pytest.param("yolov8s-worldv2.yaml", "has the head WorldDetect", id="takes words, second version"),
         pytest.param("yolov3n.yaml", "no such file", id="a scale that this yaml lacks"),
         pytest.param("yolo11q.yaml", "no such file", id="a scale that no yaml has"),
         pytest.param("yolo11n.pt", "no such file", id="weights that would be downloaded"),
@@ -148,13 +149,32 @@ def test_other_names_are_refused_before_anything_is_loaded(model: str, reason: s
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("yolo11m.yml", "yolo11m.yaml"),
+        ("yolov11n.yaml", "yolo11n.yaml"),
+        ("yolo11n", "yolo11n.yaml"),
+        ("YOLO11s.yaml", "yolo11s.yaml"),
+        ("yolov8n-p2.yml", "yolov8n-p2.yaml"),
+        ("yolo_tinny.yaml", "yolo_tiny.yaml"),
+        ("my_own_weights.pt", None),
+    ],
+)
+def test_the_nearest_model_is_suggested(typed: str, meant: str | None) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_detector(typed)
+    assert refused.value.hint.startswith(f"did you mean '{meant}'?") == (meant is not None)
+    assert ("did you mean" in refused.value.hint) == (meant is not None)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         pytest.param("x.onnx", b"\x08", "neither a model yaml nor weights", id="an exported model"),
         pytest.param("x.pt", b"no weights", "no weights of an Ultralytics detector", id="a text"),
         pytest.param("x.yaml", b"train: images", "describes no model", id="a data set's yaml"),
-        pytest.param("x.yaml", b"a: [", "no valid yaml", id="a broken yaml"),
-        pytest.param("y.yaml", b"\xff\xfe\x00", "no valid yaml", id="no text at all"),
+        pytest.param("x.yaml", b"a: [", "not readable as yaml", id="a broken yaml"),
+        pytest.param("y.yaml", b"\xff\xfe\x00", "not readable as yaml", id="no text at all"),
     ],
 )
 def test_other_files_are_refused_by_what_is_in_them(

@@ -4,7 +4,7 @@ Ids may be sparse and start anywhere; categories in the order of their ids are t
 detector cannot learn from is left out, and counted: crowd regions, boxes without an area, an annotation that
 is there twice. A box that reaches over the edge is clipped to its image; that is counted too if it is by
 more than a pixel. What contradicts itself is an error: an unknown image or category, a box outside its image,
-an image of another size than the file says.
+an image of another size than the file says. Of an image that cannot be read the boxes say nothing.
 """
 
 import json
@@ -19,7 +19,10 @@ from typing import Any
 import numpy as np
 
 from spaces.errors import UsageError
-from trainables.data.boxes.listed import BoxImage, image_size
+from trainables.data.boxes.decoding import KIND, see
+from trainables.data.boxes.listed import BoxImage
+from trainables.data.files import path_in
+from trainables.data.probing import Look, look_at
 from trainables.data.source_names import COLUMNS, SourceNames
 
 PARTS = ("images", "annotations", "categories")
@@ -31,7 +34,7 @@ CROWD, EMPTY, REPEATED, CLIPPED = (
 )
 
 Corner = tuple[float, float, float, float]  # x, y, width, height; pixels
-Size = tuple[int, int]  # height, width; pixels
+Size = tuple[int, int] | None  # height, width; pixels; None of an image that cannot be read
 Labels = list[tuple[int, tuple[float, ...]]]  # category, and box as in `BoxImage`
 
 
@@ -62,6 +65,8 @@ def read_coco(path: Path) -> CocoFile:
         stored = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UsageError(f"{path}: no valid json: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: no valid json: it is nested too deeply") from None
     if not isinstance(stored, dict) or not all(_is_entries(stored.get(part)) for part in PARTS):
         got = ", ".join(stored) if isinstance(stored, dict) else type(stored).__name__
         raise UsageError(
@@ -77,12 +82,11 @@ def _is_entries(part: Any) -> bool:
 
 
 def _categories(path: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
-    named: dict[Any, Any] = {entry.get("id"): entry.get("name") for entry in entries}
-    sound = all(isinstance(i, int) and isinstance(name, str) for i, name in named.items())
-    if not named or not sound or len(set(named.values())) < len(entries):
+    given = [(entry.get("id"), entry.get("name")) for entry in entries]
+    named = {i: name for i, name in given if isinstance(i, int) and isinstance(name, str)}
+    if not named or len(set(named.values())) < len(entries):
         raise UsageError(
-            f"{path}: categories: each needs a whole number as its id and a name of its own, got "
-            f"{[(entry.get('id'), entry.get('name')) for entry in entries]}"
+            f"{path}: categories: each needs a whole number as its id and a name of its own, got {given}"
         )
     return {i: named[i] for i in sorted(named)}
 
@@ -115,7 +119,7 @@ def coco_images(
         UsageError: An image is not there or has another size; an annotation or a source is wrong.
     """
     paths = {
-        image_id: Path(os.path.abspath(folder / entry["file_name"]))
+        image_id: Path(os.path.abspath(path_in(folder, entry["file_name"], f"{file.path}: file_name")))
         for image_id, entry in file.images.items()
     }
     missing = [path for path in paths.values() if not path.is_file()]
@@ -124,16 +128,19 @@ def coco_images(
             f"{file.path}: {len(missing)} of {len(paths)} images do not exist, e.g. {missing[0]}",
             "file names are relative to `images:` of a data.yaml, else to the json",
         )
+    looks = look_at(list(paths.values()), see, kind=KIND)
     labels, mended = _labels(
-        file, {image_id: _size(file, image_id, path) for image_id, path in paths.items()}
+        file, {image_id: _size(file, image_id, path, looks[path]) for image_id, path in paths.items()}
     )
     class_of = {category: class_names.index(name) for category, name in file.categories.items()}
     images = [
         BoxImage(
             path=path,
+            name=sources.name(path),
             source=sources.source(path, _stated_source(file.images[image_id])),
             classes=np.array([class_of[category] for category, _ in labels[image_id]], dtype=np.int64),
             boxes=np.array([box for _, box in labels[image_id]], dtype=np.float32).reshape(-1, 4),
+            look=looks[path],
         )
         for image_id, path in paths.items()
     ]
@@ -145,9 +152,11 @@ def _stated_source(entry: dict[str, Any]) -> str:
     return next((str(value) for value in stated if value is not None), "")
 
 
-def _size(file: CocoFile, image_id: int | str, path: Path) -> Size:
+def _size(file: CocoFile, image_id: int | str, path: Path, look: Look) -> Size:
     """Of the image itself; what the file says must not contradict it, or its boxes would not fit."""
-    size = image_size(path)
+    if look.problem:
+        return None
+    size = look.height, look.width
     entry = file.images[image_id]
     said = entry.get("height"), entry.get("width")
     if None not in said and said != size:
@@ -202,6 +211,8 @@ def _bbox(annotation: dict[str, Any], where: str) -> Corner:
 
 def _clipped(corner: Corner, size: Size, where: str) -> tuple[tuple[float, ...], float]:
     """A box as in `BoxImage`, and by how many pixels it reached over the edge."""
+    if size is None:
+        return (0.0, 0.0, 0.0, 0.0), 0.0
     x, y, width, height = corner
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, size[1]), min(y + height, size[0])
     if right <= left or bottom <= top:

@@ -12,32 +12,43 @@ itself as the data, is a set in one piece: 70, 15 and 15 % of its sources become
 import hashlib
 import os
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from PIL import Image
 
 from spaces.errors import UsageError
+from spaces.yaml_file import read_yaml
 from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.data.boxes.yolo import image_files, yolo_images
-from trainables.data.files import ALL, SPLITS
+from trainables.data.files import ALL, SPLITS, path_in
+from trainables.data.probing import (
+    Listed,
+    check_unreadable,
+    depth_notes,
+    left_out,
+    repeated,
+    scaled_fingerprint,
+)
 from trainables.data.source_names import SourceNames
 from trainables.data.splitting import OneSource, divide, shared_sources
 from trainables.data.summary import DataSummary, SplitSummary
 
 Splits = dict[str, list[BoxImage]]
+ORIENTATION, TURNED = 274, frozenset({5, 6, 7, 8})  # EXIF: height and width change places
 
 
-def describe_detection(path: Path) -> DataSummary:
-    """Count what a data set holds.
+def describe_detection(path: Path, pixel_max: int | None = None) -> DataSummary:
+    """Count what a data set holds; arguments as of `load_detection`.
 
     Raises:
         UsageError: As `load_detection`.
     """
-    data = load_detection(path)
+    data = load_detection(path, pixel_max)
     return DataSummary(
         class_names=data.class_names,
         splits={split: _summary(images, data.class_names) for split, images in data.splits.items()},
@@ -48,25 +59,33 @@ def describe_detection(path: Path) -> DataSummary:
             {split: [image.source for image in images] for split, images in data.splits.items()}
         ),
         mended=data.mended,
+        warnings=data.warnings,
+        listing={
+            split: tuple((image.name, image.source) for image in images)
+            for split, images in data.splits.items()
+        },
     )
 
 
 @lru_cache(maxsize=1)
-def detection_once(path: Path) -> BoxData:
+def detection_once(path: Path, pixel_max: int | None = None) -> BoxData:
     """`load_detection`, read once for all trials of a worker: they share one study's data."""
-    return load_detection(path)
+    return load_detection(path, pixel_max)
 
 
-def load_detection(path: Path) -> BoxData:
+def load_detection(path: Path, pixel_max: int | None = None) -> BoxData:
     """Read all boxes of a data set, with the source of each image, split by split.
 
-    The same files give the same splits, on every machine.
+    The same files give the same splits, on every machine. Splits and fingerprint depend on what is listed: an
+    image that cannot be read is missing from its split.
 
     Args:
         path: A `data.yaml`, or a COCO json.
+        pixel_max: The value of 16-bit images that is white; None if they lose their low byte.
 
     Raises:
-        UsageError: A key, a file, an annotation or a source is missing or wrong.
+        UsageError: A key, a file, an annotation or a source is missing or wrong, or too many images cannot be
+            read.
     """
     if not path.is_file():
         raise UsageError(f"data: no such file: {path}")
@@ -76,31 +95,64 @@ def load_detection(path: Path) -> BoxData:
     if any(str(entry).endswith(".json") for listed in entries.values() for entry in listed):
         names, splits, mended = _read_coco_splits(path, described, entries, sources)
     else:
-        names, splits = _read_yolo_splits(path, described, entries, sources)
-        mended = Counter()
+        names, splits, mended = _read_yolo_splits(path, described, entries, sources)
     _check_listed_once(path, splits)
-    splits = {split: sorted(images, key=lambda image: image.path) for split, images in splits.items()}
+    splits = {
+        split: sorted(images, key=lambda image: image.path)
+        for split, images in _named(splits, sources.base, pixel_max).items()
+    }
     try:
         divided = divide(splits, lambda image: image.classes.tolist())
     except OneSource as error:
         raise UsageError(
             f"{path}: all images come from one source, {error}, so they cannot be split by source"
         ) from None
+    readable, problems = _readable(divided.splits)
+    more_than_once, leaks = _repeated(readable)
+    looks = [image.look for images in readable.values() for image in images]
     return BoxData(
         class_names=names,
-        splits={split: tuple(images) for split, images in divided.splits.items()},
-        fingerprint=_fingerprint(names, divided.splits, sources),
+        splits=readable,
+        fingerprint=scaled_fingerprint(_fingerprint(names, divided.splits, sources), pixel_max),
         one_piece=divided.one_piece,
         test_from_val=divided.test_from_val,
-        mended=dict(mended),
+        mended=dict(mended) | left_out(problems) | more_than_once,
+        warnings=(*depth_notes(looks, pixel_max), *leaks),
+    )
+
+
+def _named(splits: Splits, base: Path, pixel_max: int | None) -> Splits:
+    """Images named relative to the data file's folder, or if some are not below it, to what they share."""
+    files = [image.path for images in splits.values() for image in images]
+    inside = all(file.is_relative_to(base) for file in files)
+    root = str(base) if inside else os.path.commonpath([file.parent for file in files])
+
+    def named(image: BoxImage) -> BoxImage:
+        return replace(image, name=Path(os.path.relpath(image.path, root)).as_posix(), pixel_max=pixel_max)
+
+    return {split: [named(image) for image in images] for split, images in splits.items()}
+
+
+def _readable(splits: Splits) -> tuple[dict[str, tuple[BoxImage, ...]], dict[str, str]]:
+    """The splits without the images that cannot be read, and why these cannot be."""
+    listed = [image for images in splits.values() for image in images]
+    problems = {image.name: image.look.problem for image in listed if image.look.problem}
+    check_unreadable(problems, len(listed))
+    return {
+        split: tuple(image for image in images if not image.look.problem) for split, images in splits.items()
+    }, problems
+
+
+def _repeated(splits: dict[str, tuple[BoxImage, ...]]) -> tuple[dict[str, int], tuple[str, ...]]:
+    listed = [(split, image) for split, images in splits.items() for image in images]
+    return repeated(
+        [Listed(split, image.name, image.path, telling=len(image.classes) > 0) for split, image in listed],
+        {image.path: image.look for _, image in listed},
     )
 
 
 def _described(path: Path) -> dict[str, Any]:
-    try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8-sig", errors="replace"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: no valid yaml: {error}") from error
+    described = read_yaml(path, errors="replace")
     if not isinstance(described, dict):
         raise UsageError(f"{path}: a mapping with train, val and names, got {type(described).__name__}")
     return described
@@ -124,17 +176,20 @@ def _entries(path: Path, described: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _root(path: Path, described: dict[str, Any]) -> Path:
-    return path.parent / str(described.get("path") or "")
+    return path_in(path.parent, str(described.get("path") or ""), f"{path}: path")
 
 
 def _read_yolo_splits(
     path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames
-) -> tuple[tuple[str, ...], Splits]:
+) -> tuple[tuple[str, ...], Splits, Counter[str]]:
     names, root = _class_names(path, described), _root(path, described)
-    return names, {
-        split: yolo_images(image_files(path, split, root, listed), len(names), sources)
-        for split, listed in entries.items()
-    }
+    splits: Splits = {}
+    mended = Counter[str]()
+    for split, listed in entries.items():
+        files, others = image_files(path, split, root, listed)
+        splits[split] = yolo_images(files, len(names), sources)
+        mended += others
+    return names, splits, mended
 
 
 def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
@@ -145,6 +200,8 @@ def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise UsageError(f"{path}: key 'names' is missing or empty", "names: [cell, cluster]")
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise UsageError(f"{path}: names: a list of words expected, got {names}")
     if len(set(map(str, names))) < len(names):
         raise UsageError(f"{path}: names: each class needs its own name, got {names}")
     if described.get("nc") not in (None, len(names)):
@@ -171,7 +228,7 @@ def _read_coco_splits(
 
 
 def _coco_file(path: Path, split: str, root: Path, entry: Any) -> CocoFile:
-    place = (root / str(entry)).resolve()
+    place = path_in(root, str(entry), f"{path}: {split}").resolve()
     if not place.is_file() or place.suffix != ".json":
         raise UsageError(
             f"{path}: {split}: no such COCO json: {place}",
@@ -202,11 +259,12 @@ def _category_names(path: Path, described: dict[str, Any], files: list[CocoFile]
 def _images_folder(path: Path, split: str, root: Path, said: Any) -> Path:
     """The folder that `images:` says."""
     folder = said.get(split) if isinstance(said, dict) else said
-    if folder is None or not (root / str(folder)).is_dir():
+    place = None if folder is None else path_in(root, str(folder), f"{path}: images")
+    if place is None or not place.is_dir():
         raise UsageError(
             f"{path}: images: no such folder for {split}: {folder}", "one folder, or one for each split"
         )
-    return root / str(folder)
+    return place
 
 
 def _check_listed_once(path: Path, splits: Splits) -> None:
@@ -230,11 +288,22 @@ def _fingerprint(names: tuple[str, ...], splits: Splits, sources: SourceNames) -
             size, objects = image.path.stat().st_size, len(image.classes)
             digest.update(repr((split, sources.name(image.path), size, image.source, objects)).encode())
             digest.update(image.classes.tobytes() + image.boxes.tobytes())
+            if _was_mistaken(image):  # runs of before do not compare with runs of now
+                digest.update(repr(image.size).encode())
     return digest.hexdigest()
 
 
+def _was_mistaken(image: BoxImage) -> bool:
+    """Whether 0.1.0 took the height of this TIFF for its width, and put all boxes in wrong places."""
+    if image.path.suffix.lower() not in {".tif", ".tiff"} or image.look.height == image.look.width:
+        return False
+    with Image.open(image.path) as opened:
+        return opened.getexif().get(ORIENTATION) in TURNED
+
+
 def _summary(images: tuple[BoxImage, ...], names: tuple[str, ...]) -> SplitSummary:
-    counts = np.bincount(np.concatenate([image.classes for image in images]), minlength=len(names))
+    held = [np.zeros(0, dtype=np.int64), *(image.classes for image in images)]
+    counts = np.bincount(np.concatenate(held), minlength=len(names))
     return SplitSummary(
         images=len(images),
         objects=dict(zip(names, counts.tolist(), strict=True)),

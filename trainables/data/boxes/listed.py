@@ -1,19 +1,17 @@
 """An image of a detector's data set with its boxes, and all of them, whichever files they came in.
 
-No torch, no Ultralytics: pixels are not read.
+No torch, no Ultralytics.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from spaces.errors import UsageError
-
-EXIF_ORIENTATION, EXIF_TRANSPOSED = 274, frozenset({5, 6, 7, 8})
+from trainables.data.boxes.decoding import read_pixels
+from trainables.data.probing import Look
 
 
 @dataclass(frozen=True)
@@ -22,15 +20,37 @@ class BoxImage:
 
     Attributes:
         path: Absolute path of the image file.
+        name: Path relative to the data set, with `/`; in predictions and messages.
         source: The slide or photograph that it was cut from.
         classes: (n,) class ids.
         boxes: (n, 4) centre x, centre y, width, height; fractions of the image.
+        look: What a look at the file said.
+        pixel_max: The 16-bit value that is white; None if they lose their low byte.
     """
 
     path: Path
+    name: str
     source: str
     classes: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32]
+    look: Look
+    pixel_max: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels as `pixels` has them, i.e. after the EXIF rotation."""
+        return self.look.height, self.look.width
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) BGR.
+
+        Raises:
+            UsageError: The file holds no image that can be read.
+        """
+        pixels = read_pixels(self.path, self.pixel_max)
+        if pixels is None:
+            raise UsageError(f"{self.path}: no image that can be read")
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,8 @@ class BoxData:
         fingerprint: Hash of names, sizes, sources, classes and boxes, split by split.
         one_piece: Whether the data set came undivided, so that all its splits were cut here.
         test_from_val: Whether `test` was cut from `val` here.
-        mended: What was left out of the annotations or changed in them -> how often.
+        mended: What was left out or changed in images and annotations -> how often.
+        warnings: Sentences on what the images are.
     """
 
     class_names: tuple[str, ...]
@@ -52,22 +73,8 @@ class BoxData:
     one_piece: bool
     test_from_val: bool
     mended: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
     def most_objects(self) -> int:
         """Objects in the fullest image of all splits."""
         return max(len(image.classes) for images in self.splits.values() for image in images)
-
-
-@lru_cache(maxsize=1 << 16)
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels as a decoder shows the image, i.e. after the EXIF rotation.
-
-    Raises:
-        UsageError: It is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except OSError as error:
-        raise UsageError(f"{path}: no image that can be read: {error}") from error

@@ -2,9 +2,10 @@
 
 The labels of `…/images/a.jpg` are in `…/labels/a.txt`; an image without that file, or with an empty one, is
 background. Boxes are `class x y w h`, centre and size as fractions of the image; a polygon
-(`class x1 y1 x2 y2 …`) stands for its bounding box. No torch, no Ultralytics: pixels are not read.
+(`class x1 y1 x2 y2 …`) stands for its bounding box. No torch, no Ultralytics.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.errors import UsageError
+from trainables.data.boxes.decoding import KIND, see
 from trainables.data.boxes.listed import BoxImage
-from trainables.data.files import SUFFIXES
+from trainables.data.files import SUFFIXES, path_in
+from trainables.data.probing import Look, look_at, unread
 from trainables.data.source_names import SourceNames
 
 ROUNDING = (
@@ -27,11 +30,12 @@ def yolo_images(files: list[Path], n_classes: int, sources: SourceNames) -> list
     Raises:
         UsageError: A label or a source is wrong.
     """
-    return [_image(file, n_classes, sources) for file in files]
+    looks = look_at(files, see, kind=KIND)
+    return [_image(file, n_classes, sources, looks[file]) for file in files]
 
 
-def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> list[Path]:
-    """The images of a split.
+def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple[list[Path], Counter[str]]:
+    """The images of a split; and what is said of the pictures there that are not read, with their number.
 
     Args:
         path: Of the data.yaml, for messages.
@@ -43,10 +47,13 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> list[
         UsageError: An entry or an image is not there.
     """
     files: list[Path] = []
+    others = Counter[str]()
     for entry in entries:
-        place = (root / str(entry)).resolve()
+        place = _place(root, str(entry), f"{path}: {split}")
         if place.is_dir():
-            files += [file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES]
+            found = list(place.rglob("*"))
+            files += [file for file in found if file.suffix.lower() in SUFFIXES]
+            others += unread(found)
         elif place.is_file() and place.suffix == ".txt":
             files += _listed(place, root)
         else:
@@ -62,20 +69,49 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> list[
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UsageError(f"{path}: {split}: {len(missing)} listed images do not exist, e.g. {missing[0]}")
-    return files
+    return files, others
+
+
+def _place(root: Path, entry: str, where: str) -> Path:
+    """Where an entry is; Roboflow writes `../train/images` for the folder `train/images` beside its file."""
+    place = path_in(root, entry, where).resolve()
+    beside = (root / entry.removeprefix("../")).resolve()
+    return beside if not place.exists() and beside.exists() else place
 
 
 def _listed(list_file: Path, root: Path) -> list[Path]:
     """The images that a list file names: `./` is its own folder, other relative paths start at `root`."""
-    lines = [line.strip() for line in list_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [((list_file.parent if line.startswith("./") else root) / line).resolve() for line in lines]
+    try:
+        text = list_file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{list_file}: it is not UTF-8 at byte {error.start}") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [
+        path_in(list_file.parent if line.startswith("./") else root, line, str(list_file)).resolve()
+        for line in lines
+    ]
 
 
-def _image(file: Path, n_classes: int, sources: SourceNames) -> BoxImage:
+def _image(file: Path, n_classes: int, sources: SourceNames, look: Look) -> BoxImage:
     label_file = _label_file(file)
-    text = label_file.read_text(encoding="utf-8-sig", errors="replace") if label_file.is_file() else ""
-    classes, boxes = _parse(text, label_file, n_classes)
-    return BoxImage(path=file, source=sources.source(file), classes=classes, boxes=boxes)
+    classes, boxes = _parse(_text(label_file), label_file, n_classes)
+    return BoxImage(
+        path=file,
+        name=sources.name(file),
+        source=sources.source(file),
+        classes=classes,
+        boxes=boxes,
+        look=look,
+    )
+
+
+def _text(label_file: Path) -> str:
+    """Of a label file; of none, nothing."""
+    if label_file.is_file():
+        return label_file.read_text(encoding="utf-8-sig", errors="replace")
+    if label_file.exists():  # a folder, or a pipe that would be waited for
+        raise UsageError(f"{label_file}: not a file")
+    return ""
 
 
 def _label_file(file: Path) -> Path:

@@ -5,13 +5,10 @@ free the disk. The first trial that needs it makes it, the others wait. It is wr
 what a killed process leaves is never read.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +18,11 @@ import numpy.typing as npt
 from spaces.errors import UsageError
 from trainables.contract.node import cache_folder, own_threads
 from trainables.data.images.data_set import ClassificationData
-from trainables.data.images.decoding import Unreadable, check_unreadable, decode, probe
+from trainables.data.images.decoding import Unreadable, decode, probe
 from trainables.data.images.listed import ImageFile
+from trainables.data.probing import check_unreadable, locked
 
-VERSION = 1  # of how images are decoded and stored
+VERSION = 2  # of how images are decoded and stored
 PIXELS, READABLE = "pixels.npy", "readable.npy"
 
 
@@ -41,40 +39,39 @@ class StoredPixels:
     readable: npt.NDArray[np.bool_]
 
 
-def stored_pixels(data: ClassificationData, side: int) -> StoredPixels:
+def stored_pixels(data: ClassificationData, side: int, pixel_max: int | None = None) -> StoredPixels:
     """The images of `data` at `side` x `side`, decoded now unless this node has them.
+
+    Args:
+        data: The data set.
+        side: Pixels.
+        pixel_max: As of `decoding.decode`.
 
     Raises:
         UsageError: Too many images are unreadable, or there is no room for them.
     """
-    key = hashlib.sha256(repr((VERSION, str(data.source), data.stamp, side)).encode()).hexdigest()[:32]
+    key = hashlib.sha256(repr((VERSION, str(data.source), data.stamp, side, pixel_max)).encode()).hexdigest()[
+        :32
+    ]
     folder = cache_folder() / "images" / key
     if not folder.is_dir():
         folder.parent.mkdir(exist_ok=True)
-        with _locked(folder.with_suffix(".lock")):
+        with locked(folder.with_suffix(".lock")):
             if not folder.is_dir():  # another process may have made it meanwhile
-                _make(folder, data.files(), side)
+                _make(folder, data.files(), side, pixel_max)
     readable = np.load(folder / READABLE)
     pixels = np.load(folder / PIXELS, mmap_mode="r")[: readable.sum()]
     return StoredPixels(pixels.view(np.ndarray), readable)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Be the one process of this node in here; the system unlocks what a killed process leaves."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _make(folder: Path, files: list[ImageFile], side: int) -> None:
+def _make(folder: Path, files: list[ImageFile], side: int, pixel_max: int | None) -> None:
     partial = folder.with_suffix(".tmp")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     channels = 1 if probe(files).grey else 3
     shape = (len(files), side, side) if channels == 1 else (len(files), side, side, 3)
     pixels = _reserved(partial / PIXELS, shape)
-    problems = _decode_all(files, pixels, side, channels)
+    problems = _decode_all(files, pixels, channels, pixel_max)
     check_unreadable(problems, len(files))
     readable = np.array([image.name not in problems for image in files])
     for new, old in enumerate(np.flatnonzero(readable)):
@@ -100,14 +97,14 @@ def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], 
 
 
 def _decode_all(
-    files: list[ImageFile], pixels: npt.NDArray[np.uint8], side: int, channels: int
+    files: list[ImageFile], pixels: npt.NDArray[np.uint8], channels: int, pixel_max: int | None
 ) -> dict[str, str]:
     """Fill `pixels`; returns which images are unreadable, and why."""
     problems = {}
 
     def fill(i: int) -> None:
         try:
-            pixels[i] = decode(files[i].path, side, channels)
+            pixels[i] = decode(files[i].path, pixels.shape[1], channels, pixel_max)
         except Unreadable as error:
             problems[files[i].name] = str(error)
 

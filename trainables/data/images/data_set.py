@@ -18,9 +18,18 @@ import numpy as np
 from spaces.errors import UsageError
 from trainables.data.files import ALL, SPLITS
 from trainables.data.images.csv_list import read_image_csv
-from trainables.data.images.decoding import check_unreadable, probe
-from trainables.data.images.folder import read_image_folder
+from trainables.data.images.decoding import Probed, probe
+from trainables.data.images.folder import other_pictures, read_image_folder
 from trainables.data.images.listed import ImageFile
+from trainables.data.probing import (
+    DARK,
+    Listed,
+    check_unreadable,
+    depth_notes,
+    left_out,
+    repeated,
+    scaled_fingerprint,
+)
 from trainables.data.splitting import Division, OneSource, divide, shared_sources
 from trainables.data.summary import DataSummary, SplitSummary
 
@@ -68,16 +77,26 @@ class ClassificationData:
         return replace(self, splits=splits)
 
 
-def describe_classification(path: Path) -> DataSummary:
-    """Count what a data set holds; of each image only the header and the end are looked at.
+def describe_classification(path: Path, pixel_max: int | None = None) -> DataSummary:
+    """Count what a data set holds; of most images only the header and the end are looked at.
+
+    Args:
+        path: As of `load_classification`.
+        pixel_max: The value of 16-bit images that is white; None for 65535.
 
     Raises:
-        UsageError: As `load_classification`, or too many images are unreadable.
+        UsageError: As `load_classification`, too many images are unreadable, or they have 16-bit colours and
+            `pixel_max` is given.
     """
     listed = load_classification(path)
-    problems = probe(listed.files()).problems
+    probed = probe(listed.files())
+    problems = probed.problems
     check_unreadable(problems, len(listed.files()))
     data = listed.without(problems)
+    more_than_once, leaks = repeated(
+        [Listed(split, image.name, image.path) for split, images in data.splits.items() for image in images],
+        probed.looks,
+    )
     counted = {}
     for split, images in data.splits.items():
         labels = [data.class_names.index(image.label) for image in images]
@@ -91,12 +110,38 @@ def describe_classification(path: Path) -> DataSummary:
     return DataSummary(
         class_names=data.class_names,
         splits=counted,
-        fingerprint=data.fingerprint,
+        fingerprint=scaled_fingerprint(data.fingerprint, pixel_max),
         one_piece=data.one_piece,
         test_from_val=data.test_from_val,
-        mended={f"unreadable images left out, e.g. {next(iter(problems))}": len(problems)}
-        if problems
-        else {},
+        mended=left_out(problems) | dict(other_pictures(path) if path.is_dir() else {}) | more_than_once,
+        warnings=(*_depth_notes(data, probed, pixel_max), *leaks),
+        listing={
+            split: tuple((image.name, image.source) for image in images)
+            for split, images in data.splits.items()
+        },
+    )
+
+
+def _depth_notes(data: ClassificationData, probed: Probed, pixel_max: int | None) -> tuple[str, ...]:
+    """As `probing.depth_notes`; of 16-bit colours the low bytes are lost, whatever is asked."""
+    looks = {image.name: probed.looks[image.path] for image in data.files()}
+    coloured = [name for name, look in looks.items() if look.deepest is not None and not look.grey]
+    if coloured and pixel_max is not None:
+        raise UsageError(
+            f"pixel_max: for grey images, and {len(coloured)} of {len(looks)} have 16-bit colours, of which "
+            f"only the high byte is read, e.g. {coloured[0]}",
+            "convert them to 8 bits, so that their range is used",
+        )
+    if not coloured:
+        return depth_notes(looks.values(), pixel_max)
+    highest = max(looks[name].deepest or 0 for name in coloured)
+    said = depth_notes([look for look in looks.values() if look.grey is not False], pixel_max)
+    if highest >= DARK:
+        return said
+    return (
+        *said,
+        f"warning: {len(coloured)} of {len(looks)} images have 16-bit colours, and no value in them is above "
+        f"{highest} of 65535: they are seen as (almost) black; convert them to 8 bits",
     )
 
 

@@ -5,6 +5,7 @@ folder `train`, `<root>/<class>/**/*.jpg`. Hidden files and folders are left out
 root, with the columns `image` (a path relative to the root) and `group`, says which images belong together.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from spaces.errors import UsageError
 from trainables.data.files import ALL, SPLITS, SUFFIXES
 from trainables.data.images.csv_list import read_rows
 from trainables.data.images.listed import ImageFile
+from trainables.data.probing import unread
 
 GROUPS = "groups.csv"
 # What people call splits; classes of such a name are far more often splits that we would not have seen.
@@ -39,6 +41,11 @@ def read_image_folder(root: Path) -> list[ImageFile]:
     return _grouped(root / GROUPS, images)
 
 
+def other_pictures(root: Path) -> Counter[str]:
+    """What is said of the pictures below a folder that are not read, with their number."""
+    return unread(file for file in root.rglob("*") if not _hidden(file, root))
+
+
 def _images(root: Path, folder: Path, split: str) -> list[ImageFile]:
     """The images of one split."""
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
@@ -59,6 +66,8 @@ def _images(root: Path, folder: Path, split: str) -> list[ImageFile]:
         for file in files:
             if not file.exists():
                 raise UsageError(f"data: {file} is a link to a file that is not there")
+            if not file.is_file():  # a pipe would be waited for
+                raise UsageError(f"data: {file} is not a file")
             name = file.relative_to(root).as_posix()
             found.append(ImageFile(file, name, split, class_folder.name, name))
     return found

@@ -32,14 +32,14 @@ class ImageData:
         return 1 if self.splits["train"].images.ndim == 3 else 3
 
 
-def load_files(path: Path, side: int) -> ImageData:
-    """The images of a folder or a CSV, resized to `side` x `side`.
+def load_files(path: Path, side: int, pixel_max: int | None = None) -> ImageData:
+    """The images of a folder or a CSV, resized to `side` x `side`; `pixel_max` as of `decoding.decode`.
 
     Raises:
         UsageError: As `data_set.load_classification` and `cache.stored_pixels`.
     """
     listed = load_once(path)
-    stored = stored_pixels(listed, side)
+    stored = stored_pixels(listed, side, pixel_max)
     files = listed.files()
     data = listed.without({files[i].name for i in np.flatnonzero(~stored.readable)})
     class_ids = {name: i for i, name in enumerate(data.class_names)}

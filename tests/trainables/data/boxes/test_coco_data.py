@@ -13,7 +13,7 @@ from detection_files import CATEGORIES, SLIDES, TRAIN, VAL, Boxes, coco, rewrite
 from pycocotools.coco import COCO
 
 from trainables.data.boxes.data_set import describe_detection, load_detection
-from trainables.data.boxes.listed import BoxImage, image_size
+from trainables.data.boxes.listed import BoxImage
 
 
 def test_boxes_are_fractions_and_classes_follow_the_order_of_the_ids(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def random_coco(seed: int) -> dict[str, Any]:
 
 def corners(image: BoxImage) -> np.ndarray:
     """Class, x, y, width, height in pixels; (n, 5), sorted."""
-    height, width = image_size(image.path)
+    height, width = image.size
     boxes = image.boxes * [width, height, width, height]
     rows = np.column_stack([image.classes, boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]])
     return rows[np.lexsort(rows.T)]

@@ -9,7 +9,6 @@ from PIL import Image
 
 from spaces.errors import UsageError
 from trainables.data.boxes.data_set import describe_detection, load_detection
-from trainables.data.boxes.listed import image_size
 
 GOOD = {
     "train": {"a_0": "0 .5 .5 .2 .2\n0 .1 .1 .1 .1", "a_1": "1 .5 .5 .4 .4\n0 .2 .2 .1 .1", "b_0": ""},
@@ -134,7 +133,7 @@ def test_a_polygon_stands_for_its_bounding_box_and_a_repeated_line_counts_once(t
 
 def test_image_size_is_height_and_width(tmp_path: Path) -> None:
     data = load_detection(write_yolo(tmp_path, GOOD))
-    assert image_size(data.splits["val"][0].path) == (10, 20)
+    assert data.splits["val"][0].size == (10, 20)
 
 
 def relabelled(root: Path) -> None:

@@ -1,0 +1,213 @@
+"""Everything that can happen to a search, one after the other: afterwards nothing is lost, or done twice."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+import yaml
+from in_process import DATA
+
+from search.record.folder import StudyFolder
+from trainables.contract.trial import OnEpoch, TrialFolder, TrialReport, TrialSpec
+from trainables.worker.run import run_trial
+
+TRIALS, SEEDS, KILLS = 20, 3, 10
+REQUEST = {
+    "name": "toy",
+    "task": "toy",
+    "data": "demo:toy",
+    "minority": ["rare"],
+    "train": {"model": "toy:sleep=0.2", "steps": 80, "eval_every": 10},
+    "space": "classification",
+    "search": {"trials": TRIALS, "sampler": "random"},
+    "baseline": {"seeds": SEEDS},
+}
+COMMAND = [sys.executable, "-c", "import sys; from rarecall.command import main; sys.exit(main())"]
+PATIENCE_S = 120.0  # for what has to happen; all of it takes some minutes
+
+
+class Driver:
+    """`rarecall search`, as a process of its own, with two workers."""
+
+    def __init__(self, study: Path, runs: Path) -> None:
+        resume = ["--resume"] if (runs / "toy" / "study.yaml").exists() else []
+        self.runs, self.log = runs, study.with_suffix(".log")
+        self.began = time.time()
+        with self.log.open("a") as log:
+            self.process = psutil.Popen(
+                [*COMMAND, "search", str(study), "--runs", str(runs), *resume], stdout=log, stderr=log
+            )
+
+    def family(self) -> list[psutil.Process]:
+        """All processes that it has started, and theirs."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return list(self.process.children(recursive=True))
+        return []
+
+    def named(self, name: str) -> list[psutil.Process]:
+        found = []
+        for one in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [one] if name in " ".join(one.cmdline()[:1]) else []
+        return found
+
+    def trains(self) -> bool:
+        """Whether a run has got a step further since this process began."""
+        newest = [path.stat().st_mtime for path in there(self.runs, "progress.json")]
+        return max(newest, default=0.0) > self.began
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        limit = time.monotonic() + PATIENCE_S
+        while not happened() and self.process.poll() is None:
+            assert time.monotonic() < limit, self.log.read_text()[-2000:]
+            time.sleep(0.02)
+
+    def ended(self) -> int:
+        """Its exit code; the processes it has left behind are gone afterwards."""
+        family = self.family()
+        try:
+            return int(self.process.wait(PATIENCE_S))
+        except psutil.TimeoutExpired:
+            pytest.fail(f"it does not end: {self.log.read_text()[-2000:]}")
+        finally:
+            self.bury(family)
+
+    def killed(self, orphans_live_s: float) -> None:
+        """As by the system, for want of memory."""
+        family = self.family()
+        self.process.kill()
+        self.process.wait()
+        time.sleep(orphans_live_s)
+        self.bury(family)
+
+    def bury(self, family: list[psutil.Process]) -> None:
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(family, timeout=10)
+
+
+def there(runs: Path, name: str) -> list[Path]:
+    """Files of that name in checkpoints, whatever a worker is doing to them meanwhile."""
+    found = []
+    for path in (runs / "toy" / "trials").glob(f"*/checkpoint_*/{name}"):
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+            found.append(path)
+    return found
+
+
+def truncate_newest(runs: Path, rng: np.random.Generator) -> bool:
+    """Cut a file of the newest checkpoint in half, if there is a checkpoint."""
+    checkpoints = sorted(there(runs, "progress.json"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints:
+        return False
+    files = sorted(path for path in checkpoints[-1].parent.iterdir() if path.is_file())
+    chosen = files[rng.integers(len(files))]
+    os.truncate(chosen, chosen.stat().st_size // 2)
+    return True
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def alone(spec: TrialSpec, scratch: Path) -> TrialReport:
+    """The report of a run that nothing happens to."""
+    scratch.mkdir()
+    quiet: OnEpoch = lambda measured: None  # noqa: E731
+    plain = spec.model_copy(update={"train": spec.train.model_copy(update={"model": "toy"})})
+    report = run_trial(plain, TrialFolder(scratch), quiet)
+    assert isinstance(report, TrialReport)
+    return report
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_search_that_everything_happens_to(disk: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    study, runs = tmp_path / "study.yaml", disk / "runs"
+    study.write_text(yaml.safe_dump(REQUEST | {"resources": {"cpu": psutil.cpu_count() / 2}}))
+
+    # The driver is killed ten times; twice the newest checkpoint is cut before it goes on.
+    to_cut = 2
+    for _ in range(KILLS):
+        driver = Driver(study, runs)
+        driver.wait_until(driver.trains)
+        time.sleep(rng.uniform(0, 1))
+        driver.killed(orphans_live_s=rng.uniform(0, 0.5))
+        if to_cut and truncate_newest(runs, rng):
+            to_cut -= 1
+    assert to_cut == 0
+
+    # The disk fills up, and is enlarged.
+    driver = Driver(study, runs)
+    driver.wait_until(driver.trains)
+    fill(disk)
+    assert driver.ended() == 3
+    assert "space" in driver.log.read_text().splitlines()[-2:][0]
+    subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
+
+    # Every worker is killed as soon as it is seen, until their runs are given up or the search is.
+    driver = Driver(study, runs)
+    limit = time.monotonic() + 20
+    while driver.process.poll() is None and time.monotonic() < limit:
+        for worker in driver.named("ray::ImplicitFunc"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        time.sleep(0.02)
+    driver.killed(orphans_live_s=0)
+
+    # Ray's own process on this machine is killed.
+    driver = Driver(study, runs)
+    driver.wait_until(driver.trains)
+    (raylet,) = driver.named("raylet/raylet")
+    raylet.kill()
+    began = time.monotonic()
+    assert driver.ended() == 3
+    assert time.monotonic() - began < 30
+
+    assert Driver(study, runs).ended() in {0, 1}
+
+    # One terminal state each, none twice, the number asked for, none running.
+    folder = StudyFolder(runs / "toy")
+    opened = folder.open()
+    trials, baseline = opened.trials(), opened.baseline_trials()
+    assert [trial.state for trial in trials] == ["complete"] * TRIALS
+    assert [trial.seed for trial in baseline if trial.report is not None] == list(range(SEEDS))
+    keys = Counter(trial.report.key for trial in trials if trial.report is not None)
+    assert set(keys.values()) == {1}
+    for name in ("search", "baseline"):
+        stored = optuna.load_study(
+            study_name=f"toy/{name}", storage=f"sqlite:///{runs / 'toy' / 'study.db'}"
+        ).get_trials()
+        assert "RUNNING" not in {trial.state.name for trial in stored}
+
+    # What came of each run is what comes of it alone.
+    for trial in [*trials, *baseline]:
+        if trial.report is None:  # a seed that was lost, and made once more as another entry
+            continue
+        spec = opened.config.spec(trial.strategy, DATA, seed=trial.seed)
+        assert spec.key == trial.report.key
+        assert trial.report.metrics == alone(spec, tmp_path / spec.key).metrics

@@ -1,0 +1,255 @@
+"""A look at every image file of a data set, before anything is trained: does it decode, how large, how deep.
+
+What was seen is kept in `looks/` of the cache folder, and a file is looked at again only when its size or its
+time of change is another: decoding 10,000 tiles takes half a minute. How an image is decoded is the task's.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from spaces.errors import UsageError
+from trainables.contract.node import cache_folder
+from trainables.data.files import SUFFIXES
+
+VERSION = 1  # of what is kept of a look
+MOST_UNREADABLE = 0.01  # share of the images that may be left out
+BLOCK = 4096  # bytes at a file's begin, middle and end that tell most files apart
+RANGES = (2**8 - 1, 2**10 - 1, 2**12 - 1, 2**14 - 1, 2**15 - 1)  # of what cameras store in 16 bits
+DARK = 2**15  # 16-bit images without such a value use less than half of their range
+# Pictures in formats that are not read; in a folder of images they are counted.
+UNREAD = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm"})
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one file is.
+
+    Attributes:
+        height: In pixels as the image is shown, after its EXIF rotation; 0 if it cannot be read or its
+            decoder did not say.
+        width: Likewise.
+        grey: Whether it has no colour; None if it cannot be read.
+        deepest: Largest value of an image with 16 bits; None of all others.
+        problem: Why it cannot be read; empty if it can.
+        digest: Of its size in bytes and of some of its content.
+    """
+
+    height: int = 0
+    width: int = 0
+    grey: bool | None = None
+    deepest: int | None = None
+    problem: str = ""
+    digest: str = ""
+
+
+Watch = Callable[[int, int], None]  # told how many images were looked at, and of how many
+_WATCH: ContextVar[Watch] = ContextVar("watch", default=lambda done, total: None)
+TOLD_EVERY = 100  # images
+
+State = tuple[int, int]  # of a file: size in bytes, time of change in ns
+
+
+def look_at(
+    files: Sequence[Path], see: Callable[[Path], Look], *, kind: str, threads: int | None = None
+) -> dict[Path, Look]:
+    """Look at files, those that have changed since the last time; several at once.
+
+    Args:
+        files: Absolute paths.
+        see: Looks at one; runs in a thread.
+        kind: Names `see` and the version of its decoder: what others saw does not count.
+        threads: None for the run's share of this machine on a cluster, else all of it.
+
+    Raises:
+        UsageError: A file cannot be opened.
+    """
+    if not files:
+        return {}
+    of_set = hashlib.sha256(repr((VERSION, kind, os.path.commonpath(files))).encode()).hexdigest()[:32]
+    place = cache_folder() / "looks" / f"{of_set}.json"
+    place.parent.mkdir(exist_ok=True)
+    states = {file: _state(file) for file in files}
+    own = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    with locked(place.with_suffix(".lock")):
+        kept = _read(place)
+        known = {file: kept[file] for file in files if file in kept and kept[file][0] == states[file]}
+        new = [file for file in states if file not in known]
+        with ThreadPoolExecutor(own if threads is None else threads) as pool:
+            looks = pool.map(lambda file: _seen(file, see), new)
+            for done, (file, look) in enumerate(zip(new, looks, strict=True), start=1):
+                known[file] = states[file], look
+                if done % TOLD_EVERY == 0:
+                    _WATCH.get()(done, len(new))
+        if new:
+            _write(place, kept | known)
+    return {file: known[file][1] for file in files}
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Let `watch` know how far a long look at many images is."""
+    before = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(before)
+
+
+def _seen(file: Path, see: Callable[[Path], Look]) -> Look:
+    return replace(see(file), digest=_digest(file))
+
+
+def _state(file: Path) -> State:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise UsageError(f"data: {error}") from error
+    return found.st_size, found.st_mtime_ns
+
+
+def _digest(file: Path) -> str:
+    size = file.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with file.open("rb") as stored:
+        for start in (0, size // 2, max(0, size - BLOCK)):
+            stored.seek(start)
+            digest.update(stored.read(BLOCK))
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Be the one process of this node in here; the system unlocks what a killed process leaves."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read(place: Path) -> dict[Path, tuple[State, Look]]:
+    if not place.is_file():
+        return {}
+    stored = json.loads(place.read_text())
+    return {Path(file): ((size, changed), Look(**look)) for file, (size, changed, look) in stored.items()}
+
+
+def _write(place: Path, looks: Mapping[Path, tuple[State, Look]]) -> None:
+    partial = place.with_suffix(".tmp")  # whoever writes has the lock
+    partial.write_text(
+        json.dumps({str(file): [*state, asdict(look)] for file, (state, look) in looks.items()})
+    )
+    os.replace(partial, place)
+
+
+def check_unreadable(problems: Mapping[str, str], n_images: int) -> None:
+    """Let a few unreadable images be left out.
+
+    Raises:
+        UsageError: They are more than `MOST_UNREADABLE` of all.
+    """
+    if len(problems) > MOST_UNREADABLE * n_images:
+        name, why = next(iter(problems.items()))
+        raise UsageError(
+            f"data: {len(problems)} of {n_images} images cannot be read, e.g. {name}: {why}",
+            f"up to {MOST_UNREADABLE:.0%} are left out; repair or remove them",
+        )
+
+
+def left_out(problems: Mapping[str, str]) -> dict[str, int]:
+    """What is said of the unreadable images, with their number."""
+    return {f"unreadable images left out, e.g. {next(iter(problems))}": len(problems)} if problems else {}
+
+
+def unread(files: Iterable[Path]) -> Counter[str]:
+    """What is said of the pictures among `files` whose format is not read, with their number."""
+    found = Counter(file.suffix.lower() for file in files if file.suffix.lower() in UNREAD)
+    read = ", ".join(sorted(SUFFIXES))
+    return Counter({f"{suffix} files left out: only {read} are read": n for suffix, n in found.items()})
+
+
+def depth_notes(looks: Collection[Look], pixel_max: int | None) -> tuple[str, ...]:
+    """What a person should know of how 16-bit values become 8-bit ones, in sentences.
+
+    Args:
+        looks: At all images.
+        pixel_max: As asked for; None if nothing is.
+    """
+    deep = [look.deepest for look in looks if look.deepest is not None]
+    if not deep:
+        return () if pixel_max is None else (f"pixel_max {pixel_max} changes nothing: no image has 16 bits",)
+    highest, told = max(deep), f"{len(deep)} of {len(looks)} images have 16 bits"
+    if pixel_max is None and highest < DARK:
+        white = next(limit for limit in RANGES if highest <= limit)
+        return (
+            f"warning: {told}, and no value in them is above {highest} of 65535: they are seen as (almost) "
+            f"black; set `pixel_max: {white}` in the study file, the value that is to be white",
+        )
+    if pixel_max is not None and highest > pixel_max:
+        above = sum(value > pixel_max for value in deep)
+        return (f"warning: {told}, {above} with values above pixel_max {pixel_max}, up to {highest}: white",)
+    return ()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image as `repeated` sees it.
+
+    Attributes:
+        split: That it is in.
+        name: For messages.
+        path: Of its file.
+        telling: Whether it would flatter in two splits; empty background is often blank, and tells nothing.
+    """
+
+    split: str
+    name: str
+    path: Path
+    telling: bool = True
+
+
+def repeated(images: Iterable[Listed], looks: Mapping[Path, Look]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Files with the same content under several names.
+
+    Returns:
+        What is said of them with their number, and sentences on those that are in more than one split.
+    """
+    alike: dict[str, list[Listed]] = defaultdict(list)
+    for image in images:
+        alike[looks[image.path].digest].append(image)
+    exact: dict[str, list[Listed]] = defaultdict(list)
+    for group in alike.values():
+        for image in group if len(group) > 1 else ():
+            with image.path.open("rb") as stored:
+                exact[hashlib.file_digest(stored, "sha256").hexdigest()].append(image)
+    groups = [group for group in exact.values() if len(group) > 1]
+    extra = sum(len(group) - 1 for group in groups)
+    counted = {f"images repeat another one's content, e.g. {groups[0][1].name}": extra} if groups else {}
+    shared = [group for group in groups if _leaks(group)]
+    if not shared:
+        return counted, ()
+    first = shared[0][0]
+    other = next(image for image in shared[0] if image.split != first.split)
+    where = f"{first.name} in {first.split} and {other.name} in {other.split}"
+    return counted, (
+        f"warning: identical images in more than one split: {len(shared)}, e.g. {where}; what is measured on "
+        "an image that was trained on, or tuned on, flatters",
+    )
+
+
+def _leaks(group: Sequence[Listed]) -> bool:
+    return len({image.split for image in group}) > 1 and any(image.telling for image in group)
+
+
+def scaled_fingerprint(fingerprint: str, pixel_max: int | None) -> str:
+    """The data's fingerprint, another one if other pixels are made of them."""
+    if pixel_max is None:
+        return fingerprint
+    return hashlib.sha256(repr((fingerprint, pixel_max)).encode()).hexdigest()
