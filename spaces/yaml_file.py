@@ -88,6 +88,17 @@ def read_yaml(path: Path, *, errors: str = "strict") -> Any:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not readable as yaml: it is not UTF-8 at byte {error.start}") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not readable as yaml: {error}") from None
+        raise UsageError(f"{path}: not readable as yaml: {_where(error)}") from None
     except RecursionError:
         raise UsageError(f"{path}: not readable as yaml: it is nested too deeply") from None
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What is wrong, at which key and in which line; without the line itself, which may hold a password."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    mark = error.problem_mark
+    what = ", ".join(said for said in (error.context, error.problem) if said)
+    line = (mark.buffer or "").split("\n")[mark.line : mark.line + 1]
+    key = re.match(r"[ -]*(\w+): ", line[0]) if line else None
+    return f"{f'{key[1]}: ' if key else ''}{what} in line {mark.line + 1}, column {mark.column + 1}"

@@ -71,7 +71,7 @@ def _search(args: argparse.Namespace) -> int:
 
 def _pareto(args: argparse.Namespace) -> int:
     one_format(args)
-    _show_front(StudyFolder(args.study).open(), args, args.study)
+    _show_front(StudyFolder(args.study).open("look"), args, args.study)
     return DONE
 
 

@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
 
 def _status(args: argparse.Namespace) -> int:
     folder = StudyFolder(args.study)
-    status = study_status(folder.open(), folder.being(), args.study)
+    status = study_status(folder.open("look"), folder.being(), args.study)
     if args.json:
         print(json.dumps(status_json(status), indent=2))
     else:

@@ -36,6 +36,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
 
     Raises:
         UsageError: The trial's files are gone, or `target` cannot be written.
+        RunError: Its predictions are damaged; nothing is written then.
     """
     assert trial.report is not None
     config = study.config
@@ -45,6 +46,16 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
             f"the files of trial {trial.number} are gone from {folder.files.root / trial.report.key}"
         )
     bundle = target if target is not None else folder.export / f"trial-{trial.number}"
+    measured = {
+        "metrics": trial.report.metrics,
+        "guards": trial.violations,
+        "applied": trial.report.applied,
+    }
+    shipped = None
+    if TASKS[config.task].one_class_per_image:
+        measured["confusion_matrix"] = _confusion(files / "predictions.npz")
+    else:
+        shipped = _use(files / "predictions.npz", config.train.imgsz)
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
@@ -55,18 +66,10 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
             "seed": trial.seed,
         } | ({} if config.pixel_max is None else {"pixel_max": config.pixel_max})
         _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
-        measured = {
-            "metrics": trial.report.metrics,
-            "guards": trial.violations,
-            "applied": trial.report.applied,
-        }
         if TASKS[config.task].one_class_per_image:
-            measured["confusion_matrix"] = _confusion(files / "predictions.npz")
             write_classifier(bundle, config.train.model)
-        else:
-            shipped = _use(files / "predictions.npz", config.train.imgsz)
-            if shipped is not None:
-                _write_yaml(bundle / "predict.yaml", shipped, _how_to_read(config.pixel_max))
+        if shipped is not None:
+            _write_yaml(bundle / "predict.yaml", shipped, _how_to_read(config.pixel_max))
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
         judged = verdicts(study).get(trial.number)
         if judged is not None:
@@ -115,7 +118,7 @@ def _confusion(file: Path) -> dict[str, Any]:
 
     The row of a class without an image is null.
     """
-    stored = load_predictions(file)
+    stored = load_predictions(file, "classification")
     assert isinstance(stored, ClassificationPredictions)
     decisions = {"untouched": confusion_matrix(stored), "tuned": confusion_matrix(stored, tuned=True)}
     return {"class_names": stored.class_names.tolist()} | {

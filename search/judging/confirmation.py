@@ -251,9 +251,11 @@ def load(record: ExperimentRecord, experiment: str) -> Confirmation:
 
 
 def latest(study: Study) -> Confirmation | None:
-    """The confirmation that was begun last, or None."""
-    names = [name for name in study.experiments() if name.startswith(CONFIRMATIONS)]
-    return load(study.experiment(names[-1]), names[-1]) if names else None
+    """The confirmation that was begun last, or None; one whose process died before its plan was not begun."""
+    for name in reversed(study.experiments()):
+        if name.startswith(CONFIRMATIONS) and (record := study.experiment(name)).plan is not None:
+            return load(record, name)
+    return None
 
 
 def store(record: ExperimentRecord, look: Look) -> None:

@@ -101,7 +101,7 @@ class Measurer:
         """One arm's runs.
 
         Raises:
-            RunError: A finished run's predictions are gone.
+            RunError: A finished run's predictions are gone or damaged.
         """
         reports = tuple(outcome for outcome in outcomes if isinstance(outcome, TrialReport))
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, TrialFailure))
@@ -128,7 +128,7 @@ class Measurer:
         if found is None:
             place = self._files.root / report.key
             raise RunError(f"the predictions of a finished run are gone from {place}")
-        return load_predictions(found / "predictions.npz")
+        return load_predictions(found / "predictions.npz", self._task)
 
     def _run(
         self, report: TrialReport, predictions: Predictions

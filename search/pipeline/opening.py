@@ -164,10 +164,10 @@ def continued(request: Request, typed: Path) -> Request:
     Raises:
         UsageError: There is no study, its data has changed, or something else differs.
     """
-    stored = request.folder.config
+    found, stored = request.folder.config, request.folder.config.kept()
     check_same_data(request, stored)
     check_same_evaluator(request)
-    config = request.config
+    config = request.config.kept()
     may = {"trials": config.search.trials, "trial_timeout_s": config.search.trial_timeout_s}
     search = stored.search.model_copy(update=may)
     allowed = stored.model_copy(
@@ -182,8 +182,10 @@ def continued(request: Request, typed: Path) -> Request:
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
-    if widened != stored:
+    if widened != found:  # an earlier version also kept a password
         request.folder.write_request(widened)
+    widened = widened.model_copy(update={"study_db": request.config.study_db})
+    request.folder.config = widened  # that of the study file has the password
     return replace(request, config=widened)
 
 
@@ -229,7 +231,7 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
         RunError: What was told could not be written.
     """
     with request.folder.claimed(being):
-        study = request.folder.open()
+        study = request.folder.open("write")
         try:
             yield Opened(**vars(request), study=study)
         finally:

@@ -1,7 +1,7 @@
 """One Optuna study: the database, which is the truth, and a copy in memory that samplers can read fast."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from typing import Any
 
@@ -9,7 +9,8 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from spaces.errors import RunError, UsageError
+from search.record.connection import Database
+from spaces.errors import RarecallError, RunError, UsageError
 
 
 class Writer:
@@ -17,20 +18,23 @@ class Writer:
 
     The database is at any time what the search was a moment ago, so a process that dies loses at most its
     last few writes, and those runs go on from their checkpoints. Python waits for pending writes at its exit.
+    After one that failed nothing is written any more: a record with a gap would be another study's.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="record")
         self._pending: list[Future[None]] = []
+        self._failure: RunError | None = None
 
     def write(self, change: Callable[[], None]) -> None:
         """Carry out `change` after all earlier ones.
 
         Raises:
-            RunError: An earlier change failed.
+            RunError: An earlier change failed; this one is not made.
         """
-        self._check(wait=False)
-        self._pending.append(self._thread.submit(change))
+        self.check()
+        self._pending = [one for one in self._pending if not one.done()]
+        self._pending.append(self._thread.submit(self._carry_out, change))
 
     def flush(self) -> None:
         """Wait until everything is written.
@@ -38,21 +42,42 @@ class Writer:
         Raises:
             RunError: Something could not be.
         """
-        self._check(wait=True)
+        wait(self._pending)
+        self.check()
 
-    def _check(self, *, wait: bool) -> None:
-        while self._pending and (wait or self._pending[0].done()):
-            error = self._pending.pop(0).exception()
-            if error is not None:
-                raise RunError(
-                    f"the study's record cannot be written: {error}", "is the disk full?"
-                ) from error
+    def check(self) -> None:
+        """Waits for nothing.
+
+        Raises:
+            RunError: A change failed.
+        """
+        if self._failure is not None:
+            raise RunError(self._failure.message, self._failure.hint)
+
+    def _carry_out(self, change: Callable[[], None]) -> None:
+        """In the writing thread."""
+        if self._failure is not None:
+            return  # whoever wrote it is told by the next `write`, `flush` or `check`
+        try:
+            change()
+        except RarecallError as error:
+            self._failure = RunError(f"the study's record cannot be written: {error.message}", error.hint)
+        except Exception as error:
+            self._failure = RunError(f"the study's record cannot be written: {error!r}")
 
 
-def record_names(storage: optuna.storages.RDBStorage, prefix: str) -> list[str]:
+def record_names(database: Database, prefix: str) -> list[str]:
     """Names of the Optuna studies in the database that begin with `prefix`, in the order they were made."""
-    names = [study.study_name for study in storage.get_all_studies()]
+    with database.told():
+        names = [study.study_name for study in database.storage.get_all_studies()]
     return [name for name in names if name.startswith(prefix)]
+
+
+def delete_records(database: Database, names: Sequence[str]) -> None:
+    """Take the Optuna studies of these names out of the database."""
+    with database.told():
+        for name in names:
+            database.storage.delete_study(database.storage.get_study_id_from_name(name))
 
 
 class Record:
@@ -62,40 +87,33 @@ class Record:
     queries. So samplers work on the copy in memory, and the database gets what changed.
     """
 
-    def __init__(
-        self, storage: optuna.storages.RDBStorage, writer: "Writer", name: str, *, create: bool
-    ) -> None:
+    def __init__(self, database: Database, writer: Writer, name: str, *, create: bool) -> None:
         """Open the study `name`, or with `create` make it.
 
         Raises:
             UsageError: There is no such study, or there already is one.
+            RunError: The database cannot be read.
         """
-        self._storage = storage
-        self._write = writer.write
-        try:
-            if create:
-                self._stored = optuna.create_study(
-                    study_name=name, storage=storage, directions=["maximize"] * 2
-                )
-            else:
-                self._stored = optuna.load_study(study_name=name, storage=storage)
-        except optuna.exceptions.DuplicatedStudyError:
-            hint = "give the study another name, or go on with it with --resume"
-            raise UsageError(f"the database already holds a study '{name}'", hint) from None
-        except KeyError:
-            raise UsageError(f"the database holds no study '{name}'") from None
-        self._attrs = dict(self._stored.user_attrs)
+        self._database, self._storage = database, database.storage
+        self._write, self.check_written = writer.write, writer.check
+        with database.told():
+            self._stored = _stored(database, name, create=create)
+            self._attrs = dict(self._stored.user_attrs)
         self._live: optuna.Study | None = None
-        self._ids: list[int] = []  # in the database, by trial number; once there are writes, the writer's
+        self._ids: dict[int, int] = {}  # trial number -> in the database; the writer's once there are writes
 
     @property
     def live(self) -> optuna.Study:
         """The copy in memory; made, with the same numbers, when it is first needed."""
         if self._live is None:
-            stored = self._stored.get_trials(deepcopy=False)
+            with self._database.told():
+                stored = self._stored.get_trials(deepcopy=False)
+            numbers = [trial.number for trial in stored]
+            if numbers != list(range(len(stored))):  # the copy counts by itself
+                raise RunError(f"{self._database.name} is damaged: its trials have the numbers {numbers}")
             self._live = optuna.create_study(directions=["maximize"] * 2)
             self._live.add_trials(stored)
-            self._ids = [trial._trial_id for trial in stored]
+            self._ids = {trial.number: trial._trial_id for trial in stored}
         return self._live
 
     @property
@@ -107,33 +125,60 @@ class Record:
         """Set an attribute of the study as a whole, to plain values."""
         self._attrs[name] = value
         study_id = self._stored._study_id
-        self._write(lambda: self._storage.set_study_user_attr(study_id, name, value))
+        self._change(lambda: self._storage.set_study_user_attr(study_id, name, value))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number; not to be changed."""
-        study = self._stored if self._live is None else self._live
-        return study.get_trials(deepcopy=False)
+        if self._live is not None:
+            return self._live.get_trials(deepcopy=False)
+        with self._database.told():
+            return self._stored.get_trials(deepcopy=False)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Have the writer change the database."""
+
+        def told() -> None:
+            with self._database.told():
+                change()
+
+        self._write(told)
 
     def write_new(self, trial: optuna.Trial) -> FrozenTrial:
         """Write a trial that `live` has just asked, with all that it holds by now."""
         frozen = deepcopy(self.trials()[trial.number])  # later attributes are writes of their own
-        self._write(lambda: self._insert(frozen))
+        self._change(lambda: self._insert(frozen))
         return frozen
 
     def add(self, trial: FrozenTrial) -> None:
         """Add a trial that nobody asked."""
         self.live.add_trial(trial)
-        self._write(lambda: self._insert(trial))
+        numbered = deepcopy(self.trials()[-1])
+        self._change(lambda: self._insert(numbered))
 
     def _insert(self, trial: FrozenTrial) -> None:
-        self._ids.append(self._storage.create_new_trial(self._stored._study_id, template_trial=trial))
+        """Insert a trial, which the database numbers by itself.
+
+        Raises:
+            RunError: It gave, or would give, another number: the trials there are not those here.
+        """
+        study_id = self._stored._study_id
+        number = self._storage.get_n_trials(study_id)  # asked first, to leave the other writer's count alone
+        if number == trial.number:
+            trial_id = self._storage.create_new_trial(study_id, template_trial=trial)
+            number = self._storage.get_trial_number_from_id(trial_id)
+        if number != trial.number:
+            raise RunError(
+                f"trial {trial.number} would be number {number} there: another process writes to this study",
+                "end that one; --resume goes on with what is stored",
+            )
+        self._ids[trial.number] = trial_id
 
     def set_attr(self, number: int, name: str, value: str) -> None:
         """Set a user attribute of a running trial."""
         if self._handle(number).user_attrs.get(name) == value:
             return
         self._handle(number).set_user_attr(name, value)
-        self._write(lambda: self._storage.set_trial_user_attr(self._ids[number], name, value))
+        self._change(lambda: self._storage.set_trial_user_attr(self._ids[number], name, value))
 
     def tell(
         self,
@@ -150,7 +195,7 @@ class Record:
                 handle.set_constraint(name, value)
         told = self.live.tell(number, values, state)
         new = {key: value for key, value in told.system_attrs.items() if key not in written}
-        self._write(lambda: self._update(number, new, state, values))
+        self._change(lambda: self._update(number, new, state, values))
         return told
 
     def _update(
@@ -165,3 +210,16 @@ class Record:
         """Optuna's handle of a running trial, also of one asked by an earlier process."""
         self.live.sampler = RandomSampler()  # a new handle asks its sampler for nothing then
         return optuna.Trial(self.live, self.trials()[number]._trial_id)
+
+
+def _stored(database: Database, name: str, *, create: bool) -> optuna.Study:
+    """The Optuna study `name`; as of `Record`."""
+    try:
+        if create:
+            return optuna.create_study(study_name=name, storage=database.storage, directions=["maximize"] * 2)
+        return optuna.load_study(study_name=name, storage=database.storage)
+    except optuna.exceptions.DuplicatedStudyError:
+        hint = "give the study another name, or go on with it with --resume"
+        raise UsageError(f"the database already holds a study '{name}'", hint) from None
+    except KeyError:
+        raise UsageError(f"the database {database.name} holds no study '{name}'") from None

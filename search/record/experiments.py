@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search.record.database import Record
-from search.record.stored import packed, unpacked
+from search.record.stored import packed, refuse_another_run, unpacked
 from trainables.contract.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
 CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
@@ -55,8 +55,8 @@ class Wanted:
 class ExperimentRecord:
     """One experiment in the study's record; written by one process."""
 
-    def __init__(self, record: Record, objectives: tuple[str, str]) -> None:
-        self._record = record
+    def __init__(self, name: str, record: Record, objectives: tuple[str, str]) -> None:
+        self._name, self._record = name, record
         self._objectives = objectives
 
     @property
@@ -86,7 +86,11 @@ class ExperimentRecord:
 
     def runs(self) -> list[ArmRun]:
         """All runs so far, by number."""
-        return [_read(trial) for trial in self._record.trials()]
+        return [self._read(trial) for trial in self._record.trials()]
+
+    def check_written(self) -> None:
+        """As `Study.check_written`."""
+        self._record.check_written()
 
     def add(self, arm: str, spec: TrialSpec) -> int:
         """Note that a run is wanted; returns its number."""
@@ -100,23 +104,24 @@ class ExperimentRecord:
         """A run has ended."""
         if isinstance(outcome, TrialFailure):
             self._record.set_attr(number, "failure", packed(outcome))
-            return _read(self._record.tell(number, TrialState.FAIL))
+            return self._read(self._record.tell(number, TrialState.FAIL))
         self._record.set_attr(number, "report", packed(outcome))
         values = [outcome.metrics[name] for name in self._objectives]
         known = [value for value in values if value is not None]
         # Optuna completes no trial without its values; the report is what counts here.
         state = TrialState.COMPLETE if len(known) == len(values) else TrialState.FAIL
-        return _read(self._record.tell(number, state, known if state == TrialState.COMPLETE else None))
+        return self._read(self._record.tell(number, state, known if state == TrialState.COMPLETE else None))
 
-
-def _read(trial: FrozenTrial) -> ArmRun:
-    attrs = trial.user_attrs
-    outcome: Outcome | None = None
-    if "report" in attrs:
-        outcome = unpacked(TrialReport, attrs["report"])
-    elif "failure" in attrs:
-        outcome = unpacked(TrialFailure, attrs["failure"])
-    return ArmRun(trial.number, attrs["arm"], attrs["seed"], attrs["split"], attrs["key"], outcome)
+    def _read(self, trial: FrozenTrial) -> ArmRun:
+        attrs = trial.user_attrs
+        outcome: Outcome | None = None
+        if "report" in attrs:
+            outcome = unpacked(TrialReport, attrs["report"])
+        elif "failure" in attrs:
+            outcome = unpacked(TrialFailure, attrs["failure"])
+        if outcome is not None:
+            refuse_another_run(f"{self._name}: run {trial.number}", attrs["key"], outcome)
+        return ArmRun(trial.number, attrs["arm"], attrs["seed"], attrs["split"], attrs["key"], outcome)
 
 
 def is_result(outcome: Outcome) -> bool:

@@ -6,21 +6,23 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
+from urllib.parse import quote
 
 import yaml
 
+from search.record.connection import SAVED, Access
 from search.record.experiments import now
 from search.record.files import RunFiles
 from search.record.stored import packed, unpacked
 from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.reading import load_config
-from spaces.errors import UsageError
+from spaces.errors import RunError, UsageError
 from spaces.frozen import Frozen
 from trainables.contract.tasks import TASKS
 
@@ -69,6 +71,8 @@ class StudyFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self._made: Study | None = None  # by `create`
+        self._made_folders = [self.path]  # by `create`, from within; empty they go with the study
 
     @property
     def study_yaml(self) -> Path:
@@ -112,21 +116,27 @@ class StudyFolder:
         Raises:
             UsageError: There already is one, or the folder cannot be written.
         """
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._made_folders = missing or [self.path]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if config.study_db is None:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
             self.provenance = Provenance.now(fingerprint, minority, TASKS[config.task].evaluator)
             self._provenance_json.write_text(packed(self.provenance, indent=2) + "\n")
-            study = Study(self._url(config), config, self.provenance.minority, create=True)
+            self._made = Study(self._url(config), config, self.provenance.minority, "create")
             if drawn:
                 self._write_splits(drawn)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
         except OSError as error:
+            self.discard()
             raise UsageError(
                 f"cannot write the study's folder: {error}", "choose another with --runs"
             ) from None
-        return study
+        except BaseException:
+            self.discard()
+            raise
+        return self._made
 
     def _write_splits(self, drawn: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         with self.splits_csv.open("w", newline="") as stored:
@@ -137,11 +147,32 @@ class StudyFolder:
             )
 
     def discard(self) -> None:
-        """Undo `create`: the search could not start, and its request may be another one next time."""
-        for path in (self.study_yaml, self._provenance_json, self.splits_csv, self.path / DATABASE):
-            path.unlink(missing_ok=True)
+        """Undo `create`: the search could not start, and its request may be another one next time.
+
+        Raises:
+            RunError: The database does not let go of it.
+        """
+        study = self._made  # knows what it has made in a database that others use, too
+        if study is None and self.study_yaml.exists() and self.config.study_db is not None:
+            study = self.open("write")
+        if study is not None and study.config.study_db is not None:
+            study.delete()
+        ours = (
+            self.study_yaml,
+            self._provenance_json,
+            self.splits_csv,
+            self.path / DATABASE,
+            self.path / LOCK,
+        )
+        for path in ours:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
         for known in ("config", "provenance"):  # of the study that there was
             vars(self).pop(known, None)
+        self._made = None
+        with suppress(OSError):  # something else is in it
+            for folder in self._made_folders:
+                folder.rmdir()
 
     @contextmanager
     def claimed(self, being: str = "searched") -> Iterator[None]:
@@ -153,34 +184,39 @@ class StudyFolder:
         Raises:
             UsageError: Another one is.
         """
-        with (self.path / LOCK).open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with self._lock("a+") as lock:
+            if not _locked(lock, fcntl.LOCK_EX):
                 raise UsageError(
                     f"{self.path} is being {_being(lock)} right now", "`rarecall status` shows it"
-                ) from None
+                )
             lock.truncate(0)
             lock.write(being)
             lock.flush()
             yield
 
+    def _lock(self, mode: Literal["r", "a+"]) -> TextIO:
+        try:
+            return (self.path / LOCK).open(mode)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path / LOCK} cannot be opened: {error.strerror}", "whose study is it?"
+            ) from None
+
     def being(self) -> str | None:
         """What the process that has claimed this study says it is being, or None if there is none."""
-        try:
-            with (self.path / LOCK).open() as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return _being(lock)
-        except FileNotFoundError:
+        if not (self.path / LOCK).exists():
             return None
-        return None
+        with self._lock("r") as lock:
+            try:
+                return None if _locked(lock, fcntl.LOCK_SH) else _being(lock)
+            except UsageError:  # without locks nobody can have claimed it
+                return None
 
     def write_request(self, config: StudyConfig) -> None:
         """Write `study.yaml`, whole or not at all."""
         partial = self.path / ".study.yaml.tmp"
-        partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        kept = config.kept().model_dump(mode="json")  # a password is in no file
+        partial.write_text(yaml.safe_dump(kept, sort_keys=False))
         os.replace(partial, self.study_yaml)
         self.config = config
 
@@ -189,29 +225,66 @@ class StudyFolder:
         """The request this study was made with, read once.
 
         Raises:
-            UsageError: There is no study here.
+            UsageError: There is no study here, or a newer version of rarecall has made it.
         """
         if not self.study_yaml.is_file():
             raise UsageError(f"no study in {self.path}", "`rarecall search STUDY.yaml` makes one")
+        if self._provenance_json.exists():
+            self.provenance  # noqa: B018  (a newer version's request could not be read, and would not say why)
         return load_config(self.study_yaml, stored=True)
 
     @cached_property
     def provenance(self) -> Provenance:
-        """What the study ran with."""
-        return unpacked(Provenance, self._provenance_json.read_text())
+        """What the study ran with.
 
-    def open(self) -> Study:
+        Raises:
+            UsageError: A newer version of rarecall has made it.
+            RunError: Its file is gone or damaged.
+        """
+        path = self._provenance_json
+        try:
+            text = path.read_bytes().decode(errors="replace")
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}", SAVED) from None
+        return unpacked(Provenance, text, str(path))
+
+    def open(self, access: Access = "read") -> Study:
         """The record of the study in this folder.
+
+        Args:
+            access: As of `connection.Database`; to `write` this process has to have claimed it.
 
         Raises:
             UsageError: There is no study here.
+            RunError: Its database is out of reach, locked or damaged.
         """
         asked = self.config.minority
         minority = asked if asked != "auto" else self.provenance.minority
-        return Study(self._url(self.config), self.config, minority)
+        return Study(self._url(self.config), self.config, minority, access)
 
     def _url(self, config: StudyConfig) -> str:
-        return config.study_db if config.study_db is not None else f"sqlite:///{self.path / DATABASE}"
+        if config.study_db is not None:
+            return config.study_db
+        return f"sqlite:///{quote(str(self.path / DATABASE))}"
+
+
+def _locked(lock: TextIO, how: int) -> bool:
+    """Whether the lock could be had; it cannot while another process holds it.
+
+    Raises:
+        UsageError: There are no locks here, whoever holds what.
+    """
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UsageError(
+            f"the file system of {lock.name} has no file locks ({error.strerror}), so nothing would keep two "
+            "processes from writing to one study",
+            "choose another folder with --runs, or have it mounted with flock",
+        ) from None
+    return True
 
 
 def _being(lock: TextIO) -> str:

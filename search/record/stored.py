@@ -6,9 +6,10 @@ What 0.1.0 stored says no version: it is version 1. A field that is added with a
 import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from spaces.errors import UsageError
+from spaces.errors import RunError, UsageError
+from trainables.contract.trial import Outcome
 
 SCHEMA = 1
 
@@ -20,17 +21,50 @@ def packed(value: BaseModel, *, indent: int | None = None) -> str:
     return json.dumps({"schema": SCHEMA, **json.loads(value.model_dump_json())}, indent=indent)
 
 
-def unpacked(kind: type[Value], text: str) -> Value:
+def unpacked(kind: type[Value], text: Any, where: str = "the study's record") -> Value:
     """The value that `packed` or 0.1.0 wrote.
+
+    Args:
+        kind: Of the value.
+        text: JSON; of a damaged record anything.
+        where: It was found, for messages.
 
     Raises:
         UsageError: A newer version of rarecall wrote it.
+        RunError: It is damaged.
     """
-    plain: dict[str, Any] = json.loads(text)
-    schema = plain.pop("schema", 1)
+    damaged = RunError(f"{where} is damaged, perhaps cut: it holds no {kind.__name__}")
+    try:
+        plain = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        raise damaged from None
+    schema = plain.pop("schema", 1) if isinstance(plain, dict) else None
+    if not isinstance(schema, int):
+        raise damaged
     if schema > SCHEMA:
         raise UsageError(
-            f"the study stores {kind.__name__} in version {schema}, this rarecall reads up to {SCHEMA}",
+            f"{where} holds {kind.__name__} in version {schema}, this rarecall reads up to {SCHEMA}",
             "it was made by a newer rarecall: install that one",
         )
-    return kind.model_validate(plain)
+    try:
+        return kind.model_validate(plain)
+    except ValidationError:
+        raise damaged from None
+
+
+def refuse_another_run(what: str, key: str, outcome: Outcome) -> None:
+    """An outcome that is stored with a trial, or with a run of an experiment, is of its own run.
+
+    Args:
+        what: It is stored with, for messages.
+        key: `TrialSpec.key` of that.
+        outcome: As stored.
+
+    Raises:
+        RunError: It is of another run.
+    """
+    if outcome.key != key:
+        raise RunError(
+            f"{what} is run {key}, but what is stored with it is of run {outcome.key}",
+            "study.yaml or the record was changed, or an older rarecall has mixed it up: make a new study",
+        )

@@ -13,13 +13,14 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.database import Record, Writer, record_names
+from search.record.connection import Access, Database
+from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import auto, known_point, make_sampler
-from search.record.stored import packed, unpacked
+from search.record.stored import packed, refuse_another_run, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
-from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
+from trainables.contract.trial import DataSpec, Metrics, Outcome, TrialFailure, TrialReport, valued
 
 State = Literal["waiting", "running", "complete", "stopped", "failed"]
 _STATES: dict[TrialState, State] = {
@@ -114,24 +115,40 @@ class Study:
     """
 
     def __init__(
-        self, url: str, config: StudyConfig, minority: tuple[str, ...], *, create: bool = False
+        self, url: str, config: StudyConfig, minority: tuple[str, ...], access: Access = "read"
     ) -> None:
         """Open the record at `url` (an SQLAlchemy database URL).
 
+        Args:
+            url: As of `connection.Database`, and `access` likewise.
+            config: What was asked.
+            minority: Names of the minority classes.
+            access: To `create` it makes it; if that fails, nothing of it stays in the database.
+
         Raises:
-            UsageError: There is no such study, or with `create` there already is one.
+            UsageError: There is no such study, or to `create` there already is one.
+            RunError: The database is out of reach, locked or damaged.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config, self.minority = config, minority
-        # Optuna's check of the schema loads alembic, 0.4 s of every `rarecall pareto`; its version is pinned.
-        self._storage, self._writer = optuna.storages.RDBStorage(url, skip_compatibility_check=True), Writer()
+        self._database, self._writer = Database(url, access), Writer()
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
-        self._search = self._record("search", create=create)
-        self._baseline = self._record("baseline", create=create)
+        self._own: set[tuple[str, int, str]] = (
+            set()
+        )  # strategy, seed and key of outcomes known to be their trial's
+        create, made = access == "create", list[str]()
+        try:
+            self._search = self._record("search", create=create)
+            made += [f"{config.name}/search"] if create else []
+            self._baseline = self._record("baseline", create=create)
+        except BaseException:
+            delete_records(self._database, made)
+            self._database.leave()
+            raise
 
     def _record(self, name: str, *, create: bool) -> Record:
-        return Record(self._storage, self._writer, f"{self.config.name}/{name}", create=create)
+        return Record(self._database, self._writer, f"{self.config.name}/{name}", create=create)
 
     # Reading
 
@@ -150,19 +167,37 @@ class Study:
     def _read(self, trial: FrozenTrial) -> StudyTrial:
         attrs = trial.user_attrs
         report, failure = attrs.get("report"), attrs.get("failure")
-        return StudyTrial(
-            number=trial.number,
-            state=_STATES[trial.state],
-            strategy=Strategy.model_validate_json(attrs["strategy"]),
-            seed=attrs["seed"],
-            report=None if report is None else unpacked(TrialReport, report),
-            failure=None if failure is None else unpacked(TrialFailure, failure),
-            violations=dict(trial.constraints),
-        )
+        with self._database.told():
+            read = StudyTrial(
+                number=trial.number,
+                state=_STATES[trial.state],
+                strategy=Strategy.model_validate_json(attrs["strategy"]),
+                seed=attrs["seed"],
+                report=None if report is None else unpacked(TrialReport, report),
+                failure=None if failure is None else unpacked(TrialFailure, failure),
+                violations=dict(trial.constraints),
+            )
+        for outcome in (read.report, read.failure):
+            if outcome is not None:
+                self._check_own(read, outcome, attrs["strategy"])
+        return read
+
+    def _check_own(self, trial: StudyTrial, outcome: Outcome, strategy: str) -> None:
+        """A trial's outcome is of its own run; each is looked at once, as hashing a run takes a while.
+
+        Raises:
+            RunError: It is of another one.
+        """
+        seen = (strategy, trial.seed, outcome.key)
+        if seen not in self._own:
+            data = DataSpec(source=self.config.data, minority=self.minority)
+            key = self.config.spec(trial.strategy, data, seed=trial.seed).key
+            refuse_another_run(f"{self.config.name}: trial {trial.number}", key, outcome)
+            self._own.add(seen)
 
     def experiments(self) -> list[str]:
         """Names of the experiments in the record, in the order they were made."""
-        names = record_names(self._storage, f"{self.config.name}/")
+        names = record_names(self._database, f"{self.config.name}/")
         own = [name.removeprefix(f"{self.config.name}/") for name in names]
         return [name for name in own if name not in {"search", "baseline"}]
 
@@ -178,7 +213,11 @@ class Study:
         Raises:
             UsageError: There is none of that name.
         """
-        return ExperimentRecord(self._record(name, create=False), self.config.objectives)
+        return self._experiment(name, create=False)
+
+    def _experiment(self, name: str, *, create: bool) -> ExperimentRecord:
+        record = self._record(name, create=create)
+        return ExperimentRecord(f"{self.config.name}/{name}", record, self.config.objectives)
 
     # Writing
 
@@ -190,6 +229,19 @@ class Study:
         """
         self._writer.flush()
 
+    def check_written(self) -> None:
+        """Waits for nothing.
+
+        Raises:
+            RunError: Something that was told could not be written; nothing will be any more.
+        """
+        self._writer.check()
+
+    def delete(self) -> None:
+        """Take the study out of its database, with the tables, and an SQLite file, that were made for it."""
+        delete_records(self._database, record_names(self._database, f"{self.config.name}/"))
+        self._database.leave()
+
     def add_baseline(self, seed: int) -> int:
         """Note that a baseline seed is wanted; returns its number."""
         trial = self._baseline.live.ask()
@@ -197,8 +249,7 @@ class Study:
 
     def begin(self, name: str) -> ExperimentRecord:
         """The record of an experiment, made if it does not exist."""
-        record = self._record(name, create=name not in self.experiments())
-        return ExperimentRecord(record, self.config.objectives)
+        return self._experiment(name, create=name not in self.experiments())
 
     def ask(self, seed: int, clock: Callable[[], float]) -> StudyTrial:
         """The next trial: a point of `space.first` while there are any, then what the sampler proposes.

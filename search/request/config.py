@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search.request.arms import MATCHED, known_arms
 from search.request.config_errors import no_such_strategy
+from search.request.database_url import check_address, without_password
 from search.request.guards import Guard
 from search.request.space import expand_space
 from spaces.frozen import Frozen
@@ -153,7 +154,7 @@ class StudyConfig(Frozen):
     confirm: ConfirmConfig = ConfirmConfig()
     compare: CompareConfig = CompareConfig()
     resources: Resources = Resources()
-    study_db: str | None = None
+    study_db: str | None = Field(None, repr=False)  # it may hold a password
 
     @model_validator(mode="before")
     @classmethod
@@ -211,6 +212,13 @@ class StudyConfig(Frozen):
             raise ValueError("; ".join(found))
         return space
 
+    @field_validator("study_db")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_address(url)
+        return url
+
     @model_validator(mode="after")
     def _used(self) -> Self:
         """Refuse a knob, a strategy or a training argument that the task's trainable does not have."""
@@ -243,6 +251,12 @@ class StudyConfig(Frozen):
         return TrialSpec(
             task=self.task, strategy=strategy, data=data, train=self.train, seed=seed, split=split
         )
+
+    def kept(self) -> Self:
+        """As it is stored, and compared with what is stored: without the password of `study_db`."""
+        if self.study_db is None:
+            return self
+        return self.model_copy(update={"study_db": without_password(self.study_db)})
 
     @property
     def shown_metrics(self) -> tuple[str, ...]:

@@ -32,7 +32,9 @@ def line(item: Any, model: type[BaseModel]) -> str:
         r"a valid dictionary or (instance of|object to extract) \w+( from)?", "a mapping", message
     )
     got = item.get("input")
-    plain = isinstance(got, (str, int, float, bool, type(None)))
+    plain = isinstance(got, (str, int, float, bool, type(None))) and place != [
+        "study_db"
+    ]  # it holds a password
     shown = f", got {_in_yaml(got)}" if plain and "got" not in message and str(got) not in message else ""
     return f"{where + ': ' if where else ''}{message}{shown}"
 

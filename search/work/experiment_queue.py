@@ -136,6 +136,7 @@ class ExperimentQueue(RunQueue):
         return f"{one.arm} seed {index + 1}"
 
     def _changed(self) -> None:
+        self._record.check_written()
         self._on_change(
             ExperimentSnapshot(
                 title=self._title,

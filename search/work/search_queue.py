@@ -264,4 +264,5 @@ class SearchQueue(RunQueue):
         return "trial " + ", ".join(str(number) for number in wanted.trials)
 
     def _changed(self) -> None:
+        self._study.check_written()  # it is in vain if it is not
         self._on_change(self.snapshot())

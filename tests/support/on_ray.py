@@ -58,7 +58,7 @@ class Sabotaged:
 
     def finish(self, key: str, outcome: Outcome) -> None:
         self.outcomes[self._numbers[key]] = outcome
-        self.work.finish(self._keys[key], outcome)
+        self.work.finish(self._keys[key], outcome.model_copy(update={"key": self._keys[key]}))
 
     def stopped(self, key: str) -> None:
         self.work.stopped(self._keys[key])

@@ -48,15 +48,24 @@ detector's images are named by their stems, which need not differ: whoever sets 
 """
 
 import os
+import struct
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from spaces.errors import RunError, UsageError
+from trainables.contract.shapes import check_shapes
 from trainables.contract.trust import refuse_bomb
 
+MADE_BY_A_RUN = "take it from a copy; only the run itself makes it anew, in another study"
+# What NumPy, zipfile and zlib raise of a file that is cut or was written over.
+_DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
 # Boolean matches, class ids and names of images may shrink to a thirtieth; a bomb, to a thousandth.
 MOST_SHRUNK = 30
 VERSION, OLDEST = 4, 2
@@ -206,24 +215,46 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     os.replace(partial, path)
 
 
-def load_predictions(path: Path) -> Predictions:
+def load_predictions(path: Path, task: str | None = None) -> Predictions:
     """Read what `save_predictions` wrote.
 
+    Args:
+        path: The file.
+        task: That it has to be of; None for any.
+
     Raises:
-        ValueError: The file has another schema version.
-        UsageError: It would unpack to more than predictions can.
+        UsageError: A newer version of rarecall wrote the file, or it unpacks to more than predictions can.
+        RunError: It is gone, damaged, or of another task.
     """
-    refuse_bomb(path, ratio=MOST_SHRUNK)
-    with np.load(path, allow_pickle=False) as stored:
-        version = int(stored["version"])
-        if not OLDEST <= version <= VERSION:
-            raise ValueError(f"{path}: predictions schema version {version}, this rarecall reads {VERSION}")
-        kind = _BY_TASK[str(stored["task"])]
-        names = [field.name for field in fields(kind) if field.name != "shipped"]
-        values: dict[str, Any] = {name: _plain(stored[name]) for name in names}
-        if kind is DetectionPredictions and _SHIPPED["conf"] in stored:
-            shipped = {field: _plain(stored[name]) for field, name in _SHIPPED.items()}
-            values["shipped"] = ShippedBoxes(**shipped)
+    try:
+        refuse_bomb(path, ratio=MOST_SHRUNK)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            version = int(stored["version"])
+            if version > VERSION:
+                raise UsageError(
+                    f"{path}: predictions schema version {version}, this rarecall reads {VERSION}",
+                    "it was made by a newer rarecall: install that one",
+                )
+            predictions = _read(stored)
+        check_shapes(predictions)
+    except FileNotFoundError:
+        raise RunError(f"{path} is gone", MADE_BY_A_RUN) from None
+    except (*_DAMAGE, BadZipFile, zlib.error, struct.error) as error:
+        raise RunError(f"{path} is damaged: {str(error) or type(error).__name__}", MADE_BY_A_RUN) from None
+    if task is not None and not isinstance(predictions, _BY_TASK[task]):
+        raise RunError(f"{path} holds no predictions of {task}", MADE_BY_A_RUN)
+    return predictions
+
+
+def _read(stored: Mapping[str, npt.NDArray[Any]]) -> Predictions:
+    if int(stored["version"]) < OLDEST:
+        raise ValueError(f"schema version {stored['version']}")
+    kind = _BY_TASK[str(stored["task"])]
+    names = [field.name for field in fields(kind) if field.name != "shipped"]
+    values: dict[str, Any] = {name: _plain(stored[name]) for name in names}
+    if kind is DetectionPredictions and _SHIPPED["conf"] in stored:
+        shipped = {field: _plain(stored[name]) for field, name in _SHIPPED.items()}
+        values["shipped"] = ShippedBoxes(**shipped)
     return kind(**values)
 
 

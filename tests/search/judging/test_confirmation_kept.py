@@ -58,6 +58,12 @@ def test_the_last_confirmation_is_the_one_begun_last(folder: StudyFolder) -> Non
     assert latest(folder.open()) == Confirmation("confirm/10", plan("focal"), ())
 
 
+def test_a_confirmation_whose_process_died_before_its_plan_was_not_begun(folder: StudyFolder) -> None:
+    study = folder.open()
+    study.begin("confirm/1")
+    assert latest(study) is None
+
+
 def test_the_ledger_counts_runs_on_the_test_split_by_experiment(folder: StudyFolder) -> None:
     study = folder.open()
 

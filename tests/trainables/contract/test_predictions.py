@@ -1,10 +1,12 @@
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from drawn_predictions import N_IMAGES, drawn_classifications, drawn_detections
 
+from spaces.errors import RarecallError, RunError, UsageError
 from trainables.contract.predictions import (
     DetectionPredictions,
     Predictions,
@@ -42,7 +44,9 @@ def test_what_was_saved_is_loaded(predictions: Predictions, tmp_path: Path) -> N
 
 def test_a_file_of_another_schema_is_an_error_that_names_it(tmp_path: Path) -> None:
     np.savez(tmp_path / "predictions.npz", version=7)
-    with pytest.raises(ValueError, match=r"predictions\.npz: predictions schema version 7"):
+    with pytest.raises(
+        UsageError, match=r"predictions\.npz: predictions schema version 7[^\0]*newer rarecall"
+    ):
         load_predictions(tmp_path / "predictions.npz")
 
 
@@ -114,3 +118,67 @@ def test_a_file_of_0_1_0_lacks_what_ships_and_is_read(tmp_path: Path) -> None:
         **{name: value for name, value in vars(plain).items() if name != "shipped"},
     )
     assert_equal(load_predictions(tmp_path / "old.npz"), plain)
+
+
+def altered(predictions: Predictions, path: Path, **arrays: Any) -> Path:
+    """A file whose arrays are others than they should be; None leaves one out."""
+    save_predictions(path, predictions)
+    with np.load(path) as stored:
+        found = {name: stored[name] for name in stored.files} | arrays
+    np.savez(path, **{name: value for name, value in found.items() if value is not None})
+    return path
+
+
+@BOTH
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.999])
+def test_a_cut_file_is_said_to_be_damaged(predictions: Predictions, share: float, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    save_predictions(path, predictions)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(RarecallError, match=r"predictions\.npz(: a| is) damaged"):
+        load_predictions(path)
+
+
+@BOTH
+def test_a_file_that_was_written_over_is_said_to_be_damaged(predictions: Predictions, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        save_predictions(path, predictions)
+        content = bytearray(path.read_bytes())
+        for place in rng.integers(len(content), size=40):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        with pytest.raises(RarecallError, match=r"predictions\.npz(: a| is) damaged"):
+            load_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "arrays", "says"),
+    [
+        (drawn_classifications(0), {"logits": None}, "logits"),
+        (drawn_classifications(0), {"label": np.zeros(3, int)}, "'label' has the shape"),
+        (drawn_classifications(0), {"minority": np.array([99])}, "'minority' points beyond"),
+        (drawn_classifications(0), {"logits": np.array([object()])}, "Object arrays"),
+        (drawn_classifications(0), {"task": "poetry"}, "poetry"),
+        (drawn_classifications(0), {"version": 1}, "version 1"),
+        (drawn_classifications(0), {"version": "new"}, "new"),
+        (drawn_detections(0), {"pred_box": np.zeros((5, 4))}, "'pred_box' has the shape"),
+        (drawn_detections(0), {"shipped_match": np.zeros(2, bool)}, "'match' has the shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(
+    predictions: Predictions, arrays: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    path = altered(predictions, tmp_path / "predictions.npz", **arrays)
+    with pytest.raises(RunError, match=f"predictions.npz is damaged: .*{says}"):
+        load_predictions(path)
+
+
+def test_predictions_of_another_task_and_none_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    with pytest.raises(RunError, match="is gone"):
+        load_predictions(path)
+    save_predictions(path, drawn_detections(0))
+    with pytest.raises(RunError, match="holds no predictions of classification"):
+        load_predictions(path, "classification")
