@@ -12,6 +12,7 @@ from search.record.files import RunFiles
 from search.request.config import Resources
 from search.work.protocol import Clock, Job, Launch, Work
 from trainables.contract.node import GPUS
+from trainables.contract.space import is_out_of_space, out_of_space
 from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
 
@@ -85,9 +86,13 @@ class Here:
             work.started(spec.key)
             try:
                 outcome = self._train(spec, folder, on_epoch)
+                if isinstance(outcome, TrialReport):
+                    files.keep(spec.key, folder.result)
+            except OSError as error:
+                if not is_out_of_space(error):
+                    raise
+                outcome = out_of_space(spec.key, error, files.root)
             except _Stopped:
                 work.stopped(spec.key)
                 return
-            if isinstance(outcome, TrialReport):
-                files.keep(spec.key, folder.result)
             work.finish(spec.key, outcome)

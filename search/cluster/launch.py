@@ -8,9 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody
@@ -25,14 +27,15 @@ import ray
 from ray import tune
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
 
-from search.cluster.searcher import WorkScheduler, WorkSearcher
-from search.record.files import RunFiles
+from search.cluster.searcher import StopsOnError, WorkScheduler, WorkSearcher
+from search.record.files import RunFiles, replace
 from search.request.config import Resources
 from search.work.protocol import Clock, Launch, Work
 from spaces.errors import RunError, UsageError
+from trainables.contract.space import is_out_of_space
 from trainables.worker.tune_adapter import train_on_ray
 
-MAX_RETRIES = 3  # of a trial whose worker or node is lost; each goes on from the last checkpoint
+MAX_RETRIES = 3  # of a trial whose worker or node is lost, since its last checkpoint; each goes on from it
 CONNECT_TIMEOUT_S = 5.0
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
 
@@ -158,7 +161,9 @@ def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
         files: Where the runs leave theirs.
         resources: What one run occupies, unless it needs a whole GPU.
     """
-    searcher = WorkSearcher(work)
+    # It would put a traceback on the screen where it cannot save what nobody reads.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    searcher, newest = WorkSearcher(work), _KeepNewest()
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, partial(occupied, resources=resources)),
         tune_config=tune.TuneConfig(
@@ -172,11 +177,21 @@ def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
             name=files.root.name,
             storage_path=str(files.root.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[_KeepNewest(), _FreesName(), _Started(searcher)],
+            callbacks=[newest, _CountsFromCheckpoint(), _FreesName(), _Started(searcher)],
+            stop=StopsOnError(searcher),
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        with newest.tidying():
+            tuner.fit()
+    except OSError as error:  # Ray notes a trial's error, and its own state, on disks too
+        if not is_out_of_space(error) and searcher.error is None:
+            raise
+        if searcher.error is None:
+            searcher.error = RunError(
+                f"no space left on this machine: {error}", "make room, then go on with --resume"
+            )
     if searcher.error is not None:
         raise searcher.error
 
@@ -204,16 +219,43 @@ class _KeepNewest(tune.Callback):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        self._newest: dict[str, tune.Checkpoint] = {}  # by Ray's trial id
+        self._newest: dict[str, Path] = {}  # by Ray's trial id
+        # The older one goes when the newer one is safely on the disk: waiting for that holds up nobody.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._pending: list[Future[None]] = []
+
+    @contextmanager
+    def tidying(self) -> Iterator[None]:
+        """After the context nothing is removed any more."""
+        with self._thread:
+            yield
+        for removed in self._pending:
+            removed.result()
 
     def on_checkpoint(
         self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
         """A trial has a new checkpoint, already where it stays."""
+        newer = Path(checkpoint.path)
         older = self._newest.get(trial.trial_id)
-        self._newest[trial.trial_id] = checkpoint
-        if older is not None and older.path != checkpoint.path:
-            older.filesystem.delete_dir(older.path)
+        self._newest[trial.trial_id] = newer
+        if older is not None and older != newer:
+            self._pending = [one for one in self._pending if not one.done() or one.exception() is not None]
+            self._pending.append(self._thread.submit(replace, older, newer))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
+        return {}
+
+
+class _CountsFromCheckpoint(tune.Callback):  # type: ignore[misc]
+    """Lets a trial lose any number of workers, as long as it gets on: Ray counts failures over its life."""
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        """A trial has a new checkpoint: what was lost before it counts no more."""
+        trial.run_metadata.num_failures = 0
 
 
 class _FreesName(tune.Callback):  # type: ignore[misc]

@@ -1,11 +1,16 @@
 """The bridge from Ray Tune's searcher and scheduler to a queue of work. Decides nothing."""
 
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
+from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.cluster.lost import is_everywhere, reason_of
 from search.work.protocol import Answer, Work
+from spaces.errors import RunError
 from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure
 from trainables.contract.trust import trusts_weights
 from trainables.worker.tune_adapter import EPOCH, OUTCOME
@@ -23,6 +28,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         self._work = work
         self._keys: dict[str, str] = {}  # Ray's trial id -> TrialSpec.key
         self.error: Exception | None = None  # what `work` raised; Ray would log it and go on
+        self.reasons: dict[str, str] = {}  # Ray's trial id -> why Ray gave it up
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -56,32 +62,45 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
     def epoch(self, trial_id: str, result: dict[str, Any]) -> Answer:
         """What a run reports after an epoch; whether it is to go on. The last comes with the outcome."""
-        if EPOCH not in result:
-            return "go on"
+        if EPOCH not in result or self.error is not None:
+            return "go on"  # after an error the cluster stops all at once
         try:
             answer = self._work.epoch(self._keys[trial_id], EpochMetrics.model_validate_json(result[EPOCH]))
         except Exception as error:
             self.error = error
-            return "stop"
+            return "go on"
         return "go on" if OUTCOME in result else answer
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A trial has left the cluster: with an outcome, lost for good, or stopped by a scheduler."""
-        try:
-            self._complete(self._keys.pop(trial_id), result or {}, error)
-        except Exception as raised:
-            self.error = raised if self.error is None else self.error
+        """A trial has left the cluster: with an outcome, lost for good, or stopped by a scheduler.
 
-    def _complete(self, key: str, result: dict[str, Any], error: bool) -> None:
+        After an error nothing more is told: what has finished is found beside its result another time.
+        """
+        if self.error is not None:
+            return
+        try:
+            self._complete(self._keys.pop(trial_id), result or {}, self.reasons.pop(trial_id, None), error)
+        except Exception as raised:
+            self.error = raised
+
+    def _complete(self, key: str, result: dict[str, Any], reason: str | None, error: bool) -> None:
         if OUTCOME in result:
             self._work.finish(key, OUTCOMES.validate_json(result[OUTCOME]))
         elif error:
-            reason = "worker or node lost, and every retry with it"
+            assert reason is not None, "the scheduler hears of an error first"
+            reason = f"worker or node lost, and every retry with it: {reason}"
             self._work.finish(key, TrialFailure(key=key, kind="lost", reason=reason, retry=True))
         else:
             self._work.stopped(key)
+
+    def failed(self, trial_id: str, error: BaseException) -> None:
+        """An attempt of a trial was lost; Ray may make another one."""
+        self.reasons[trial_id] = reason = reason_of(error)
+        if is_everywhere(reason) and self.error is None:
+            hint = "every node needs the same rarecall, with what the study's models need; then --resume"
+            self.error = RunError(f"a worker could not start: {reason}", hint)
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles a searcher into its experiment's folder; nothing of ours must outlive the process."""
@@ -105,3 +124,27 @@ class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
         """An epoch has ended somewhere."""
         answer = self._searcher.epoch(trial.trial_id, result)
         return str(TrialScheduler.STOP if answer == "stop" else TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """An attempt was lost. Ray keeps its error in files alone, as a pickle or as text."""
+        if trial.pickled_error_file is not None:
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        else:
+            error = RunError(Path(trial.error_file).read_text())
+        self._searcher.failed(trial.trial_id, error)
+        super().on_trial_error(tune_controller, trial)
+
+
+class StopsOnError(Stopper):  # type: ignore[misc]
+    """Ends all trials once the work has raised; they go on another time."""
+
+    def __init__(self, searcher: WorkSearcher) -> None:
+        self._searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never one trial alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to end."""
+        return self._searcher.error is not None

@@ -55,12 +55,14 @@ def _make(request: Request) -> None:
 
 
 def _run(work: SearchQueue, found: Opened, cluster: Cluster) -> None:
-    study = found.study
+    study, began = found.study, False
     try:
         with cluster.connected(found.config.resources) as launch:
+            began = True
             launch(work, found.folder.files)
     except RarecallError:
         study.flush()
-        if not study.trials() and study.baseline() is None and not study.experiments():
+        told = study.trials() or study.baseline() is not None or study.experiments()
+        if not began and not told:
             found.folder.discard()  # it could not start, and will be asked for differently
         raise

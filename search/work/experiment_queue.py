@@ -35,7 +35,8 @@ class ExperimentQueue(RunQueue):
 
     A seed that crashed is run again with the same seed, once by this process and once by each that resumes.
     One that diverged has a result: it is counted. One that ran out of memory has none, and says nothing of
-    its strategy: it is not run again, but once with a whole GPU if it had a share of one.
+    its strategy: it is not run again, but once with a whole GPU if it had a share of one, and by a process
+    that resumes with other `resources`.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class ExperimentQueue(RunQueue):
         finished = {run.key: run.outcome for run in runs if run.outcome is not None}
         for key, one in self._wanted.items():
             outcome = finished.get(key)
-            if outcome is not None and is_result(outcome):
+            if outcome is not None and self._record.settled(outcome):
                 self.outcomes[key] = outcome
             else:
                 self._want(one, left.get(key))
@@ -115,7 +116,7 @@ class ExperimentQueue(RunQueue):
                 how, hint = f"crashed {RERUNS + 1} times", "with --resume the same seed is tried again"
                 if not _crashed(outcome):
                     how = "could not be trained"
-                    hint = "--resume where there is more memory, or a study of its own that asks for less"
+                    hint = "raise resources and go on with --resume, or ask for less in a study of its own"
                 raise RunError(
                     f"{arm}, seed {spec.seed} {how} ({outcome.kind}): {outcome.reason}",
                     hint,
