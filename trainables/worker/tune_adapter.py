@@ -34,7 +34,7 @@ def train_on_ray(config: dict[str, Any]) -> None:
     note_own_gpus()
     spec = TrialSpec.model_validate(config["spec"])
     try:
-        _train(spec, config["resume"])
+        _train(spec, config)
     except OSError as error:  # raised by Ray, which copies what is reported
         if not is_out_of_space(error):
             raise
@@ -42,9 +42,9 @@ def train_on_ray(config: dict[str, Any]) -> None:
         tune.report({OUTCOME: out_of_space(spec.key, error, place).model_dump_json()})
 
 
-def _train(spec: TrialSpec, resume: str | None) -> None:
+def _train(spec: TrialSpec, config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
-        folder = TrialFolder(Path(scratch), _resume_from(resume, Path(scratch)))
+        folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
         last: dict[str, Any] = {}
 
         def report_epoch(measured: EpochMetrics) -> None:
