@@ -13,8 +13,16 @@ def main() -> int:
     if foreign is not None:
         print(f"rarecall: {foreign}", file=sys.stderr)
         return 2
-    from search.cli.main import main as run  # noqa: PLC0415  (it would be another's)
+    # They would be another's.
+    from search.cli.unexpected import report  # noqa: PLC0415
 
+    try:
+        from search.cli.main import main as run  # noqa: PLC0415
+    except Exception as error:  # e.g. a system library that is not there
+        print(report(error, None), file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
     return run()
 
 

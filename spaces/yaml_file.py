@@ -65,8 +65,12 @@ def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, *, errors: str = "strict") -> Any:
     """Parse a yaml file.
+
+    Args:
+        path: Of the file.
+        errors: What becomes of bytes that are no UTF-8, as of `str.encode`.
 
     Raises:
         UsageError: It is missing, no file, too large, or malformed.
@@ -76,7 +80,7 @@ def read_yaml(path: Path) -> Any:
             raise UsageError(f"{path}: not a file")
         if path.stat().st_size > LARGEST_FILE:
             raise UsageError(f"{path}: has {path.stat().st_size / 1e6:.0f} MB; this is no such yaml")
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        return yaml.load(path.read_text(encoding="utf-8-sig", errors=errors), Loader=_Loader)
     except FileNotFoundError:
         raise UsageError(f"no such study file: {path}", "examples/digits.yaml is one to start from") from None
     except OSError as error:

@@ -3,9 +3,12 @@
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from search.cluster.stopping import Stop
+from search.cluster.watch import end_descendants
 from spaces.errors import UsageError
 from trainables.contract.trust import FLAG
 
@@ -100,10 +103,22 @@ def cluster_of(args: argparse.Namespace) -> "Cluster":
     if args.here:
         from search.cluster.here import Here  # noqa: PLC0415
 
-        return Here()
+        return Here(stop=Stop(_answer, _end_at_once))
     from search.cluster.launch import RayCluster  # noqa: PLC0415
 
-    return RayCluster(args.address)
+    return RayCluster(args.address, stop=Stop(_answer, _end_at_once))
+
+
+def _answer() -> None:
+    print("\nstopping; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+
+
+def _end_at_once() -> None:
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")  # the live screen has hidden the cursor
+    print("\nended at once; --resume goes on", file=sys.stderr, flush=True)
+    end_descendants()
+    os._exit(INTERRUPTED)  # the main thread may be in what never comes back
 
 
 def printable(text: str) -> str:

@@ -4,8 +4,6 @@ import argparse
 import json
 import sys
 
-from rich.console import Console
-
 from search.cli.common import (
     DONE,
     FILE,
@@ -17,7 +15,7 @@ from search.cli.common import (
     command,
     one_format,
 )
-from search.show.common import wide_console, write_csv
+from search.show.common import progress_console, wide_console, write_csv
 from search.show.comparison import as_json, as_rows, as_table
 
 
@@ -40,7 +38,7 @@ def _compare(args: argparse.Namespace) -> int:
         args.runs,
         cluster=cluster_of(args),
         resume=args.resume,
-        console=Console(stderr=args.json or args.csv),
+        console=progress_console(stderr=args.json or args.csv),
     )
     if args.json:
         print(json.dumps(as_json(comparison), indent=2))

@@ -3,12 +3,10 @@
 import argparse
 import json
 
-from rich.console import Console
-
 from search.cli.common import DONE, FOLDER, NOTHING_FOUND, Commands, add_cluster, cluster_of, command
 from search.judging.confirmation import Asked, latest, ledger, refuse_another_plan
 from search.record.folder import StudyFolder
-from search.show.common import wide_console
+from search.show.common import progress_console, wide_console
 from search.show.confirmation import confirmation_json, ledger_sentence, sentences, verdict_table
 from spaces.errors import UsageError
 
@@ -56,7 +54,7 @@ def _confirm(args: argparse.Namespace) -> int:
             cluster=cluster_of(args),
             resume=args.resume,
             fresh=args.fresh,
-            console=Console(stderr=args.json),
+            console=progress_console(stderr=args.json),
         )
         study = found.study
     uses = ledger(study)

@@ -4,12 +4,20 @@ Exit codes: 0 done; 1 finished, but nothing is feasible or nothing accepted; 2 t
 run-time or cluster failure; 130 interrupted.
 """
 
+import argparse
 import logging
+import select
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from search.cli import check, compare, confirm, export, search, status
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
+from search.cli.unexpected import report
+from search.cluster.stopping import take_as_ctrl_c
+from search.record.folder import StudyFolder
+from search.request.reading import load_config
+from search.show.common import ReaderLeft, print_nowhere
 from spaces.errors import Interrupted, RarecallError, UsageError
 from trainables.contract.trust import trusting_weights
 
@@ -18,9 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     args = _parser().parse_args(argv)
+    take_as_ctrl_c()
     try:
         with trusting_weights(args.trust_weights):
-            return int(args.run(args))
+            code = int(args.run(args))
+        sys.stdout.flush()  # or a reader that has left is noticed when nobody can be told
+        return code
     except Interrupted as stop:
         print(f"\ninterrupted; nothing finished is lost. Go on with:\n  {stop.hint}", file=sys.stderr)
         return INTERRUPTED
@@ -28,11 +39,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rarecall: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
-        print("\ninterrupted before anything ran", file=sys.stderr)
+        folder = _study_folder(args)
+        said = " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
+        print(f"\ninterrupted{said}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader (`| head`) has left; Python would complain while shutting down
+    except ReaderLeft:
         return DONE
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            print_nowhere(sys.stdout)
+            return DONE
+        print(report(error, _study_folder(args)), file=sys.stderr)
+        return FAILED
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads what is printed any more, as after `| head`."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in stdout.poll(0))
+
+
+def _study_folder(args: argparse.Namespace) -> Path | None:
+    """Folder of the study that the command was to work on, if there is one."""
+    folder, runs = getattr(args, "study", None), getattr(args, "runs", None)
+    if folder is None:
+        return None
+    try:
+        if runs is not None and not folder.is_dir():
+            folder = runs / load_config(folder).name
+        return folder if StudyFolder(folder).study_yaml.is_file() else None
+    except Exception:  # what is wrong with it may be what is to be reported, once
+        return None
 
 
 def _parser() -> Parser:

@@ -5,8 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from search.cli.common import (
     DONE,
     FILE,
@@ -23,7 +21,7 @@ from search.judging.choosing import Recommended, recommended
 from search.judging.front import front
 from search.record.folder import StudyFolder
 from search.record.study import Study
-from search.show.common import wide_console, write_csv
+from search.show.common import progress_console, wide_console, write_csv
 from search.show.front import (
     NONE_BEST,
     as_json,
@@ -61,7 +59,7 @@ def _search(args: argparse.Namespace) -> int:
         args.runs,
         cluster=cluster_of(args),
         resume=args.resume,
-        console=Console(stderr=args.json),
+        console=progress_console(stderr=args.json),
     )
     if _show_front(found.study, args, args.runs / found.folder.path.name) is None:
         print(NONE_BEST, file=sys.stderr)

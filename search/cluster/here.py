@@ -2,18 +2,29 @@
 
 import math
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from search.cluster.stopping import Stop
 from search.record.files import RunFiles
 from search.request.config import Resources
 from search.work.protocol import Clock, Job, Launch, Work
 from trainables.contract.node import GPUS
 from trainables.contract.space import is_out_of_space, out_of_space
-from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFolder, TrialReport, TrialSpec
+from trainables.contract.trial import (
+    EpochMetrics,
+    OnEpoch,
+    Outcome,
+    TrialFolder,
+    TrialReport,
+    TrialSpec,
+    timed_out,
+)
 from trainables.worker.run import run_trial
 
 Train = Callable[[TrialSpec, TrialFolder, OnEpoch], Outcome]
@@ -21,6 +32,30 @@ Train = Callable[[TrialSpec, TrialFolder, OnEpoch], Outcome]
 
 class _Stopped(Exception):
     """The queue has answered an epoch with `stop`."""
+
+
+class _TimedOut(BaseException):
+    """A run has taken too long. No `Exception`: those are outcomes of the run."""
+
+
+@contextmanager
+def _at_most(seconds: float | None) -> Iterator[None]:
+    """Raise `_TimedOut` in the context after so long, as soon as Python has control: not in native code."""
+    # Only there Python lets signals be handled.
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def overdue(number: int, frame: object) -> None:
+        raise _TimedOut
+
+    usual = signal.signal(signal.SIGALRM, overdue)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
 
 
 @contextmanager
@@ -47,11 +82,15 @@ class Here:
     Args:
         train: What carries out a run.
         clock: The time that passes here.
+        stop: What ends the work early, and what is said then.
     """
 
-    def __init__(self, train: Train = run_trial, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, train: Train = run_trial, clock: Clock = time.monotonic, stop: Stop | None = None
+    ) -> None:
         self._train = train
         self.clock = clock
+        self._stop = Stop() if stop is None else stop
 
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
@@ -66,8 +105,9 @@ class Here:
     def launch(self, work: Work, files: RunFiles) -> None:
         """A `protocol.Launch`; Ctrl-C ends it, and the run goes on from its last epoch another time."""
         try:
-            while (job := work.take()) is not None:
-                self._run(job, work, files)
+            with self._stop.heard(raising=True):
+                while not self._stop.asked and (job := work.take()) is not None:
+                    self._run(job, work, files)
         except KeyboardInterrupt:
             return
 
@@ -77,6 +117,8 @@ class Here:
             folder = TrialFolder(Path(scratch), job.resume)
 
             def on_epoch(measured: EpochMetrics) -> None:
+                if self._stop.asked:  # and what trains has swallowed the interrupt
+                    raise KeyboardInterrupt
                 last = measured.epoch == spec.train.epochs
                 if not last:  # its checkpoint would be replaced at once by the result
                     files.keep(spec.key, folder.checkpoint)
@@ -85,14 +127,18 @@ class Here:
 
             work.started(spec.key)
             try:
-                outcome = self._train(spec, folder, on_epoch)
+                with _at_most(job.timeout_s):
+                    outcome = self._train(spec, folder, on_epoch)
                 if isinstance(outcome, TrialReport):
                     files.keep(spec.key, folder.result)
+            except _Stopped:
+                work.stopped(spec.key)
+                return
+            except _TimedOut:
+                assert job.timeout_s is not None
+                outcome = timed_out(spec.key, job.timeout_s)
             except OSError as error:
                 if not is_out_of_space(error):
                     raise
                 outcome = out_of_space(spec.key, error, files.root)
-            except _Stopped:
-                work.stopped(spec.key)
-                return
             work.finish(spec.key, outcome)

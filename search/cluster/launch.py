@@ -3,14 +3,12 @@
 import logging
 import os
 import shutil
-import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,8 @@ from ray import tune
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
 
 from search.cluster.searcher import StopsOnError, WorkScheduler, WorkSearcher
+from search.cluster.stopping import Stop
+from search.cluster.watch import Watch, attended
 from search.record.files import RunFiles, replace
 from search.request.config import Resources
 from search.work.protocol import Clock, Launch, Work
@@ -37,26 +37,37 @@ from trainables.worker.tune_adapter import train_on_ray
 
 MAX_RETRIES = 3  # of a trial whose worker or node is lost, since its last checkpoint; each goes on from it
 CONNECT_TIMEOUT_S = 5.0
+OWN_PATIENCE_S = 3.0  # with a part of a local Ray that does not answer: it never comes back
+PATIENCE_S = 20.0  # with one of a cluster's; after 60 s without a GCS, Ray ends this process
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A `protocol.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while needed."""
+    """A `protocol.Cluster`: the Ray at an address, e.g. `auto`, or with None a local one while needed.
+
+    Attributes:
+        stop: What ends the work on it early, and what is said then.
+    """
 
     address: str | None = None
     clock: Clock = time.monotonic
+    stop: Stop = field(default_factory=Stop)
 
     @contextmanager
     def connected(self, resources: Resources) -> Iterator[Launch]:
         """See `protocol.Cluster`."""
-        with connected(self.address, resources):
-            yield partial(run_connected, resources=resources)
+        with connected(self.address, resources, stop=self.stop):
+            yield partial(run_connected, resources=resources, stop=self.stop)
 
 
 @contextmanager
 def connected(
-    address: str | None, resources: Resources | None = None, *, cpus: int | None = None
+    address: str | None,
+    resources: Resources | None = None,
+    *,
+    cpus: int | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[None]:
     """This process as a driver of the cluster at `address`, or of a local Ray that ends with the context.
 
@@ -64,11 +75,14 @@ def connected(
         address: As of `RayCluster`.
         resources: What one run will occupy; if given, a local Ray must be able to hold it.
         cpus: Of a local Ray; None counts the machine's.
+        stop: As of `RayCluster`.
 
     Raises:
         UsageError: This machine can never hold a run.
         RunError: The cluster cannot be reached.
+        KeyboardInterrupt: `stop` was asked for while Ray started.
     """
+    stop = Stop() if stop is None else stop
     # An elastic cluster may still grow; a local one never does, and Ray would wait for ever.
     lacking = impossible_here(resources, cpus=cpus) if address is None and resources is not None else []
     if lacking:
@@ -77,16 +91,22 @@ def connected(
     try:
         if address is not None:
             _check_reachable(address)
-        with _uninterrupted():
+        with stop.heard():
             _start(address, cpus)
+    except SystemExit:  # what Ray makes of SIGTERM for as long as it starts
+        if not stop.asked:
+            raise
     except (OSError, ValueError) as error:
         raise RunError(
             f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
         ) from None
     try:
+        if stop.asked:
+            raise KeyboardInterrupt
         yield
     finally:
-        ray.shutdown()
+        with stop.heard():
+            ray.shutdown()
 
 
 def _start(address: str | None, cpus: int | None) -> None:
@@ -101,27 +121,6 @@ def _start(address: str | None, cpus: int | None) -> None:
         logging_level=logging.ERROR,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
     )
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C takes effect at the end of the context.
-
-    Ray starts its processes by forking. An interrupt that lands in what Python's logging does around a fork
-    is swallowed and leaves the lock of logging held for ever: whoever logs next hangs.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only there Python lets signals be handled
-        yield
-        return
-    pressed: list[int] = []
-    usual = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if pressed:
-        ray.shutdown()
-        raise KeyboardInterrupt
 
 
 def _check_reachable(address: str) -> None:
@@ -153,16 +152,16 @@ def occupied(config: dict[str, Any], resources: Resources) -> dict[str, float]:
     return {"CPU": resources.cpu, "GPU": 1 if config["whole_device"] else resources.gpu}
 
 
-def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
+def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop | None = None) -> None:
     """A `protocol.Launch` of a process that is `connected`.
 
     Args:
-        work: Called from this thread only.
+        work: Called from one thread only, which is another than this one.
         files: Where the runs leave theirs.
         resources: What one run occupies, unless it needs a whole GPU.
+        stop: As of `RayCluster`.
     """
-    # It would put a traceback on the screen where it cannot save what nobody reads.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    stop = Stop() if stop is None else stop
     searcher, newest = WorkSearcher(work), _KeepNewest()
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, partial(occupied, resources=resources)),
@@ -177,23 +176,56 @@ def run_connected(work: Work, files: RunFiles, resources: Resources) -> None:
             name=files.root.name,
             storage_path=str(files.root.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[newest, _CountsFromCheckpoint(), _FreesName(), _Started(searcher)],
+            callbacks=[
+                newest,
+                _CountsFromCheckpoint(),
+                _FreesName(),
+                _Started(searcher),
+                _EndsOverdue(searcher),
+            ],
             stop=StopsOnError(searcher),
             verbose=0,
         ),
     )
-    try:
-        with newest.tidying():
+
+    def fit() -> None:
+        with _on_a_full_disk(searcher), newest.tidying():
             tuner.fit()
-    except OSError as error:  # Ray notes a trial's error, and its own state, on disks too
-        if not is_out_of_space(error) and searcher.error is None:
+        if searcher.error is not None:
+            raise searcher.error
+
+    logging.getLogger("ray.tune.execution.tune_controller").addFilter(_unexpected)
+    # It would put a traceback on the screen where it cannot save what nobody reads.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    with stop.heard():
+        attended(fit, searcher.leave, _watch(), stop)
+
+
+@contextmanager
+def _on_a_full_disk(searcher: WorkSearcher) -> Iterator[None]:
+    """Tune notes a trial's error, and its own state, on disks too; what the work has raised goes before that."""
+    try:
+        yield
+    except OSError as error:
+        if not is_out_of_space(error):
             raise
         if searcher.error is None:
-            searcher.error = RunError(
-                f"no space left on this machine: {error}", "make room, then go on with --resume"
-            )
-    if searcher.error is not None:
-        raise searcher.error
+            hint = "make room, then go on with --resume"
+            searcher.error = RunError(f"no space left on this machine: {error}", hint)
+
+
+def _watch() -> Watch:
+    """On the Ray that this process is connected to: that of its own, or one whose GCS may come back."""
+    context, node = ray.get_runtime_context(), ray._private.worker._global_node
+    if node is None:  # Ray is another process's, behind `ray://`
+        return Watch({}, PATIENCE_S)
+    own = [info.process.pid for infos in node.all_processes.values() for info in infos]
+    host, _, port = context.gcs_address.rpartition(":")
+    places = {"GCS": (host.strip("[]"), int(port))}
+    for known in ray.nodes():
+        if known["NodeID"] == context.get_node_id():
+            places["raylet"] = (known["NodeManagerAddress"], known["NodeManagerPort"])
+    return Watch(places, OWN_PATIENCE_S if own else PATIENCE_S, tuple(own))
 
 
 class _Started(tune.Callback):  # type: ignore[misc]
@@ -208,6 +240,33 @@ class _Started(tune.Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
+        return {}
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Whether what Tune logs is news: it shows a traceback of each worker that we have killed, too."""
+    return not (record.exc_info and "killed by `ray.kill`" in str(record.exc_info[1]))
+
+
+class _EndsOverdue(tune.Callback):  # type: ignore[misc]
+    """Between two events: ends the trials that take too long, and Tune itself once nobody waits for it.
+
+    A stock scheduler stops a trial when it reports, which one that hangs never does; its worker is killed.
+    """
+
+    def __init__(self, searcher: WorkSearcher) -> None:
+        self._searcher = searcher  # and not the work, as in `_Started`
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune has handled an event, or waited for one in vain."""
+        self._searcher.check_left()
+        overdue = self._searcher.overdue()
+        for trial in [trial for trial in trials if trial.trial_id in overdue] if overdue else ():
+            trial.max_failures = 0  # else Tune would run it again
+            ray.kill(trial.temporary_state.ray_actor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As of `_Started`."""
         return {}
 
 

@@ -1,5 +1,9 @@
 """The bridge from Ray Tune's searcher and scheduler to a queue of work. Decides nothing."""
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,15 @@ from ray.tune.search import Searcher
 from search.cluster.lost import is_everywhere, reason_of
 from search.work.protocol import Answer, Work
 from spaces.errors import RunError
-from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure
+from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure, timed_out
 from trainables.contract.trust import trusts_weights
 from trainables.worker.tune_adapter import EPOCH, OUTCOME
+
+LEAVE_WITHIN_S = 3.0  # an ask may take longer; then it ends in a record that is as if the process had died
+
+
+class Left(BaseException):
+    """Nobody waits for Tune any more. No `Exception`: Tune would clean up, and wait for workers to do so."""
 
 
 class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
@@ -27,6 +37,10 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         super().__init__()
         self._work = work
         self._keys: dict[str, str] = {}  # Ray's trial id -> TrialSpec.key
+        self._timeouts: dict[str, float | None] = {}  # Ray's trial id -> Job.timeout_s
+        self._started: dict[str, float] = {}  # Ray's trial id -> when it got its worker
+        self._overdue: set[str] = set()
+        self._gate, self._left = threading.Lock(), False
         self.error: Exception | None = None  # what `work` raised; Ray would log it and go on
         self.reasons: dict[str, str] = {}  # Ray's trial id -> why Ray gave it up
 
@@ -36,18 +50,41 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         """Nothing to set: what is searched is not Ray's business."""
         return True
 
+    def leave(self) -> None:
+        """From here on nothing reaches the work: Tune ends when it comes by, or is left alone."""
+        got = self._gate.acquire(timeout=LEAVE_WITHIN_S)
+        self._left = True
+        if got:
+            self._gate.release()
+
+    @contextmanager
+    def _reaching(self) -> Iterator[Work]:
+        """The work, while it is waited for."""
+        with self._gate:
+            if self._left:
+                raise Left
+            yield self._work
+
+    def check_left(self) -> None:
+        """Raise `Left` if nobody waits for Tune any more."""
+        if self._left:
+            raise Left
+
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next run, None for not now, or FINISHED."""
         if self.error is not None:
             return Searcher.FINISHED
         try:
-            job = self._work.take()
+            with self._reaching() as work:
+                job = work.take()
+                exhausted = job is None and work.exhausted()
         except Exception as error:
             self.error = error
             return Searcher.FINISHED
         if job is None:
-            return Searcher.FINISHED if self._work.exhausted() else None
+            return Searcher.FINISHED if exhausted else None
         self._keys[trial_id] = job.spec.key
+        self._timeouts[trial_id] = job.timeout_s
         return {
             "spec": job.spec.model_dump(mode="json"),
             "key": job.spec.key,
@@ -58,14 +95,30 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
     def work_started(self, trial_id: str) -> None:
         """A trial has a worker."""
-        self._work.started(self._keys[trial_id])
+        self._started[trial_id] = time.monotonic()
+        with self._reaching() as work:
+            work.started(self._keys[trial_id])
+
+    def overdue(self) -> set[str]:
+        """The trials that have had their worker for longer than they may, each told once."""
+        now = time.monotonic()
+        late = {
+            trial_id
+            for trial_id, started in self._started.items()
+            if (allowed := self._timeouts[trial_id]) is not None and now - started > allowed
+        }
+        found = late - self._overdue
+        self._overdue |= late
+        return found
 
     def epoch(self, trial_id: str, result: dict[str, Any]) -> Answer:
         """What a run reports after an epoch; whether it is to go on. The last comes with the outcome."""
         if EPOCH not in result or self.error is not None:
             return "go on"  # after an error the cluster stops all at once
         try:
-            answer = self._work.epoch(self._keys[trial_id], EpochMetrics.model_validate_json(result[EPOCH]))
+            measured = EpochMetrics.model_validate_json(result[EPOCH])
+            with self._reaching() as work:
+                answer = work.epoch(self._keys[trial_id], measured)
         except Exception as error:
             self.error = error
             return "go on"
@@ -78,22 +131,19 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
         After an error nothing more is told: what has finished is found beside its result another time.
         """
+        self._started.pop(trial_id, None)
+        timeout_s, key = self._timeouts.pop(trial_id), self._keys.pop(trial_id)
         if self.error is not None:
             return
         try:
-            self._complete(self._keys.pop(trial_id), result or {}, self.reasons.pop(trial_id, None), error)
+            with self._reaching() as work:
+                if error and trial_id in self._overdue:
+                    assert timeout_s is not None
+                    work.finish(key, timed_out(key, timeout_s))
+                else:
+                    _complete(work, key, result or {}, self.reasons[trial_id] if error else None)
         except Exception as raised:
             self.error = raised
-
-    def _complete(self, key: str, result: dict[str, Any], reason: str | None, error: bool) -> None:
-        if OUTCOME in result:
-            self._work.finish(key, OUTCOMES.validate_json(result[OUTCOME]))
-        elif error:
-            assert reason is not None, "the scheduler hears of an error first"
-            reason = f"worker or node lost, and every retry with it: {reason}"
-            self._work.finish(key, TrialFailure(key=key, kind="lost", reason=reason, retry=True))
-        else:
-            self._work.stopped(key)
 
     def failed(self, trial_id: str, error: BaseException) -> None:
         """An attempt of a trial was lost; Ray may make another one."""
@@ -111,6 +161,17 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore, see `save`."""
+
+
+def _complete(work: Work, key: str, result: dict[str, Any], lost: str | None) -> None:
+    """Tell the work; `lost` is what Ray said when it gave a run up."""
+    if OUTCOME in result:
+        work.finish(key, OUTCOMES.validate_json(result[OUTCOME]))
+    elif lost is not None:
+        reason = f"worker or node lost, and every retry with it: {lost}"
+        work.finish(key, TrialFailure(key=key, kind="lost", reason=reason, retry=True))
+    else:
+        work.stopped(key)
 
 
 class WorkScheduler(FIFOScheduler):  # type: ignore[misc]

@@ -119,6 +119,7 @@ def _compared(
             Measurer(found.folder.files, config.task, metrics),
             launch,
             clock=cluster.clock,
+            timeout_s=config.search.trial_timeout_s,
             go_on=also_trusting(f"rarecall compare {found.where} --resume"),
             console=console,
         )

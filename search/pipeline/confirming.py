@@ -150,6 +150,7 @@ def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console:
                 measurer,
                 launch,
                 clock=cluster.clock,
+                timeout_s=config.search.trial_timeout_s,
                 go_on=also_trusting(f"rarecall confirm {found.where} --resume"),
                 console=console,
             )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from search.judging.measured import Arm, Measurer
+from search.pipeline.opening import going_on
 from search.record.experiments import ExperimentRecord, Wanted
 from search.record.files import RunFiles
 from search.show.screens import experiment_screen
@@ -22,6 +23,7 @@ def run_experiment(
     launch: Launch,
     *,
     clock: Clock,
+    timeout_s: float | None,
     go_on: str,
     console: Console,
 ) -> dict[str, Arm]:
@@ -35,17 +37,19 @@ def run_experiment(
         measurer: Of the study's runs.
         launch: Of the cluster that they run on.
         clock: Of that cluster.
+        timeout_s: As of `SearchConfig.trial_timeout_s`.
         go_on: The command that goes on after an interruption.
         console: For the live screen.
 
     Raises:
-        RunError: A seed crashed every time.
+        RunError: A seed crashed every time, or the cluster is gone.
         Interrupted: By Ctrl-C.
     """
     with experiment_screen(console) as show:
-        work = ExperimentQueue(title, record, files, wanted, show, clock)
+        work = ExperimentQueue(title, record, files, wanted, show, clock, timeout_s)
         if not work.complete():
-            launch(work, files)
+            with going_on(go_on):
+                launch(work, files)
     if not work.complete():
         raise Interrupted("interrupted", go_on)
     strategies = {one.arm: one.spec.strategy for one in wanted}

@@ -17,6 +17,7 @@ from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.request.reading import load_config, not_runnable
+from search.work.protocol import ClusterLost
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec
@@ -153,8 +154,8 @@ def make(request: Request) -> None:
 def continued(request: Request, typed: Path) -> Request:
     """The request as an existing study goes on with it, if only what may differ does.
 
-    That is a larger `search.trials`, and `compare`, `confirm` and `resources`, which say nothing of the
-    trials.
+    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm` and `resources`, which
+    say nothing of the trials.
 
     Args:
         request: What is asked.
@@ -167,15 +168,16 @@ def continued(request: Request, typed: Path) -> Request:
     check_same_data(request, stored)
     check_same_evaluator(request)
     config = request.config
-    search = stored.search.model_copy(update={"trials": config.search.trials})
+    may = {"trials": config.search.trials, "trial_timeout_s": config.search.trial_timeout_s}
+    search = stored.search.model_copy(update=may)
     free = {name: getattr(config, name) for name in ("compare", "confirm", "resources")}
     allowed = stored.model_copy(update={"search": search} | free)
     if allowed != config:
         changed = [key for key, value in config if value != getattr(allowed, key)]
         raise UsageError(
             f"{typed}: differs from the study in {request.where} in: {', '.join(changed)}",
-            "give the new request another name;"
-            " only search.trials, resources, compare and confirm may change",
+            "give the new request another name; only search.trials, search.trial_timeout_s, resources, "
+            "compare and confirm may change",
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
@@ -231,6 +233,15 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
             yield Opened(**vars(request), study=study)
         finally:
             study.flush()
+
+
+@contextmanager
+def going_on(command: str) -> Iterator[None]:
+    """If the cluster is lost in the context, the error says with which command the work goes on."""
+    try:
+        yield
+    except ClusterLost as lost:
+        raise ClusterLost(lost.message, f"nothing finished is lost. Go on with: {command}") from lost
 
 
 def shown(path: Path) -> str:

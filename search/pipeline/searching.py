@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.pipeline.opening import Opened, Request, continued, make, opened, read_request
+from search.pipeline.opening import Opened, Request, continued, going_on, make, opened, read_request
 from search.show.screens import search_screen
-from search.work.protocol import Cluster
+from search.work.protocol import Cluster, ClusterLost
 from search.work.search_queue import SearchQueue
 from spaces.errors import Interrupted, RarecallError, UsageError
 from trainables.contract.trust import also_trusting
@@ -27,7 +27,7 @@ def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: C
 
     Raises:
         UsageError: The study file, the data or the folders are not as they must be.
-        RunError: The cluster is out of reach, or the baseline could not be trained.
+        RunError: The cluster is out of reach or gone, or the baseline could not be trained.
         Interrupted: By Ctrl-C; nothing told so far is lost.
     """
     request = read_request(path, runs, console)
@@ -41,7 +41,7 @@ def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: C
             _run(work, found, cluster)
     work.check_baseline()
     if not work.complete():
-        raise Interrupted("interrupted", also_trusting(f"rarecall search {request.where} --resume"))
+        raise Interrupted("interrupted", _go_on(request))
     return found
 
 
@@ -57,12 +57,18 @@ def _make(request: Request) -> None:
 def _run(work: SearchQueue, found: Opened, cluster: Cluster) -> None:
     study, began = found.study, False
     try:
-        with cluster.connected(found.config.resources) as launch:
+        with cluster.connected(found.config.resources) as launch, going_on(_go_on(found)):
             began = True
             launch(work, found.folder.files)
-    except RarecallError:
+    except ClusterLost:
+        raise
+    except (RarecallError, KeyboardInterrupt):
         study.flush()
         told = study.trials() or study.baseline() is not None or study.experiments()
         if not began and not told:
             found.folder.discard()  # it could not start, and will be asked for differently
         raise
+
+
+def _go_on(request: Request) -> str:
+    return also_trusting(f"rarecall search {request.where} --resume")

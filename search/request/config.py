@@ -14,6 +14,7 @@ from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
 from trainables.contract.trial import DataSpec, Split, TrainSpec, TrialSpec
 
 MAX_SEEDS = 200
+MAX_TIMEOUT_S = 10**7  # a third of a year
 ARMS = (*NAMED, *MATCHED)
 
 SamplerName = Literal["auto", "gp", "tpe", "nsga2", "random"]
@@ -34,11 +35,21 @@ class BaselineConfig(Frozen):
 
 
 class SearchConfig(Frozen):
-    """How many trials, proposed by whom."""
+    """How many trials, proposed by whom.
+
+    Attributes:
+        trials: How many are asked.
+        sampler: Who proposes them.
+        seed: Of the sampler and, times 1,000, of the trainings.
+        trial_timeout_s: Seconds that a run may have a worker, from the moment it has got it; one that takes
+            longer is ended and fails as `timeout`. Counts for the baseline's runs and for those of `confirm`
+            and `compare`, too. A retry after a lost worker and one with `--resume` have all of it again.
+    """
 
     trials: int = Field(40, ge=1)
     sampler: SamplerName = "auto"
     seed: int = Field(0, ge=0)
+    trial_timeout_s: float | None = Field(None, gt=0, le=MAX_TIMEOUT_S)
 
 
 class ConfirmConfig(Frozen):

@@ -1,9 +1,10 @@
 """What several views have in common: words, the terminal, rows as CSV. Builds them; only `cli` prints."""
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from rich.console import Console
 
@@ -39,6 +40,41 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     writer.writerows(rows)
 
 
+class ReaderLeft(BrokenPipeError):
+    """Nobody reads any more what is printed; the rest has been let go."""
+
+
+class Piped(Console):
+    """A console whose reader may leave before the end, as `| head` does; Rich would exit with code 1 then.
+
+    Args:
+        leaving: What is raised when that is noticed.
+        options: Of a console.
+    """
+
+    def __init__(self, leaving: type[BaseException] = ReaderLeft, **options: Any) -> None:
+        super().__init__(**options)
+        self._leaving = leaving
+
+    def on_broken_pipe(self) -> None:
+        """What was to be printed could not be."""
+        self.quiet = True
+        print_nowhere(self.file)
+        raise self._leaving
+
+
+def print_nowhere(file: IO[str]) -> None:
+    """Let go what is still in the buffers of `file`: Python would complain while it shuts down."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
+
+
 def wide_console() -> Console:
     """The terminal; a file or a pipe has no edge, so there lines are long."""
-    return Console(width=None if sys.stdout.isatty() else WIDE)
+    return Piped(width=None if sys.stdout.isatty() else WIDE)
+
+
+def progress_console(*, stderr: bool) -> Console:
+    """For the screen of work, which ends as by Ctrl-C if nobody reads it any more."""
+    return Piped(KeyboardInterrupt, stderr=stderr)

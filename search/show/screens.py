@@ -1,9 +1,11 @@
 """What a person sees while work runs: a live screen on a terminal, plain lines elsewhere. Prints."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +20,7 @@ from search.work.experiment_queue import ExperimentSnapshot
 from search.work.queue import Running
 from search.work.search_queue import Snapshot
 
+LOOK_EVERY_S = 1.0
 LINE_EVERY_S = 10.0  # plain lines are at least this far apart, except for news and the last one
 
 
@@ -35,6 +38,7 @@ class View:
         eta_s: Seconds left, or None before anything has finished.
         counts: What has ended, in words.
         news: The best so far, in words; empty for work that says nothing before its end.
+        silent_after_s: Seconds after which a run that reports nothing is named; None before any has reported.
     """
 
     title: str
@@ -46,6 +50,14 @@ class View:
     eta_s: float | None
     counts: str
     news: str = ""
+    silent_after_s: float | None = None
+
+    def silence(self, run: Running, since_s: float) -> str:
+        """What is said of a run that has not reported for too long, `since_s` after the view was taken."""
+        silent_s = run.silent_s + since_s
+        if self.silent_after_s is None or silent_s < self.silent_after_s:
+            return ""
+        return f"no report for {clock(silent_s)}"
 
 
 @contextmanager
@@ -73,6 +85,7 @@ def _view_of_search(config: StudyConfig, snapshot: Snapshot) -> View:
         eta_s=snapshot.eta_s,
         counts=search_counts(snapshot),
         news=verdict(config, snapshot),
+        silent_after_s=snapshot.silent_after_s,
     )
 
 
@@ -89,13 +102,15 @@ def _view_of_experiment(snapshot: ExperimentSnapshot) -> View:
         elapsed_s=snapshot.elapsed_s,
         eta_s=snapshot.eta_s,
         counts=f"{snapshot.title}: {snapshot.done}/{snapshot.runs} runs ({busy})",
+        silent_after_s=snapshot.silent_after_s,
     )
 
 
 @contextmanager
 def _screen(console: Console) -> Iterator[Callable[[View], None]]:
     if not console.is_terminal:
-        yield _Lines(console)
+        with _Lines(console) as lines:
+            yield lines
         return
     picture = _Picture()
     with Live(console=console, refresh_per_second=4, get_renderable=picture.draw):
@@ -103,15 +118,46 @@ def _screen(console: Console) -> Iterator[Callable[[View], None]]:
 
 
 class _Lines:
-    """A line for each piece of news, and for other progress once in a while."""
+    """A line for each piece of news, and for other progress once in a while.
+
+    A run that hangs causes no event, so a thread looks for those.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last = 0.0
         self._shown: int | None = None
         self._news: str | None = None
+        self._view: tuple[float, View] | None = None
+        self._named: set[tuple[str, int]] = set()  # run and epoch
+        self._ended = threading.Event()
+        self._looking = threading.Thread(target=self._look, name="silent runs", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._looking.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._ended.set()
+        self._looking.join()
+
+    def _look(self) -> None:
+        # A reader that has left is noticed by the work itself when it prints.
+        with suppress(KeyboardInterrupt, BrokenPipeError):
+            while not self._ended.wait(LOOK_EVERY_S):
+                if self._view is not None:
+                    self._name_silent(*self._view)
+
+    def _name_silent(self, at: float, view: View) -> None:
+        for run in view.running:
+            said = view.silence(run, time.monotonic() - at)
+            if said and (run.label, run.epoch) not in self._named:
+                self._named.add((run.label, run.epoch))
+                after = f"after {run.epoch} of {view.epochs} epochs"
+                self._console.print(f"{run.label}: {said}, {after}", soft_wrap=True, highlight=False)
 
     def __call__(self, view: View) -> None:
+        self._view = (time.monotonic(), view)
         last = view.done == view.total
         due = time.monotonic() - self._last >= LINE_EVERY_S
         if view.news == self._news and (view.done == self._shown or not (due or last)):
@@ -145,7 +191,8 @@ class _Picture:
         running = Table.grid(padding=(0, 1))
         for run in view.running:
             part = ProgressBar(total=view.epochs, completed=run.epoch, width=20)
-            running.add_row(f"  {run.label}", part, f"{run.epoch}/{view.epochs} epochs")
+            silence = Text(view.silence(run, since), style="bold red")
+            running.add_row(f"  {run.label}", part, f"{run.epoch}/{view.epochs} epochs", silence)
         return Group(bar, Text(view.counts), running, Text(view.news, style="bold green"))
 
 

@@ -13,6 +13,10 @@ from search.work.queue import Running, RunQueue
 from spaces.errors import RunError
 from trainables.contract.trial import Outcome, TrialFailure
 
+NOT_AGAIN = {  # kinds of failure that would only come again, and what helps
+    "memory": "`rarecall search FILE --resume` with more resources in it, then this again; or ask for less",
+    "timeout": "`rarecall search FILE --resume` with a longer search.trial_timeout_s in it, then this again",
+}
 RERUNS = 1  # of a crashed run with the same seed, beside the retries of a lost worker
 
 
@@ -28,6 +32,7 @@ class ExperimentSnapshot:
     epochs: int
     elapsed_s: float
     eta_s: float | None
+    silent_after_s: float | None = None
 
 
 class ExperimentQueue(RunQueue):
@@ -36,7 +41,8 @@ class ExperimentQueue(RunQueue):
     A seed that crashed is run again with the same seed, once by this process and once by each that resumes.
     One that diverged has a result: it is counted. One that ran out of memory has none, and says nothing of
     its strategy: it is not run again, but once with a whole GPU if it had a share of one, and by a process
-    that resumes with other `resources`.
+    that resumes with other `resources`. Nor does one that took too long, which only a process that resumes
+    runs again.
     """
 
     def __init__(
@@ -47,8 +53,9 @@ class ExperimentQueue(RunQueue):
         wanted: Sequence[Wanted],
         on_change: Callable[[ExperimentSnapshot], None],
         clock: Clock,
+        timeout_s: float | None = None,
     ) -> None:
-        super().__init__(files, clock)
+        super().__init__(files, clock, timeout_s)
         self._title, self._record, self._on_change = title, record, on_change
         self._wanted = {one.spec.key: one for one in wanted}
         self._numbers: dict[str, int] = {}  # key -> entry of the run that is waiting or running
@@ -115,8 +122,7 @@ class ExperimentQueue(RunQueue):
             if isinstance(outcome, TrialFailure) and not is_result(outcome):
                 how, hint = f"crashed {RERUNS + 1} times", "with --resume the same seed is tried again"
                 if not _crashed(outcome):
-                    how = "could not be trained"
-                    hint = "raise resources and go on with --resume, or ask for less in a study of its own"
+                    how, hint = "could not be trained", NOT_AGAIN[outcome.kind]
                 raise RunError(
                     f"{arm}, seed {spec.seed} {how} ({outcome.kind}): {outcome.reason}",
                     hint,
@@ -141,10 +147,11 @@ class ExperimentQueue(RunQueue):
                 epochs=next(iter(self._wanted.values())).spec.train.epochs,
                 elapsed_s=self._crew.elapsed_s,
                 eta_s=self._crew.eta_s(len(self._wanted) - len(self.outcomes)),
+                silent_after_s=self._crew.silent_after_s,
             )
         )
 
 
 def _crashed(outcome: Outcome) -> bool:
     """Whether a run gave no result, for a reason that may be gone another time."""
-    return isinstance(outcome, TrialFailure) and not is_result(outcome) and outcome.kind != "memory"
+    return isinstance(outcome, TrialFailure) and not is_result(outcome) and outcome.kind not in NOT_AGAIN

@@ -8,10 +8,15 @@ from typing import Literal, Protocol
 
 from search.record.files import RunFiles
 from search.request.config import Resources
+from spaces.errors import RunError
 from trainables.contract.trial import EpochMetrics, Outcome, TrialSpec
 
 Answer = Literal["go on", "stop"]
 Clock = Callable[[], float]  # seconds since some moment, never less than before
+
+
+class ClusterLost(RunError):
+    """The cluster is gone in the midst of the work; what was told is kept, and the rest can go on later."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,13 @@ class Job:
         spec: What to run.
         resume: Folder of an earlier attempt's checkpoint, readable from the worker; None starts afresh.
         whole_device: It needs a GPU of its own, whatever share of one the others get.
+        timeout_s: Seconds after which it is ended on its worker, as a failure of kind `timeout`; None: never.
     """
 
     spec: TrialSpec
     resume: Path | None = None
     whole_device: bool = False
+    timeout_s: float | None = None
 
 
 class Work(Protocol):
@@ -52,7 +59,7 @@ class Work(Protocol):
 
 
 # Runs everything that a queue gives, until it is exhausted or the person interrupts. Every node must see the
-# files.
+# files. Raises `ClusterLost`.
 Launch = Callable[[Work, RunFiles], None]
 
 

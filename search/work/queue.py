@@ -7,20 +7,30 @@ one no further run is handed out: they would take each share that comes free, an
 import statistics
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from search.record.files import RunFiles
 from search.work.protocol import Answer, Clock, Job
 from spaces.errors import RunError
 from trainables.contract.trial import EpochMetrics, Outcome, TrialFailure, TrialReport, TrialSpec
 
+SILENT_EPOCHS = 10  # a run that reports nothing for so many median epochs is named
+SILENT_S = 30.0  # and for so long at least: a first epoch includes loading
+
 
 @dataclass(frozen=True)
 class Running:
-    """A run that has a worker: who it is, and how many epochs it has finished."""
+    """A run that has a worker.
+
+    Attributes:
+        label: Who it is.
+        epoch: How many epochs it has finished.
+        silent_s: Seconds since its last epoch, or its start.
+    """
 
     label: str
     epoch: int = 0
+    silent_s: float = 0.0
 
 
 class Crew:
@@ -30,28 +40,43 @@ class Crew:
         self._clock = clock
         self._started = clock()
         self._running: dict[str, Running] = {}  # by the run's key
+        self._heard: dict[str, float] = {}  # by the run's key: when it reported last, or was started
         self._seconds: list[float] = []
+        self._epoch_seconds: deque[float] = deque(maxlen=200)
         self._most_running = 1
 
     def started(self, key: str, label: str) -> None:
         """A run has a worker; also after a lost one."""
         self._running.setdefault(key, Running(label))
+        self._heard[key] = self._clock()
         self._most_running = max(self._most_running, len(self._running))
 
     def epoch(self, key: str, label: str, epoch: int) -> None:
         """A run has finished an epoch."""
         self._running[key] = Running(label, epoch)
+        now = self._clock()
+        self._epoch_seconds.append(now - self._heard.get(key, now))
+        self._heard[key] = now
 
     def ended(self, key: str, outcome: Outcome | None = None) -> None:
         """A run has left its worker."""
         self._running.pop(key, None)
+        self._heard.pop(key, None)
         if isinstance(outcome, TrialReport):
             self._seconds.append(outcome.seconds)
 
     @property
     def running(self) -> tuple[Running, ...]:
         """In the order in which they started."""
-        return tuple(self._running.values())
+        now = self._clock()
+        return tuple(replace(run, silent_s=now - self._heard[key]) for key, run in self._running.items())
+
+    @property
+    def silent_after_s(self) -> float | None:
+        """Seconds without a report after which something may be wrong; None before anything was reported."""
+        if not self._epoch_seconds:
+            return None
+        return max(SILENT_S, SILENT_EPOCHS * statistics.median(self._epoch_seconds))
 
     @property
     def elapsed_s(self) -> float:
@@ -68,12 +93,17 @@ class Crew:
 class RunQueue(ABC):
     """The part of `protocol.Work` that is the same for every queue.
 
+    Args:
+        files: Of the study's runs.
+        clock: Of the cluster.
+        timeout_s: `SearchConfig.trial_timeout_s`.
+
     Attributes:
         outcomes: How each run has ended that has, in the record or here; by key.
     """
 
-    def __init__(self, files: RunFiles, clock: Clock) -> None:
-        self._files, self._clock = files, clock
+    def __init__(self, files: RunFiles, clock: Clock, timeout_s: float | None = None) -> None:
+        self._files, self._clock, self._timeout_s = files, clock, timeout_s
         self._crew = Crew(clock)
         self._waiting: deque[TrialSpec] = deque()
         self._taken: dict[str, TrialSpec] = {}
@@ -98,7 +128,8 @@ class RunQueue(ABC):
         whole = spec.key in self._whole
         if whole:
             self._held_for = spec.key
-        return Job(spec, self._files.resumable(spec.key), whole_device=whole)
+        resume = self._files.resumable(spec.key)
+        return Job(spec, resume, whole_device=whole, timeout_s=self._timeout_s)
 
     def _next(self) -> TrialSpec | None:
         if not self._waiting:

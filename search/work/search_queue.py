@@ -29,6 +29,7 @@ class Snapshot:
         eta_s: Seconds left, or None before anything has finished.
         ended: The told trials.
         baseline: Once it has all of its seeds.
+        silent_after_s: As of `Crew`.
     """
 
     baseline_done: int
@@ -42,6 +43,7 @@ class Snapshot:
     eta_s: float | None
     ended: tuple[StudyTrial, ...]
     baseline: Baseline | None
+    silent_after_s: float | None = None
 
 
 @dataclass
@@ -67,7 +69,7 @@ class SearchQueue(RunQueue):
         on_change: Callable[[Snapshot], None],
         clock: Clock,
     ) -> None:
-        super().__init__(files, clock)
+        super().__init__(files, clock, study.config.search.trial_timeout_s)
         self._study, self._config, self._data, self._on_change = study, study.config, data, on_change
         self._wanted: dict[str, _Wanted] = {}
         self._unjudged: list[tuple[int, TrialReport]] = []
@@ -257,6 +259,7 @@ class SearchQueue(RunQueue):
             eta_s=self._crew.eta_s(left),
             ended=tuple(self._ended),
             baseline=self._baseline,
+            silent_after_s=self._crew.silent_after_s,
         )
 
     def _label(self, key: str) -> str:

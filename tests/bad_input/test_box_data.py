@@ -136,7 +136,7 @@ def a_list(content: str | bytes) -> Damage:
         pytest.param(described(train={"a": "b"}), "train", id="a folder that is a mapping"),
         pytest.param(described(train="images/train\0"), "control character", id="NUL in a folder's name"),
         pytest.param(described(train="images/val"), "listed more than once", id="train and val are one"),
-        pytest.param(described(path="x" * 5000), "train", id="a path of 5,000 letters"),
+        pytest.param(described(path="x" * 5000), "no path", id="a path of 5,000 letters"),
         pytest.param(
             a_list("images/train/a.png\nimages/train/gone.png\n"),
             "do not exist",
@@ -162,7 +162,10 @@ def of(kind: str, **changes: object) -> Callable[[Any], None]:
 
 
 def without(kind: str, key: str) -> Callable[[Any], None]:
-    return lambda stored: stored[kind][0].pop(key)
+    def change(stored: Any) -> None:
+        del stored[kind][0][key]
+
+    return change
 
 
 def text(content: str | bytes) -> Damage:
@@ -177,7 +180,7 @@ SLIDES = {f"s{i}_x0_y0.png": [(7, [4, 2, 8, 4]), (90, [20, 10, 10, 10])] for i i
     ("change", "says"),
     [
         pytest.param(lambda stored: [], "coco", id="a list"),
-        pytest.param(lambda stored: {}, "'images'", id="an empty mapping"),
+        pytest.param(lambda stored: {}, "lists of images", id="an empty mapping"),
         pytest.param(lambda stored: stored | {"images": {}}, "images", id="images that are a mapping"),
         pytest.param(lambda stored: stored | {"images": [7]}, "images", id="an image that is a number"),
         pytest.param(
@@ -197,7 +200,7 @@ SLIDES = {f"s{i}_x0_y0.png": [(7, [4, 2, 8, 4]), (90, [20, 10, 10, 10])] for i i
         pytest.param(of("images", file_name=7), "file_name", id="a file name that is a number"),
         pytest.param(of("images", file_name="a\0.png"), "file_name", id="NUL in a file name"),
         pytest.param(of("images", file_name="gone.png"), "gone.png", id="an image that is not there"),
-        pytest.param(of("images", width=0), "width", id="an image without width"),
+        pytest.param(of("images", width=0), "the file says 0 x 20", id="an image without width"),
         pytest.param(of("images", width="wide"), "width", id="a width that is a word"),
         pytest.param(without("images", "id"), "id", id="an image without an id"),
         pytest.param(without("annotations", "bbox"), "bbox", id="an annotation without a box"),

@@ -78,7 +78,7 @@ def test_a_folder(
     checked(tmp_path, "data", capsys, says)
 
 
-HEAD = "image,label,split\n"
+HEAD = "path,label,split\n"
 ROWS = "".join(
     f"{split}/{name}/{i:03}.jpg,{name},{split}\n"
     for split in ("train", "val", "test")
@@ -100,7 +100,9 @@ ROWS = "".join(
         pytest.param(HEAD + ROWS + "a\0.jpg,crack,train\n", "csv", id="NUL in a path"),
         pytest.param((HEAD + ROWS + "\xe9.jpg,crack,train\n").encode("latin-1"), "utf-8", id="latin-1"),
         pytest.param(
-            HEAD + ROWS + f"{'x' * 200_000}.jpg,crack,train\n", "line", id="a field of 200,000 letters"
+            HEAD + ROWS + f"{'x' * 200_000}.jpg,crack,train\n",
+            "field larger than",
+            id="a field of 200,000 letters",
         ),
         pytest.param(HEAD + ROWS.replace(",train", ",practice"), "practice", id="no such split"),
         pytest.param(HEAD + ROWS.replace(",crack,", ",,"), "label", id="labels that are empty"),

@@ -199,6 +199,7 @@ class TrialFailure(Frozen):
     Attributes:
         kind: `diverged` (non-finite loss or metric), `receipt` (what was applied is not what was asked),
             `error` (the code raised), `lost` (worker or node gone, retries used up), `memory` (it ran out),
+            `timeout` (it ran for longer than `search.trial_timeout_s`; says nothing of the strategy),
             `disk` (no space left; it ends the search, and no trial is ever told it).
         reason: One sentence; for `error` the traceback.
         retry: Whether the same spec could succeed another time; one that ran out of a share of a GPU's
@@ -207,10 +208,16 @@ class TrialFailure(Frozen):
     """
 
     key: str
-    kind: Literal["diverged", "receipt", "error", "lost", "memory", "disk"]
+    kind: Literal["diverged", "receipt", "error", "lost", "memory", "timeout", "disk"]
     reason: str
     retry: bool = False
     resources: dict[str, float] | None = None
+
+
+def timed_out(key: str, timeout_s: float) -> TrialFailure:
+    """Of a run that was ended after `timeout_s` seconds on its worker."""
+    reason = f"it ran for longer than search.trial_timeout_s, {timeout_s:g} s"
+    return TrialFailure(key=key, kind="timeout", reason=reason)
 
 
 Outcome = TrialReport | TrialFailure

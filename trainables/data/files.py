@@ -1,11 +1,14 @@
 """What both kinds of data sets have in common on disk: names of splits, kinds of image files, paths."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from spaces.errors import UsageError
 
 SPLITS = ("train", "val", "test")
 ALL = "all"  # the split of every image of a data set in one piece
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
@@ -21,3 +24,30 @@ def existing(source: str) -> Path:
             f"data: no such file or folder: {path}", "a path is taken relative to the study file"
         )
     return path
+
+
+def path_in(folder: Path, written: str, where: str) -> Path:
+    """The path that somebody has written, relative to `folder`; there may be nothing.
+
+    Raises:
+        UsageError: No path can be so: it is too long, or there is a NUL in it; after `where`.
+    """
+    path = folder / written
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{where}: no path: {error}") from None
+    return path
+
+
+def check_printable(class_names: Iterable[str]) -> None:
+    """Refuse names of classes that would steer a terminal.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for name in class_names:
+        if _CONTROL.search(name):
+            raise UsageError(f"data: a control character in the name of class '{name}'")

@@ -13,7 +13,7 @@ from trainables.contract.tasks import Task
 from trainables.data.boxes.data_set import describe_detection, detection_once
 from trainables.data.boxes.listed import BoxData
 from trainables.data.demo import cytology, digits, toy
-from trainables.data.files import existing
+from trainables.data.files import check_printable, existing
 from trainables.data.images.data_set import describe_classification
 from trainables.data.images.pixels import ImageData, load_files
 from trainables.data.summary import DataSummary
@@ -96,7 +96,9 @@ def describe(source: str, task: Task, pixel_max: int | None = None) -> DataSumma
     files = FILES[task]
     if not files.fits(path):
         raise UsageError(f"data: {path} is {files.kinds}")
-    return files.describe(path, pixel_max)
+    summary = files.describe(path, pixel_max)
+    check_printable(summary.class_names)
+    return summary
 
 
 def images_of(source: str, side: int, pixel_max: int | None = None) -> ImageData:

@@ -13,6 +13,7 @@ and `mixup` do nothing.
     kill_at=3    the process kills itself at the start of epoch 3, unless the run was resumed
     kill_each=2  it does so at the start of each epoch from 2 on, unless it was resumed there
     lost=3       it does so at the start of epoch 3, each time
+    hang         it sleeps for ever at epoch 1 (hang=3: at epoch 3), unless the run was resumed
     receipt      the receipt says something else than was asked
     memory       it runs out of memory, unless it has a whole GPU (memory=2: whatever it has)
 """
@@ -62,6 +63,7 @@ FAULTS = {
     "kill_at": 1.0,
     "kill_each": 2.0,
     "lost": 1.0,
+    "hang": 1.0,
     "receipt": 1.0,
     "memory": 1.0,
 }  # name -> value if none given
@@ -167,6 +169,8 @@ def _misbehave(faults: Mapping[str, float], epoch: int, *, began: int, resumed: 
     each = faults.get("kill_each", math.inf) <= epoch != began
     if once or each or faults.get("lost") == epoch:
         os.kill(os.getpid(), signal.SIGKILL)
+    while faults.get("hang") == epoch and not resumed:
+        time.sleep(3600)
     if own_gpus() < faults.get("memory", 0.0):
         raise OutOfMemory(f"the toy was told to need more than {own_gpus():g} of a GPU")
     if faults.get("nan") == epoch:

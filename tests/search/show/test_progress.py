@@ -1,4 +1,5 @@
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -6,6 +7,7 @@ import pytest
 from in_process import Bench, config
 from rich.console import Console
 
+from search.show import screens
 from search.show.screens import View, clock, experiment_screen, search_screen, timing
 from search.work.experiment_queue import ExperimentSnapshot
 from search.work.queue import Running
@@ -99,3 +101,21 @@ def test_an_experiment_on_a_terminal_has_a_bar_per_run() -> None:
     said = printed_of_experiment([CONFIRMING], terminal=True)
     assert "baseline seed 1" in said
     assert "1/2 epochs" in said
+
+
+def test_a_run_that_reports_nothing_for_too_long_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screens, "LOOK_EVERY_S", 0.01)
+    quiet, busy = Running("baseline seed 1", 1, silent_s=59.9), Running("filtered seed 2", 0, silent_s=3.0)
+    console = console_of(terminal=False)
+    with experiment_screen(console) as show:
+        show(replace(CONFIRMING, running=(quiet, busy), silent_after_s=60.0))
+        time.sleep(0.5)  # no event, as where all runs hang
+    said = [line for line in written(console).splitlines() if "no report" in line]
+    assert said == ["baseline seed 1: no report for 1:00, after 1 of 2 epochs"]
+
+
+def test_on_a_terminal_it_is_named_beside_its_bar(snapshot: Snapshot) -> None:
+    runs = (Running("trial 1", 2, silent_s=700.0), Running("trial 2", 2, silent_s=1.0))
+    said = printed([replace(snapshot, running=runs, silent_after_s=60.0)], terminal=True)
+    assert "no report for 11:40" in said
+    assert said.count("no report") == said.count("no report for 11:40")

@@ -21,6 +21,7 @@ import numpy as np
 from spaces.errors import UsageError
 from trainables.data.boxes.decoding import KIND, see
 from trainables.data.boxes.listed import BoxImage
+from trainables.data.files import path_in
 from trainables.data.probing import Look, look_at
 from trainables.data.source_names import COLUMNS, SourceNames
 
@@ -64,6 +65,8 @@ def read_coco(path: Path) -> CocoFile:
         stored = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UsageError(f"{path}: no valid json: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: no valid json: it is nested too deeply") from None
     if not isinstance(stored, dict) or not all(_is_entries(stored.get(part)) for part in PARTS):
         got = ", ".join(stored) if isinstance(stored, dict) else type(stored).__name__
         raise UsageError(
@@ -79,12 +82,11 @@ def _is_entries(part: Any) -> bool:
 
 
 def _categories(path: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
-    named: dict[Any, Any] = {entry.get("id"): entry.get("name") for entry in entries}
-    sound = all(isinstance(i, int) and isinstance(name, str) for i, name in named.items())
-    if not named or not sound or len(set(named.values())) < len(entries):
+    given = [(entry.get("id"), entry.get("name")) for entry in entries]
+    named = {i: name for i, name in given if isinstance(i, int) and isinstance(name, str)}
+    if not named or len(set(named.values())) < len(entries):
         raise UsageError(
-            f"{path}: categories: each needs a whole number as its id and a name of its own, got "
-            f"{[(entry.get('id'), entry.get('name')) for entry in entries]}"
+            f"{path}: categories: each needs a whole number as its id and a name of its own, got {given}"
         )
     return {i: named[i] for i in sorted(named)}
 
@@ -117,7 +119,7 @@ def coco_images(
         UsageError: An image is not there or has another size; an annotation or a source is wrong.
     """
     paths = {
-        image_id: Path(os.path.abspath(folder / entry["file_name"]))
+        image_id: Path(os.path.abspath(path_in(folder, entry["file_name"], f"{file.path}: file_name")))
         for image_id, entry in file.images.items()
     }
     missing = [path for path in paths.values() if not path.is_file()]

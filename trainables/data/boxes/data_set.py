@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from spaces.errors import UsageError
+from spaces.yaml_file import read_yaml
 from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.data.boxes.yolo import image_files, yolo_images
-from trainables.data.files import ALL, SPLITS
+from trainables.data.files import ALL, SPLITS, path_in
 from trainables.data.probing import (
     Listed,
     check_unreadable,
@@ -152,10 +152,7 @@ def _repeated(splits: dict[str, tuple[BoxImage, ...]]) -> tuple[dict[str, int], 
 
 
 def _described(path: Path) -> dict[str, Any]:
-    try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8-sig", errors="replace"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: no valid yaml: {error}") from error
+    described = read_yaml(path, errors="replace")
     if not isinstance(described, dict):
         raise UsageError(f"{path}: a mapping with train, val and names, got {type(described).__name__}")
     return described
@@ -179,7 +176,7 @@ def _entries(path: Path, described: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _root(path: Path, described: dict[str, Any]) -> Path:
-    return path.parent / str(described.get("path") or "")
+    return path_in(path.parent, str(described.get("path") or ""), f"{path}: path")
 
 
 def _read_yolo_splits(
@@ -203,6 +200,8 @@ def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise UsageError(f"{path}: key 'names' is missing or empty", "names: [cell, cluster]")
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise UsageError(f"{path}: names: a list of words expected, got {names}")
     if len(set(map(str, names))) < len(names):
         raise UsageError(f"{path}: names: each class needs its own name, got {names}")
     if described.get("nc") not in (None, len(names)):
@@ -229,7 +228,7 @@ def _read_coco_splits(
 
 
 def _coco_file(path: Path, split: str, root: Path, entry: Any) -> CocoFile:
-    place = (root / str(entry)).resolve()
+    place = path_in(root, str(entry), f"{path}: {split}").resolve()
     if not place.is_file() or place.suffix != ".json":
         raise UsageError(
             f"{path}: {split}: no such COCO json: {place}",
@@ -260,11 +259,12 @@ def _category_names(path: Path, described: dict[str, Any], files: list[CocoFile]
 def _images_folder(path: Path, split: str, root: Path, said: Any) -> Path:
     """The folder that `images:` says."""
     folder = said.get(split) if isinstance(said, dict) else said
-    if folder is None or not (root / str(folder)).is_dir():
+    place = None if folder is None else path_in(root, str(folder), f"{path}: images")
+    if place is None or not place.is_dir():
         raise UsageError(
             f"{path}: images: no such folder for {split}: {folder}", "one folder, or one for each split"
         )
-    return root / str(folder)
+    return place
 
 
 def _check_listed_once(path: Path, splits: Splits) -> None:

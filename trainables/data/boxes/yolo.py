@@ -15,7 +15,7 @@ import numpy.typing as npt
 from spaces.errors import UsageError
 from trainables.data.boxes.decoding import KIND, see
 from trainables.data.boxes.listed import BoxImage
-from trainables.data.files import SUFFIXES
+from trainables.data.files import SUFFIXES, path_in
 from trainables.data.probing import Look, look_at, unread
 from trainables.data.source_names import SourceNames
 
@@ -49,7 +49,7 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple
     files: list[Path] = []
     others = Counter[str]()
     for entry in entries:
-        place = _place(root, str(entry))
+        place = _place(root, str(entry), f"{path}: {split}")
         if place.is_dir():
             found = list(place.rglob("*"))
             files += [file for file in found if file.suffix.lower() in SUFFIXES]
@@ -72,23 +72,29 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple
     return files, others
 
 
-def _place(root: Path, entry: str) -> Path:
+def _place(root: Path, entry: str, where: str) -> Path:
     """Where an entry is; Roboflow writes `../train/images` for the folder `train/images` beside its file."""
-    place = (root / entry).resolve()
+    place = path_in(root, entry, where).resolve()
     beside = (root / entry.removeprefix("../")).resolve()
     return beside if not place.exists() and beside.exists() else place
 
 
 def _listed(list_file: Path, root: Path) -> list[Path]:
     """The images that a list file names: `./` is its own folder, other relative paths start at `root`."""
-    lines = [line.strip() for line in list_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [((list_file.parent if line.startswith("./") else root) / line).resolve() for line in lines]
+    try:
+        text = list_file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{list_file}: it is not UTF-8 at byte {error.start}") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [
+        path_in(list_file.parent if line.startswith("./") else root, line, str(list_file)).resolve()
+        for line in lines
+    ]
 
 
 def _image(file: Path, n_classes: int, sources: SourceNames, look: Look) -> BoxImage:
     label_file = _label_file(file)
-    text = label_file.read_text(encoding="utf-8-sig", errors="replace") if label_file.is_file() else ""
-    classes, boxes = _parse(text, label_file, n_classes)
+    classes, boxes = _parse(_text(label_file), label_file, n_classes)
     return BoxImage(
         path=file,
         name=sources.name(file),
@@ -97,6 +103,15 @@ def _image(file: Path, n_classes: int, sources: SourceNames, look: Look) -> BoxI
         boxes=boxes,
         look=look,
     )
+
+
+def _text(label_file: Path) -> str:
+    """Of a label file; of none, nothing."""
+    if label_file.is_file():
+        return label_file.read_text(encoding="utf-8-sig", errors="replace")
+    if label_file.exists():  # a folder, or a pipe that would be waited for
+        raise UsageError(f"{label_file}: not a file")
+    return ""
 
 
 def _label_file(file: Path) -> Path:

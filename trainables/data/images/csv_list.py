@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from spaces.errors import UsageError
-from trainables.data.files import ALL, SPLITS
+from trainables.data.files import ALL, SPLITS, path_in
 from trainables.data.images.listed import ImageFile
 
 Row = dict[str, str]
@@ -71,6 +71,6 @@ def _image(file: Path, row: Row, number: int) -> ImageFile:
     split = row.get("split", ALL)
     if split not in SPLITS and "split" in row:
         raise UsageError(f"{where}: no such split '{split}'", f"splits: {', '.join(SPLITS)}")
-    path = (file.parent / row["path"]).resolve()
+    path = path_in(file.parent, row["path"], where).resolve()
     name = path.as_posix().removeprefix(f"{file.parent.resolve().as_posix()}/")
     return ImageFile(path, name, split, row["label"], row.get("group") or name)

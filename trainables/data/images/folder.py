@@ -66,6 +66,8 @@ def _images(root: Path, folder: Path, split: str) -> list[ImageFile]:
         for file in files:
             if not file.exists():
                 raise UsageError(f"data: {file} is a link to a file that is not there")
+            if not file.is_file():  # a pipe would be waited for
+                raise UsageError(f"data: {file} is not a file")
             name = file.relative_to(root).as_posix()
             found.append(ImageFile(file, name, split, class_folder.name, name))
     return found
