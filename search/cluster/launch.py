@@ -203,7 +203,7 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
 
 @contextmanager
 def _on_a_full_disk(searcher: WorkSearcher) -> Iterator[None]:
-    """Tune notes a trial's error, and its own state, on disks too; what the work has raised goes before that."""
+    """Tune notes a trial's error, and its own state, on disks too; what the work has raised comes first."""
     try:
         yield
     except OSError as error:

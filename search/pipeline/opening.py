@@ -154,8 +154,8 @@ def make(request: Request) -> None:
 def continued(request: Request, typed: Path) -> Request:
     """The request as an existing study goes on with it, if only what may differ does.
 
-    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm` and `resources`, which
-    say nothing of the trials.
+    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm` and `resources`,
+    which say nothing of the trials.
 
     Args:
         request: What is asked.
