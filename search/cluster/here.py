@@ -15,6 +15,7 @@ from search.record.files import RunFiles
 from search.request.config import Resources
 from search.work.protocol import Clock, Job, Launch, Work
 from trainables.contract.node import GPUS
+from trainables.contract.space import is_out_of_space, out_of_space
 from trainables.contract.trial import (
     EpochMetrics,
     OnEpoch,
@@ -128,12 +129,16 @@ class Here:
             try:
                 with _at_most(job.timeout_s):
                     outcome = self._train(spec, folder, on_epoch)
+                if isinstance(outcome, TrialReport):
+                    files.keep(spec.key, folder.result)
             except _Stopped:
                 work.stopped(spec.key)
                 return
             except _TimedOut:
                 assert job.timeout_s is not None
                 outcome = timed_out(spec.key, job.timeout_s)
-            if isinstance(outcome, TrialReport):
-                files.keep(spec.key, folder.result)
+            except OSError as error:
+                if not is_out_of_space(error):
+                    raise
+                outcome = out_of_space(spec.key, error, files.root)
             work.finish(spec.key, outcome)

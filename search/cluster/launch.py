@@ -6,9 +6,11 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody
@@ -23,16 +25,17 @@ import ray
 from ray import tune
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
 
-from search.cluster.searcher import WorkScheduler, WorkSearcher
+from search.cluster.searcher import StopsOnError, WorkScheduler, WorkSearcher
 from search.cluster.stopping import Stop
 from search.cluster.watch import Watch, attended
-from search.record.files import RunFiles
+from search.record.files import RunFiles, replace
 from search.request.config import Resources
 from search.work.protocol import Clock, Launch, Work
 from spaces.errors import RunError, UsageError
+from trainables.contract.space import is_out_of_space
 from trainables.worker.tune_adapter import train_on_ray
 
-MAX_RETRIES = 3  # of a trial whose worker or node is lost; each goes on from the last checkpoint
+MAX_RETRIES = 3  # of a trial whose worker or node is lost, since its last checkpoint; each goes on from it
 CONNECT_TIMEOUT_S = 5.0
 OWN_PATIENCE_S = 3.0  # with a part of a local Ray that does not answer: it never comes back
 PATIENCE_S = 20.0  # with one of a cluster's; after 60 s without a GCS, Ray ends this process
@@ -159,7 +162,7 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
         stop: As of `RayCluster`.
     """
     stop = Stop() if stop is None else stop
-    searcher = WorkSearcher(work)
+    searcher, newest = WorkSearcher(work), _KeepNewest()
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, partial(occupied, resources=resources)),
         tune_config=tune.TuneConfig(
@@ -173,19 +176,42 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
             name=files.root.name,
             storage_path=str(files.root.parent),
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-            callbacks=[_KeepNewest(), _FreesName(), _Started(searcher), _EndsOverdue(searcher)],
+            callbacks=[
+                newest,
+                _CountsFromCheckpoint(),
+                _FreesName(),
+                _Started(searcher),
+                _EndsOverdue(searcher),
+            ],
+            stop=StopsOnError(searcher),
             verbose=0,
         ),
     )
 
     def fit() -> None:
-        tuner.fit()
+        with _on_a_full_disk(searcher), newest.tidying():
+            tuner.fit()
         if searcher.error is not None:
             raise searcher.error
 
     logging.getLogger("ray.tune.execution.tune_controller").addFilter(_unexpected)
+    # It would put a traceback on the screen where it cannot save what nobody reads.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     with stop.heard():
         attended(fit, searcher.leave, _watch(), stop)
+
+
+@contextmanager
+def _on_a_full_disk(searcher: WorkSearcher) -> Iterator[None]:
+    """Tune notes a trial's error, and its own state, on disks too; what the work has raised comes first."""
+    try:
+        yield
+    except OSError as error:
+        if not is_out_of_space(error):
+            raise
+        if searcher.error is None:
+            hint = "make room, then go on with --resume"
+            searcher.error = RunError(f"no space left on this machine: {error}", hint)
 
 
 def _watch() -> Watch:
@@ -252,16 +278,43 @@ class _KeepNewest(tune.Callback):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        self._newest: dict[str, tune.Checkpoint] = {}  # by Ray's trial id
+        self._newest: dict[str, Path] = {}  # by Ray's trial id
+        # The older one goes when the newer one is safely on the disk: waiting for that holds up nobody.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._pending: list[Future[None]] = []
+
+    @contextmanager
+    def tidying(self) -> Iterator[None]:
+        """After the context nothing is removed any more."""
+        with self._thread:
+            yield
+        for removed in self._pending:
+            removed.result()
 
     def on_checkpoint(
         self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
         """A trial has a new checkpoint, already where it stays."""
+        newer = Path(checkpoint.path)
         older = self._newest.get(trial.trial_id)
-        self._newest[trial.trial_id] = checkpoint
-        if older is not None and older.path != checkpoint.path:
-            older.filesystem.delete_dir(older.path)
+        self._newest[trial.trial_id] = newer
+        if older is not None and older != newer:
+            self._pending = [one for one in self._pending if not one.done() or one.exception() is not None]
+            self._pending.append(self._thread.submit(replace, older, newer))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
+        return {}
+
+
+class _CountsFromCheckpoint(tune.Callback):  # type: ignore[misc]
+    """Lets a trial lose any number of workers, as long as it gets on: Ray counts failures over its life."""
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        """A trial has a new checkpoint: what was lost before it counts no more."""
+        trial.run_metadata.num_failures = 0
 
 
 class _FreesName(tune.Callback):  # type: ignore[misc]

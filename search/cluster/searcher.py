@@ -4,12 +4,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
+from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.cluster.lost import is_everywhere, reason_of
 from search.work.protocol import Answer, Work
+from spaces.errors import RunError
 from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure, timed_out
 from trainables.contract.trust import trusts_weights
 from trainables.worker.tune_adapter import EPOCH, OUTCOME
@@ -37,6 +42,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         self._overdue: set[str] = set()
         self._gate, self._left = threading.Lock(), False
         self.error: Exception | None = None  # what `work` raised; Ray would log it and go on
+        self.reasons: dict[str, str] = {}  # Ray's trial id -> why Ray gave it up
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -107,33 +113,44 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
     def epoch(self, trial_id: str, result: dict[str, Any]) -> Answer:
         """What a run reports after an epoch; whether it is to go on. The last comes with the outcome."""
-        if EPOCH not in result:
-            return "go on"
+        if EPOCH not in result or self.error is not None:
+            return "go on"  # after an error the cluster stops all at once
         try:
             measured = EpochMetrics.model_validate_json(result[EPOCH])
             with self._reaching() as work:
                 answer = work.epoch(self._keys[trial_id], measured)
         except Exception as error:
             self.error = error
-            return "stop"
+            return "go on"
         return "go on" if OUTCOME in result else answer
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A trial has left the cluster: with an outcome, lost for good, or stopped by a scheduler."""
+        """A trial has left the cluster: with an outcome, lost for good, or stopped by a scheduler.
+
+        After an error nothing more is told: what has finished is found beside its result another time.
+        """
         self._started.pop(trial_id, None)
-        timeout_s = self._timeouts.pop(trial_id)
+        timeout_s, key = self._timeouts.pop(trial_id), self._keys.pop(trial_id)
+        if self.error is not None:
+            return
         try:
             with self._reaching() as work:
-                key = self._keys.pop(trial_id)
                 if error and trial_id in self._overdue:
                     assert timeout_s is not None
                     work.finish(key, timed_out(key, timeout_s))
                 else:
-                    _complete(work, key, result or {}, error)
+                    _complete(work, key, result or {}, self.reasons[trial_id] if error else None)
         except Exception as raised:
-            self.error = raised if self.error is None else self.error
+            self.error = raised
+
+    def failed(self, trial_id: str, error: BaseException) -> None:
+        """An attempt of a trial was lost; Ray may make another one."""
+        self.reasons[trial_id] = reason = reason_of(error)
+        if is_everywhere(reason) and self.error is None:
+            hint = "every node needs the same rarecall, with what the study's models need; then --resume"
+            self.error = RunError(f"a worker could not start: {reason}", hint)
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles a searcher into its experiment's folder; nothing of ours must outlive the process."""
@@ -146,11 +163,12 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         """Nothing to restore, see `save`."""
 
 
-def _complete(work: Work, key: str, result: dict[str, Any], error: bool) -> None:
+def _complete(work: Work, key: str, result: dict[str, Any], lost: str | None) -> None:
+    """Tell the work; `lost` is what Ray said when it gave a run up."""
     if OUTCOME in result:
         work.finish(key, OUTCOMES.validate_json(result[OUTCOME]))
-    elif error:
-        reason = "worker or node lost, and every retry with it"
+    elif lost is not None:
+        reason = f"worker or node lost, and every retry with it: {lost}"
         work.finish(key, TrialFailure(key=key, kind="lost", reason=reason, retry=True))
     else:
         work.stopped(key)
@@ -167,3 +185,27 @@ class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
         """An epoch has ended somewhere."""
         answer = self._searcher.epoch(trial.trial_id, result)
         return str(TrialScheduler.STOP if answer == "stop" else TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """An attempt was lost. Ray keeps its error in files alone, as a pickle or as text."""
+        if trial.pickled_error_file is not None:
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        else:
+            error = RunError(Path(trial.error_file).read_text())
+        self._searcher.failed(trial.trial_id, error)
+        super().on_trial_error(tune_controller, trial)
+
+
+class StopsOnError(Stopper):  # type: ignore[misc]
+    """Ends all trials once the work has raised; they go on another time."""
+
+    def __init__(self, searcher: WorkSearcher) -> None:
+        self._searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never one trial alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to end."""
+        return self._searcher.error is not None

@@ -16,6 +16,7 @@ from search.record.study import Study, StudyTrial
 from spaces.errors import UsageError
 from trainables.contract.predictions import ClassificationPredictions, DetectionPredictions, load_predictions
 from trainables.contract.tasks import TASKS
+from trainables.contract.trial import REPORT
 from trainables.evaluation.classification import confusion_matrix
 
 
@@ -40,11 +41,10 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
     """
     assert trial.report is not None
     config = study.config
-    files = folder.files.result(trial.report.key)
+    files = folder.files.result(trial.report.key, hashed=True)
     if files is None:
-        raise UsageError(
-            f"the files of trial {trial.number} are gone from {folder.files.root / trial.report.key}"
-        )
+        place = folder.files.root / trial.report.key
+        raise UsageError(f"the files of trial {trial.number} are gone from {place}, or damaged")
     bundle = target if target is not None else folder.export / f"trial-{trial.number}"
     measured = {
         "metrics": trial.report.metrics,
@@ -75,7 +75,8 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         if judged is not None:
             (bundle / "verdict.json").write_text(json.dumps(_verdict(judged), indent=2) + "\n")
         for path in files.iterdir():
-            if not path.name.startswith("."):  # Ray keeps a note of its own beside a checkpoint
+            # Ray keeps a note of its own beside a checkpoint; the report is in `metrics.json`.
+            if not path.name.startswith(".") and path.name != REPORT:
                 shutil.copy(path, bundle / path.name)
     except OSError as error:
         raise UsageError(f"cannot write {bundle}: {error}", "choose another folder with --out") from None

@@ -127,7 +127,7 @@ class Measurer:
         found = self._files.result(report.key)
         if found is None:
             place = self._files.root / report.key
-            raise RunError(f"the predictions of a finished run are gone from {place}")
+            raise RunError(f"the predictions of a finished run are gone from {place}, or damaged")
         return load_predictions(found / "predictions.npz", self._task)
 
     def _run(

@@ -154,8 +154,8 @@ def make(request: Request) -> None:
 def continued(request: Request, typed: Path) -> Request:
     """The request as an existing study goes on with it, if only what may differ does.
 
-    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare` and `confirm`, which say nothing
-    of the trials.
+    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm` and `resources`,
+    which say nothing of the trials.
 
     Args:
         request: What is asked.
@@ -170,15 +170,14 @@ def continued(request: Request, typed: Path) -> Request:
     config = request.config.kept()
     may = {"trials": config.search.trials, "trial_timeout_s": config.search.trial_timeout_s}
     search = stored.search.model_copy(update=may)
-    allowed = stored.model_copy(
-        update={"search": search, "compare": config.compare, "confirm": config.confirm}
-    )
+    free = {name: getattr(config, name) for name in ("compare", "confirm", "resources")}
+    allowed = stored.model_copy(update={"search": search} | free)
     if allowed != config:
         changed = [key for key, value in config if value != getattr(allowed, key)]
         raise UsageError(
             f"{typed}: differs from the study in {request.where} in: {', '.join(changed)}",
-            "give the new request another name; only search.trials, search.trial_timeout_s, compare and "
-            "confirm may change",
+            "give the new request another name; only search.trials, search.trial_timeout_s, resources, "
+            "compare and confirm may change",
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})

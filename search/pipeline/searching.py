@@ -55,15 +55,17 @@ def _make(request: Request) -> None:
 
 
 def _run(work: SearchQueue, found: Opened, cluster: Cluster) -> None:
-    study = found.study
+    study, began = found.study, False
     try:
         with cluster.connected(found.config.resources) as launch, going_on(_go_on(found)):
+            began = True
             launch(work, found.folder.files)
     except ClusterLost:
         raise
     except (RarecallError, KeyboardInterrupt):
         study.flush()
-        if not study.trials() and study.baseline() is None and not study.experiments():
+        told = study.trials() or study.baseline() is not None or study.experiments()
+        if not began and not told:
             found.folder.discard()  # it could not start, and will be asked for differently
         raise
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.record.again import stamped, worth_again
 from search.record.database import Record
 from search.record.stored import packed, refuse_another_run, unpacked
+from search.request.config import Resources
 from trainables.contract.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
 CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
@@ -55,9 +57,9 @@ class Wanted:
 class ExperimentRecord:
     """One experiment in the study's record; written by one process."""
 
-    def __init__(self, name: str, record: Record, objectives: tuple[str, str]) -> None:
+    def __init__(self, name: str, record: Record, objectives: tuple[str, str], resources: Resources) -> None:
         self._name, self._record = name, record
-        self._objectives = objectives
+        self._objectives, self._resources = objectives, resources
 
     @property
     def plan(self) -> Any:
@@ -92,6 +94,12 @@ class ExperimentRecord:
         """As `Study.check_written`."""
         self._record.check_written()
 
+    def settled(self, outcome: Outcome) -> bool:
+        """Whether a run that ended so is not made again by a later process."""
+        if isinstance(outcome, TrialFailure) and outcome.kind == "memory":
+            return not worth_again(outcome, self._resources)
+        return is_result(outcome)
+
     def add(self, arm: str, spec: TrialSpec) -> int:
         """Note that a run is wanted; returns its number."""
         trial = self._record.live.ask()
@@ -103,7 +111,7 @@ class ExperimentRecord:
     def tell(self, number: int, outcome: Outcome) -> ArmRun:
         """A run has ended."""
         if isinstance(outcome, TrialFailure):
-            self._record.set_attr(number, "failure", packed(outcome))
+            self._record.set_attr(number, "failure", packed(stamped(outcome, self._resources)))
             return self._read(self._record.tell(number, TrialState.FAIL))
         self._record.set_attr(number, "report", packed(outcome))
         values = [outcome.metrics[name] for name in self._objectives]

@@ -2,11 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.request.config import SamplerName
 from spaces.strategy import SearchSpace
@@ -66,6 +67,16 @@ def known_point(
         distributions=captured.distributions,
         constraints=dict(constraints),
         user_attrs={marked: True},
+    )
+
+
+def again(failed: FrozenTrial, attrs: dict[str, Any]) -> FrozenTrial:
+    """A running trial at the point of one that has failed, with these user attributes."""
+    return optuna.create_trial(
+        state=TrialState.RUNNING,
+        params=failed.params,
+        distributions=failed.distributions,
+        user_attrs=attrs,
     )
 
 

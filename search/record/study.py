@@ -13,10 +13,11 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.record.again import stamped
 from search.record.connection import Access, Database
 from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
-from search.record.sampler import auto, known_point, make_sampler
+from search.record.sampler import again, auto, known_point, make_sampler
 from search.record.stored import packed, refuse_another_run, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
@@ -31,6 +32,7 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 BASELINE_MEAN = "baseline_mean"  # marks the one entry of `search` that is the baseline's mean, and no trial
+AGAIN = "again"  # in an entry of `search`: number of the failed one whose run it makes once more
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,13 @@ class Study:
     # Reading
 
     def trials(self) -> list[StudyTrial]:
-        """All trials asked so far, by number; duplicates (answered from an earlier report) included."""
-        return [self._read(trial) for trial in self._search.trials() if BASELINE_MEAN not in trial.user_attrs]
+        """All trials asked so far, by number; duplicates (answered from an earlier report) included.
+
+        Of one that was run again, the last entry.
+        """
+        entries = [trial for trial in self._search.trials() if BASELINE_MEAN not in trial.user_attrs]
+        before = {trial.user_attrs[AGAIN] for trial in entries if AGAIN in trial.user_attrs}
+        return [self._read(trial) for trial in entries if trial.number not in before]
 
     def baseline_trials(self) -> list[StudyTrial]:
         """The baseline's seeds, in order."""
@@ -217,7 +224,8 @@ class Study:
 
     def _experiment(self, name: str, *, create: bool) -> ExperimentRecord:
         record = self._record(name, create=create)
-        return ExperimentRecord(f"{self.config.name}/{name}", record, self.config.objectives)
+        config = self.config
+        return ExperimentRecord(f"{config.name}/{name}", record, config.objectives, config.resources)
 
     # Writing
 
@@ -259,7 +267,7 @@ class Study:
             clock: Seconds; what an ask takes decides for how long `auto` stays with its first sampler.
         """
         live = self._search.live
-        told = self._search.trials()
+        told = [trial for trial in self._search.trials() if AGAIN not in trial.user_attrs]
         asked = sum(BASELINE_MEAN not in trial.user_attrs for trial in told)
         first = self.config.space.first_points()
         if asked < len(first):
@@ -272,6 +280,13 @@ class Study:
         if name == "gp":
             self._ask_seconds.append(clock() - started)
         return self._noted(self._search, trial, strategy, seed)
+
+    def again(self, number: int) -> StudyTrial:
+        """Want a failed trial once more, as a further entry: Optuna reopens none that has ended."""
+        failed = self._search.trials()[number]
+        kept = {name: failed.user_attrs[name] for name in ("strategy", "seed")}
+        self._search.add(again(failed, kept | {AGAIN: number}))
+        return self._read(self._search.trials()[-1])
 
     def _noted(self, study: Record, trial: optuna.Trial, strategy: Strategy, seed: int) -> StudyTrial:
         trial.set_user_attr("strategy", strategy.model_dump_json())
@@ -297,7 +312,7 @@ class Study:
         return self._read(self._search.tell(number, TrialState.PRUNED))
 
     def _tell(self, study: Record, number: int, outcome: Outcome, violations: dict[str, float]) -> StudyTrial:
-        study.set_attr(number, *_attr(outcome))
+        study.set_attr(number, *_attr(stamped(outcome, self.config.resources)))
         if isinstance(outcome, TrialFailure):
             return self._read(study.tell(number, TrialState.FAIL))
         values = [outcome.metrics[name] for name in self.config.objectives]

@@ -14,7 +14,7 @@ from spaces.errors import RunError
 from trainables.contract.trial import Outcome, TrialFailure
 
 NOT_AGAIN = {  # kinds of failure that would only come again, and what helps
-    "memory": "--resume where there is more memory, or a study of its own that asks for less",
+    "memory": "`rarecall search FILE --resume` with more resources in it, then this again; or ask for less",
     "timeout": "`rarecall search FILE --resume` with a longer search.trial_timeout_s in it, then this again",
 }
 RERUNS = 1  # of a crashed run with the same seed, beside the retries of a lost worker
@@ -40,8 +40,9 @@ class ExperimentQueue(RunQueue):
 
     A seed that crashed is run again with the same seed, once by this process and once by each that resumes.
     One that diverged has a result: it is counted. One that ran out of memory has none, and says nothing of
-    its strategy: it is not run again, but once with a whole GPU if it had a share of one. Nor does one that
-    took too long, which only a process that resumes runs again.
+    its strategy: it is not run again, but once with a whole GPU if it had a share of one, and by a process
+    that resumes with other `resources`. Nor does one that took too long, which only a process that resumes
+    runs again.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ExperimentQueue(RunQueue):
         finished = {run.key: run.outcome for run in runs if run.outcome is not None}
         for key, one in self._wanted.items():
             outcome = finished.get(key)
-            if outcome is not None and is_result(outcome):
+            if outcome is not None and self._record.settled(outcome):
                 self.outcomes[key] = outcome
             else:
                 self._want(one, left.get(key))

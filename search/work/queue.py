@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from search.record.files import RunFiles
 from search.work.protocol import Answer, Clock, Job
-from trainables.contract.trial import EpochMetrics, Outcome, TrialReport, TrialSpec
+from spaces.errors import RunError
+from trainables.contract.trial import EpochMetrics, Outcome, TrialFailure, TrialReport, TrialSpec
 
 SILENT_EPOCHS = 10  # a run that reports nothing for so many median epochs is named
 SILENT_S = 30.0  # and for so long at least: a first epoch includes loading
@@ -111,20 +112,29 @@ class RunQueue(ABC):
         self.outcomes: dict[str, Outcome] = {}
 
     def take(self) -> Job | None:
-        """The next run; from its furthest checkpoint, if an earlier attempt has left one."""
+        """The next run; from its furthest checkpoint, if an earlier attempt has left one.
+
+        One that an earlier process had finished, but did not live to write down, is not run again.
+        """
         if self._held_for is not None:
             return None
-        if not self._waiting:
-            self._refill()
-        if not self._waiting:
+        spec = self._next()
+        while spec is not None and (report := self._files.report(spec.key)) is not None:
+            self.finish(spec.key, report)
+            spec = self._next()
+        if spec is None:
             return None
-        spec = self._waiting.popleft()
         self._taken[spec.key] = spec
         whole = spec.key in self._whole
         if whole:
             self._held_for = spec.key
         resume = self._files.resumable(spec.key)
         return Job(spec, resume, whole_device=whole, timeout_s=self._timeout_s)
+
+    def _next(self) -> TrialSpec | None:
+        if not self._waiting:
+            self._refill()
+        return self._waiting.popleft() if self._waiting else None
 
     def started(self, key: str) -> None:
         """A run has a worker; also after a lost one."""
@@ -138,10 +148,21 @@ class RunQueue(ABC):
         self._changed()
         return "go on"
 
+    @abstractmethod
+    def finish(self, key: str, outcome: Outcome) -> None:
+        """A run has ended."""
+
     def _left(self, key: str, outcome: Outcome | None = None) -> None:
-        """A run has left its worker, if it ever had one."""
+        """A run has left its worker, if it ever had one.
+
+        Raises:
+            RunError: For want of space on a disk, which says nothing of the run: nobody is told, and it goes
+                on another time.
+        """
         self._release(key)
         self._crew.ended(key, outcome)
+        if isinstance(outcome, TrialFailure) and outcome.kind == "disk":
+            raise RunError(outcome.reason, "make room, then go on with --resume")
 
     def _release(self, key: str) -> None:
         if self._held_for == key:

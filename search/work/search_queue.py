@@ -6,6 +6,7 @@ Wires the study's record to a queue of work; knows nothing of Ray or Optuna.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from search.record.again import worth_again
 from search.record.files import RunFiles
 from search.record.study import Baseline, Study, StudyTrial
 from search.request.guards import MissingMetric, unmeasured, violations
@@ -96,7 +97,11 @@ class SearchQueue(RunQueue):
             self._keys.add(spec.key)
             if trial.report is not None:
                 self.outcomes[spec.key] = trial.report
-            if trial.state != "running":
+            if trial.state == "running" and trial.failure is not None:  # its process died telling it
+                trial = self._study.tell(trial.number, trial.failure, {})
+            if trial.failure is not None and worth_again(trial.failure, self._config.resources):
+                self._want(spec).trials.append(self._study.again(trial.number).number)
+            elif trial.state != "running":
                 self._ended.append(trial)
             elif trial.report is not None:
                 self._answer(trial.number, trial.report)

@@ -17,7 +17,8 @@ from spaces.frozen import LATER, Frozen
 from spaces.strategy import Strategy
 from trainables.contract.tasks import Task
 
-PROGRESS = "progress.json"  # in a checkpoint: the curve so far, seconds, restarts
+PROGRESS = "progress.json"  # in a checkpoint: the curve so far, seconds, restarts, what its files hold
+REPORT = "report.json"  # in a result: the run's report, what its files hold
 TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a minority object, as they are
 
 Split = Literal["val", "test"]
@@ -198,16 +199,19 @@ class TrialFailure(Frozen):
     Attributes:
         kind: `diverged` (non-finite loss or metric), `receipt` (what was applied is not what was asked),
             `error` (the code raised), `lost` (worker or node gone, retries used up), `memory` (it ran out),
-            `timeout` (it ran for longer than `search.trial_timeout_s`; says nothing of the strategy).
+            `timeout` (it ran for longer than `search.trial_timeout_s`; says nothing of the strategy),
+            `disk` (no space left; it ends the search, and no trial is ever told it).
         reason: One sentence; for `error` the traceback.
         retry: Whether the same spec could succeed another time; one that ran out of a share of a GPU's
             memory with a whole GPU.
+        resources: What the study gave to a run when one ended as `memory`; None elsewhere, and in 0.1.0.
     """
 
     key: str
-    kind: Literal["diverged", "receipt", "error", "lost", "memory", "timeout"]
+    kind: Literal["diverged", "receipt", "error", "lost", "memory", "timeout", "disk"]
     reason: str
     retry: bool = False
+    resources: dict[str, float] | None = None
 
 
 def timed_out(key: str, timeout_s: float) -> TrialFailure:
@@ -268,5 +272,5 @@ class TrialFolder:
 
     @property
     def result(self) -> Path:
-        """What a finished run leaves: `weights.pt` and `predictions.npz`."""
+        """What a finished run leaves: `weights.pt`, `predictions.npz` and, last, `report.json`."""
         return self.root / "result"

@@ -1,23 +1,23 @@
 """Run one trial to its report, in this process. No Ray, no Optuna."""
 
-import json
 import math
-import os
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from trainables.contract.kept import Progress, read_progress, write_progress, write_result
 from trainables.contract.memory import within_memory
 from trainables.contract.node import own_device, own_gpus
+from trainables.contract.space import is_out_of_space, out_of_space
 from trainables.contract.trial import (
-    PROGRESS,
     Diverged,
     EpochMetrics,
     OnEpoch,
     Outcome,
     OutOfMemory,
     ReceiptMismatch,
+    Trained,
     TrialFailure,
     TrialFolder,
     TrialReport,
@@ -34,12 +34,13 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
     Args:
         spec: The run.
         folder: Its files. After each epoch `folder.checkpoint` holds all that is needed to go on from there;
-            at the end `folder.result` holds weights and predictions.
+            at the end `folder.result` holds weights, predictions and the report.
         on_epoch: Called after each epoch that this call trains. What it raises passes through (that is how a
             caller stops a run); what the training raises becomes a `TrialFailure`.
     """
     started = time.perf_counter()
-    earlier = _read_progress(folder.resume)
+    earlier = read_progress(folder.resume)
+    restarts = earlier.restarts + (folder.resume is not None)
     curve = list(earlier.curve)
     for path in (folder.checkpoint, folder.result):
         path.mkdir(parents=True, exist_ok=True)
@@ -47,11 +48,26 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
     def epoch_done(measured: EpochMetrics) -> None:
         curve.append(measured)
         seconds = earlier.seconds + time.perf_counter() - started
-        _write_progress(folder.checkpoint, curve, seconds, earlier.restarts)
+        write_progress(folder.checkpoint, Progress(curve=tuple(curve), seconds=seconds, restarts=restarts))
         try:
             on_epoch(measured)
         except Exception as error:
             raise _FromCaller(error) from error
+
+    def report_of(trained: Trained) -> TrialReport:
+        return TrialReport(
+            key=spec.key,
+            metrics=trained.metrics,
+            curve=tuple(curve),
+            applied=trained.applied,
+            exposure=trained.exposure,
+            images_seen=trained.images_seen,
+            unique_images=trained.unique_images,
+            steps=trained.steps,
+            seconds=earlier.seconds + time.perf_counter() - started,
+            device=trained.device,
+            restarts=restarts,
+        )
 
     try:
         with within_memory(spec.train):
@@ -59,30 +75,26 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
         _check_finite(trained.metrics)
         check_receipt(spec, trained.applied)
         _check_exposure(trained.exposure)
+        report = report_of(trained)
+        write_result(folder.result, report)
     except _FromCaller as stop:
         raise stop.error from None
-    except Diverged as error:
-        return TrialFailure(key=spec.key, kind="diverged", reason=str(error))
-    except ReceiptMismatch as error:
-        return TrialFailure(key=spec.key, kind="receipt", reason=str(error))
-    except OutOfMemory as error:
-        shared = 0 < own_gpus() < 1
-        return TrialFailure(key=spec.key, kind="memory", reason=str(error), retry=shared)
-    except Exception:  # the boundary: a trial that raises is a value for the driver, with its traceback
-        return TrialFailure(key=spec.key, kind="error", reason=traceback.format_exc())
-    return TrialReport(
-        key=spec.key,
-        metrics=trained.metrics,
-        curve=tuple(curve),
-        applied=trained.applied,
-        exposure=trained.exposure,
-        images_seen=trained.images_seen,
-        unique_images=trained.unique_images,
-        steps=trained.steps,
-        seconds=earlier.seconds + time.perf_counter() - started,
-        device=trained.device,
-        restarts=earlier.restarts,
-    )
+    except Exception as error:  # the boundary: a trial that raises is a value for the driver
+        return _failure(spec.key, error, folder.root)
+    return report
+
+
+def _failure(key: str, error: Exception, scratch: Path) -> TrialFailure:
+    """What a trial that raised is for the driver; with the traceback where it is the code's own."""
+    if isinstance(error, Diverged):
+        return TrialFailure(key=key, kind="diverged", reason=str(error))
+    if isinstance(error, ReceiptMismatch):
+        return TrialFailure(key=key, kind="receipt", reason=str(error))
+    if isinstance(error, OutOfMemory):
+        return TrialFailure(key=key, kind="memory", reason=str(error), retry=0 < own_gpus() < 1)
+    if is_out_of_space(error):
+        return out_of_space(key, error, scratch)
+    return TrialFailure(key=key, kind="error", reason="".join(traceback.format_exception(error)))
 
 
 def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
@@ -145,25 +157,3 @@ class _FromCaller(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-class _Progress:
-    """What earlier attempts of this run left."""
-
-    def __init__(self, curve: tuple[EpochMetrics, ...] = (), seconds: float = 0.0, restarts: int = 0) -> None:
-        self.curve, self.seconds, self.restarts = curve, seconds, restarts
-
-
-def _read_progress(resume: Path | None) -> _Progress:
-    if resume is None:
-        return _Progress()
-    stored = json.loads((resume / PROGRESS).read_text())
-    curve = tuple(EpochMetrics.model_validate(point) for point in stored["curve"])
-    return _Progress(curve, stored["seconds"], stored["restarts"] + 1)
-
-
-def _write_progress(checkpoint: Path, curve: list[EpochMetrics], seconds: float, restarts: int) -> None:
-    stored = {"curve": [point.model_dump() for point in curve], "seconds": seconds, "restarts": restarts}
-    partial = checkpoint / f"{PROGRESS}.tmp"
-    partial.write_text(json.dumps(stored))
-    os.replace(partial, checkpoint / PROGRESS)

@@ -11,6 +11,8 @@ and `mixup` do nothing.
     nan          the loss is not finite at epoch 1 (nan=3: at epoch 3)
     raise        an exception at epoch 1 (raise=3: at epoch 3)
     kill_at=3    the process kills itself at the start of epoch 3, unless the run was resumed
+    kill_each=2  it does so at the start of each epoch from 2 on, unless it was resumed there
+    lost=3       it does so at the start of epoch 3, each time
     hang         it sleeps for ever at epoch 1 (hang=3: at epoch 3), unless the run was resumed
     receipt      the receipt says something else than was asked
     memory       it runs out of memory, unless it has a whole GPU (memory=2: whatever it has)
@@ -59,6 +61,8 @@ FAULTS = {
     "nan": 1.0,
     "raise": 1.0,
     "kill_at": 1.0,
+    "kill_each": 2.0,
+    "lost": 1.0,
     "hang": 1.0,
     "receipt": 1.0,
     "memory": 1.0,
@@ -107,11 +111,12 @@ def train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Traine
     faults = parse_faults(spec.train.model)
     final = true_metrics(spec.strategy)
     state = _first_state(spec) if folder.resume is None else _read_state(folder.resume)
+    began = state["epoch"] + 1
     rng = np.random.default_rng()
     rng.bit_generator.state = state["rng"]
     measured: Metrics = {}
-    for epoch in range(state["epoch"] + 1, spec.train.epochs + 1):
-        _misbehave(faults, epoch, resumed=folder.resume is not None)
+    for epoch in range(began, spec.train.epochs + 1):
+        _misbehave(faults, epoch, began=began, resumed=folder.resume is not None)
         done = epoch / spec.train.epochs
         share = (1 - math.exp(-CURVE_RATE * done)) / (1 - math.exp(-CURVE_RATE))
         measured = {
@@ -157,9 +162,12 @@ def parse_faults(model: str) -> dict[str, float]:
     return faults
 
 
-def _misbehave(faults: Mapping[str, float], epoch: int, *, resumed: bool) -> None:
+def _misbehave(faults: Mapping[str, float], epoch: int, *, began: int, resumed: bool) -> None:
+    """Commit the faults of an epoch; `began` is the first that this process trains."""
     time.sleep(faults.get("sleep", 0.0))
-    if faults.get("kill_at") == epoch and not resumed:
+    once = faults.get("kill_at") == epoch and not resumed
+    each = faults.get("kill_each", math.inf) <= epoch != began
+    if once or each or faults.get("lost") == epoch:
         os.kill(os.getpid(), signal.SIGKILL)
     while faults.get("hang") == epoch and not resumed:
         time.sleep(3600)

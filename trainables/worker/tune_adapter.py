@@ -10,6 +10,7 @@ import ray
 from ray import tune
 
 from trainables.contract.node import GPUS
+from trainables.contract.space import is_out_of_space, out_of_space
 from trainables.contract.trial import EpochMetrics, TrialFolder, TrialReport, TrialSpec
 from trainables.contract.trust import trusting_weights
 from trainables.worker.run import run_trial
@@ -32,6 +33,16 @@ def train_on_ray(config: dict[str, Any]) -> None:
     use_own_cpus()
     note_own_gpus()
     spec = TrialSpec.model_validate(config["spec"])
+    try:
+        _train(spec, config)
+    except OSError as error:  # raised by Ray, which copies what is reported
+        if not is_out_of_space(error):
+            raise
+        place = Path(tune.get_context().get_trial_dir())
+        tune.report({OUTCOME: out_of_space(spec.key, error, place).model_dump_json()})
+
+
+def _train(spec: TrialSpec, config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
         folder = TrialFolder(Path(scratch), _resume_from(config["resume"], Path(scratch)))
         last: dict[str, Any] = {}

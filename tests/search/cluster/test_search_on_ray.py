@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,14 +158,16 @@ def test_the_same_study_seed_and_one_worker_give_the_same_suggestions(
 
 
 class FirstCrashes(ExperimentQueue):
-    """An experiment whose first outcome is taken for a crash."""
+    """An experiment whose first outcome is taken for a crash, which leaves no result."""
 
     crashed = False
 
     def finish(self, key: str, outcome: Outcome) -> None:
-        lost = TrialFailure(key=key, kind="error", reason="told to")
-        super().finish(key, outcome if self.crashed else lost)
-        self.crashed = True
+        if not self.crashed:
+            self.crashed = True
+            shutil.rmtree(self._files.root / key)
+            outcome = TrialFailure(key=key, kind="error", reason="told to")
+        super().finish(key, outcome)
 
 
 def test_a_run_that_is_made_again_leaves_its_results_in_its_own_folder(

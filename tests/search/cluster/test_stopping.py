@@ -102,6 +102,7 @@ def test_native_code_that_hangs_keeps_neither_the_answer_nor_the_second_signal(m
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # until it is in native code
         sent = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "answered\n"

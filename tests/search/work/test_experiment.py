@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from in_process import DATA, Bench, Here, config, failure, train_here
+from trials import report_of
 
 from search.judging.front import front
 from search.record.experiments import ExperimentRecord, Wanted, seed_of
@@ -254,11 +255,9 @@ def test_what_one_process_writes_another_reads(trial: Trial) -> None:
     assert [run.outcome for run in runs] == [*work.outcomes_of("baseline"), *work.outcomes_of("weighted")]
 
 
-def test_a_report_without_an_objective_is_kept_whole(trial: Trial) -> None:
+def test_a_report_without_an_objective_is_kept_whole(trial: Trial, tmp_path: Path) -> None:
     # Optuna completes no trial without its values, so for Optuna it has failed.
-    spec = TWO_ARMS[0].spec
-    report = train_here(spec, trial.folder.files, lambda measured: None)
-    assert isinstance(report, TrialReport)
+    report = report_of(TWO_ARMS[0].spec, tmp_path / "elsewhere")
     unmeasured = report.model_copy(update={"metrics": report.metrics | {"minority_recall": None}})
     trial.run(TWO_ARMS[:1], lambda spec: unmeasured)
     trial.reopen()

@@ -1,11 +1,14 @@
 import json
 import math
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
+import torch
 
 from spaces.strategy import NAMED
+from trainables.contract.space import is_out_of_space
 from trainables.contract.trial import (
     PROGRESS,
     DataSpec,
@@ -139,6 +142,24 @@ def test_a_resumed_run_has_the_whole_curve_its_time_and_its_restarts(tmp_path: P
     assert (done.curve, done.metrics) == (whole.curve, whole.metrics)
     assert done.restarts == 2
     assert done.seconds >= 6 * 0.02
+
+
+@pytest.mark.parametrize("name", ["checkpoint/state.json", "checkpoint/progress.json", "result/report.json"])
+def test_a_full_disk_is_no_failure_of_the_strategy(tmp_path: Path, name: str) -> None:
+    full = tmp_path / f"{name}.tmp"
+    full.parent.mkdir()
+    full.symlink_to("/dev/full")
+    outcome = run_trial(spec(), TrialFolder(tmp_path), lambda _: None)
+    assert isinstance(outcome, TrialFailure)
+    assert (outcome.kind, outcome.retry) == ("disk", True)
+    assert outcome.reason == f"no space left on {socket.gethostname()} for {tmp_path}"
+
+
+def test_torch_says_in_its_own_words_that_a_disk_is_full() -> None:
+    with pytest.raises(RuntimeError, match="inline_container") as raised:
+        torch.save(torch.zeros(1_000_000), "/dev/full")
+    assert is_out_of_space(raised.value)
+    assert not is_out_of_space(OSError(5, "Input/output error"))
 
 
 def test_an_honest_receipt_is_accepted() -> None:

@@ -1,0 +1,41 @@
+"""What Ray says of a worker that is gone, in one line; and whether another worker would fare better. Pure."""
+
+import re
+
+LONGEST = 300  # characters of a reason
+# A line of a traceback that names an exception; Ray puts whole tracebacks into its messages.
+_RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)): .+", re.MULTILINE)
+_ADVICE = "Some common causes include"  # from there on Ray guesses
+_IMPORT = re.compile(r"^(ModuleNotFoundError|ImportError|AttributeError: Can't get attribute)\b")
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Class and message of what went wrong on a worker, as Ray's exception tells it, without a traceback.
+
+    Example:
+        >>> reason_of(RuntimeError("Traceback (most recent call last):\nOSError: gone\n"))
+        'OSError: gone'
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):  # what the worker's code raised
+        return _line(f"{type(cause).__name__}: {_first(str(cause))}")
+    said = str(error)
+    raised = list(_RAISED.finditer(said))
+    if raised:
+        return _line(raised[-1].group())
+    own = [line for line in said.splitlines() if line and not line[0].isspace()]
+    return _line(f"{type(error).__name__}: {own[-1] if own else 'no reason given'}")
+
+
+def is_everywhere(reason: str) -> bool:
+    """Whether no worker can run anything: what it needs cannot be imported there."""
+    return _IMPORT.match(reason) is not None
+
+
+def _first(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")
+
+
+def _line(text: str) -> str:
+    text = text.partition(_ADVICE)[0].strip()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
