@@ -9,6 +9,7 @@ import logging
 import select
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from search.cli import check, compare, confirm, export, search, status
@@ -25,6 +26,9 @@ from trainables.contract.trust import trusting_weights
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal without our signs shows `?` for them
+            stream.reconfigure(errors="replace")
     args = _parser().parse_args(argv)
     take_as_ctrl_c()
     try:

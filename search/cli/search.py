@@ -23,10 +23,10 @@ from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.show.common import progress_console, wide_console, write_csv
 from search.show.front import (
-    NONE_BEST,
     as_json,
     as_rows,
     caption,
+    none_recommended,
     pareto_table,
     recommendation,
     strategies,
@@ -61,21 +61,23 @@ def _search(args: argparse.Namespace) -> int:
         resume=args.resume,
         console=progress_console(stderr=args.json),
     )
-    if _show_front(found.study, args, args.runs / found.folder.path.name) is None:
-        print(NONE_BEST, file=sys.stderr)
-        where = args.runs / found.config.name
-        print(f"hint: rarecall pareto {where} --all shows by how much", file=sys.stderr)
+    if _show_front(found.study, args, Path(found.where), being_searched=False) is None:
+        print(none_recommended(found.study.trials(), found.config.objectives[0]), file=sys.stderr)
+        print(f"hint: rarecall pareto {found.where} --all shows by how much", file=sys.stderr)
         return NOTHING_FOUND
     return DONE
 
 
 def _pareto(args: argparse.Namespace) -> int:
     one_format(args)
-    _show_front(StudyFolder(args.study).open("look"), args, args.study)
+    folder = StudyFolder(args.study)
+    _show_front(folder.open("look"), args, args.study, being_searched=folder.being() == "searched")
     return DONE
 
 
-def _show_front(study: Study, args: argparse.Namespace, where: Path) -> Recommended | None:
+def _show_front(
+    study: Study, args: argparse.Namespace, where: Path, *, being_searched: bool
+) -> Recommended | None:
     """Print the front; returns the trial that is recommended."""
     trials, baseline = study.trials(), study.baseline()
     found = front(trials, study.config.objectives, baseline)
@@ -89,7 +91,7 @@ def _show_front(study: Study, args: argparse.Namespace, where: Path) -> Recommen
         console.print(pareto_table(found, baseline, study.config, everything=args.all))
         for line in strategies(found, baseline, study.config, study.minority, everything=args.all):
             console.print(line, highlight=False, soft_wrap=True)
-        console.print(caption(found), highlight=False, soft_wrap=True)
+        console.print(caption(found, being_searched=being_searched), highlight=False, soft_wrap=True)
         if best is not None and baseline is not None:
             console.print(recommendation(best, baseline, study.config), highlight=False, soft_wrap=True)
             console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)

@@ -107,7 +107,12 @@ def choose(study: Study, number: int | None) -> StudyTrial:
         if accepted:
             surest = max(accepted, key=lambda of: accepted[of].bounds[0].lower)
             return next(trial for trial in trials if trial.number == surest)
-        best = recommended(trials, study.config, study.baseline())
+        baseline = study.baseline()
+        if baseline is None:
+            raise UsageError(
+                "no baseline seed has finished, so no trial can be judged", "go on with the search"
+            )
+        best = recommended(trials, study.config, baseline)
         if best is None:
             raise UsageError(
                 "no trial is feasible and as good as the baseline, so none is best",

@@ -92,8 +92,18 @@ def notes_on_baseline(
     if baseline is None:
         return ()
     found = diagnose(config.baseline_strategy, baseline.reports, (), minority=minority)
-    rising = still_learning(baseline.reports, config.objectives[0])
-    return (*found, *broken_floors(baseline, config), *([] if rising is None else [rising]))
+    further = (still_learning(baseline.reports, config.objectives[0]), no_room(baseline, config))
+    return (*found, *broken_floors(baseline, config), *(note for note in further if note is not None))
+
+
+def no_room(baseline: Baseline, config: StudyConfig) -> Diagnosis | None:
+    """The baseline is so good that nothing can gain what is asked for; number: its mean."""
+    objective, asked = config.objectives[0], config.confirm.min_gain
+    usual = baseline.metrics.get(objective)
+    if usual is None or usual + asked <= 1 + ROUNDING:
+        return None
+    said = f"{objective} is {usual:.3f} already: no trial can gain the {asked:g} that confirm asks for"
+    return Diagnosis("no room", usual, said)
 
 
 def broken_floors(baseline: Baseline, config: StudyConfig) -> list[Diagnosis]:

@@ -20,8 +20,9 @@ from search.record.snapshot import snapshot
 from search.request.database_url import hidden, without_password
 from spaces.errors import RarecallError, RunError, UsageError
 
-# `look`: of a file that stays locked, as it was before that transaction. `write`: a damaged file is
-# refused wherever the damage lies. `create`: tables, and a file, are made where there are none.
+# `look`: of a file that stays locked, as it was before that transaction. `read`: likewise where nobody may
+# write. `write`: a damaged file is refused wherever the damage lies. `create`: tables, and a file, are made
+# where there are none.
 Access = Literal["look", "read", "write", "create"]
 
 # Seconds to wait for a lock that another process holds on an SQLite file.
@@ -74,14 +75,17 @@ class Database:
             self.name = str(self._file)
         create = access == "create"
         self._new_file = create and self._file is not None and not self._file.exists()
+        if self._new_file and self._file is not None and not self._file.parent.is_dir():
+            raise UsageError(f"study_db: no such folder: {self._file.parent}", "make it, or name another")
         self._made: set[str] = set()  # names of tables
         with self.told():
             before = self._tables() if create else set()
             try:
                 self.storage = self._connected(access)
             except _FAILURES as error:
-                locked = _code(error).startswith("SQLITE_BUSY")
-                memory = snapshot(self._file) if access == "look" and self._file and locked else None
+                there = self._file is not None and self._file.exists()
+                wanted = there and _as_it_was(access, _code(error))
+                memory = snapshot(self._file) if self._file is not None and wanted else None
                 if memory is None:
                     raise
                 self.storage = _storage("sqlite://", {"creator": lambda: memory, "poolclass": StaticPool})
@@ -165,6 +169,16 @@ class Database:
         return RunError(f"the database {self.name} cannot be used: {said}", hint)
 
 
+def _as_it_was(access: Access, code: str) -> bool:
+    """Whether a file that fails so will do as it was before a transaction that is, or stays, unfinished.
+
+    Where nobody may write, SQLite cannot put back what a dead writer left half done.
+    """
+    if code.startswith("SQLITE_BUSY"):
+        return access == "look"
+    return access in ("look", "read") and code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN"))
+
+
 def parsed(url: str) -> URL:
     """An address, with the password of the environment where it has none.
 
@@ -196,7 +210,7 @@ def _text(address: URL, file: Path | None, *, create: bool) -> str:
     """The address for the driver; an SQLite file that is to be read is not made where there is none."""
     if file is not None:
         uri = {"mode": "rwc" if create else "rw", "uri": "true"}
-        address = address.set(database=f"file:{quote(str(file))}").update_query_dict(uri)
+        address = address.set(database=f"file:{quote(os.fsencode(file))}").update_query_dict(uri)
     elif address.drivername in _PATIENT and "connect_timeout" not in address.query:
         address = address.update_query_dict({"connect_timeout": CONNECT_S})
     return address.render_as_string(hide_password=False)

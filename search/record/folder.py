@@ -14,6 +14,7 @@ from typing import Literal, TextIO
 from urllib.parse import quote
 
 import yaml
+from pydantic import Field
 
 from search.record.connection import SAVED, Access
 from search.record.experiments import now
@@ -42,6 +43,7 @@ class Provenance(Frozen):
         data_fingerprint: Of its data.
         minority: The minority classes, by name; `auto` in the request means these.
         evaluator: Version of how its task's metrics are measured.
+        request: `StudyConfig.fixed` of its request; empty of a study that an earlier version made.
     """
 
     created: str
@@ -51,9 +53,10 @@ class Provenance(Frozen):
     data_fingerprint: str
     minority: tuple[str, ...]
     evaluator: int = 1
+    request: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
-    def now(cls, fingerprint: str, minority: Sequence[str], evaluator: int) -> "Provenance":
+    def now(cls, fingerprint: str, minority: Sequence[str], config: StudyConfig) -> "Provenance":
         """Of this process."""
         return cls(
             created=now(),
@@ -62,7 +65,8 @@ class Provenance(Frozen):
             git_sha=_git_sha(),
             data_fingerprint=fingerprint,
             minority=tuple(minority),
-            evaluator=evaluator,
+            evaluator=TASKS[config.task].evaluator,
+            request=config.fixed(),
         )
 
 
@@ -122,7 +126,7 @@ class StudyFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if config.study_db is None:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
-            self.provenance = Provenance.now(fingerprint, minority, TASKS[config.task].evaluator)
+            self.provenance = Provenance.now(fingerprint, minority, config)
             self._provenance_json.write_text(packed(self.provenance, indent=2) + "\n")
             self._made = Study(self._url(config), config, self.provenance.minority, "create")
             if drawn:
@@ -199,7 +203,8 @@ class StudyFolder:
             return (self.path / LOCK).open(mode)
         except OSError as error:
             raise UsageError(
-                f"{self.path / LOCK} cannot be opened: {error.strerror}", "whose study is it?"
+                f"{self.path / LOCK} cannot be opened: {error.strerror}",
+                "copy the study to where you may write",
             ) from None
 
     def being(self) -> str | None:
@@ -243,6 +248,8 @@ class StudyFolder:
         """
         path = self._provenance_json
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise RunError(f"{path} is not a file", SAVED)
             text = path.read_bytes().decode(errors="replace")
         except OSError as error:
             raise RunError(f"{path} cannot be read: {error.strerror}", SAVED) from None
@@ -255,9 +262,16 @@ class StudyFolder:
             access: As of `connection.Database`; to `write` this process has to have claimed it.
 
         Raises:
-            UsageError: There is no study here.
+            UsageError: There is no study here, or its request was changed.
             RunError: Its database is out of reach, locked or damaged.
         """
+        now = self.config.fixed()
+        changed = [key for key, value in self.provenance.request.items() if now.get(key) != value]
+        if changed:
+            raise UsageError(
+                f"{self.study_yaml} was changed since the study was made, in: {', '.join(changed)}",
+                "change it back: its runs are of the request as it was; another request is another study",
+            )
         asked = self.config.minority
         minority = asked if asked != "auto" else self.provenance.minority
         return Study(self._url(self.config), self.config, minority, access)
@@ -265,7 +279,7 @@ class StudyFolder:
     def _url(self, config: StudyConfig) -> str:
         if config.study_db is not None:
             return config.study_db
-        return f"sqlite:///{quote(str(self.path / DATABASE))}"
+        return f"sqlite:///{quote(os.fsencode(self.path / DATABASE))}"
 
 
 def _locked(lock: TextIO, how: int) -> bool:

@@ -14,12 +14,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.record.again import stamped
-from search.record.connection import Access, Database
+from search.record.connection import SAVED, Access, Database
 from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import again, auto, known_point, make_sampler
 from search.record.stored import packed, refuse_another_run, unpacked
 from search.request.config import SamplerName, StudyConfig
+from spaces.errors import RunError
 from spaces.strategy import Strategy
 from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
 
@@ -184,6 +185,8 @@ class Study:
                 failure=None if failure is None else unpacked(TrialFailure, failure),
                 violations=dict(trial.constraints),
             )
+        if read.state == "complete" and read.report is None:
+            raise RunError(f"{self._database.name} is damaged: trial {read.number} has no report", SAVED)
         for outcome in (read.report, read.failure):
             if outcome is not None:
                 self._check_own(read, outcome, attrs["strategy"])

@@ -1,5 +1,7 @@
 """A study's request, as values that are checked in themselves. Reads no file and no data."""
 
+import hashlib
+import json
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -15,6 +17,8 @@ from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
 from trainables.contract.trial import DataSpec, Split, TrainSpec, TrialSpec
 
 MAX_SEEDS = 200
+FREE = frozenset({"compare", "confirm", "resources", "study_db"})  # what may change while a study goes on
+FREE_SEARCH = frozenset({"trials", "trial_timeout_s"})  # of `search`
 MAX_TIMEOUT_S = 10**7  # a third of a year
 ARMS = (*NAMED, *MATCHED)
 
@@ -261,6 +265,16 @@ class StudyConfig(Frozen):
         if self.study_db is None:
             return self
         return self.model_copy(update={"study_db": without_password(self.study_db)})
+
+    def fixed(self) -> dict[str, str]:
+        """What may not change once runs are made: key -> hash. A field that comes later is `LATER`."""
+        plain = self.keyed()
+        plain["search"] = {name: value for name, value in plain["search"].items() if name not in FREE_SEARCH}
+        return {
+            key: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+            for key, value in plain.items()
+            if key not in FREE
+        }
 
     @property
     def shown_metrics(self) -> tuple[str, ...]:

@@ -80,9 +80,25 @@ def strategies(
     return lines + [f"note on the baseline: {line}" for line in usual if line not in shared]
 
 
-def caption(found: Front) -> str:
-    """How many trials are in each group, what the table's signs mean, and what all gains have in common."""
-    counted = ", ".join(f"{len(group)} {name}" for name, group in vars(found).items())
+def none_recommended(trials: Sequence[StudyTrial], objective: str) -> str:
+    """Why no trial is recommended."""
+    feasible = [trial for trial in trials if trial.feasible]
+    if feasible and all(trial.value(objective) == 0 for trial in feasible):
+        return (
+            f"every feasible trial has {objective} 0: the models learn nothing of it yet; raise train.steps"
+        )
+    return NONE_BEST
+
+
+def caption(found: Front, *, being_searched: bool) -> str:
+    """How many trials are in each group, what the table's signs mean, and what all gains have in common.
+
+    Args:
+        found: The trials.
+        being_searched: Whether a process works on them; else what seems to run was interrupted.
+    """
+    named = {"running": "running" if being_searched else "interrupted"}
+    counted = ", ".join(f"{len(group)} {named.get(name, name)}" for name, group in vars(found).items())
     said = f"{counted}. Signed: against the baseline's mean; ! breaks its guard."
     measured = [trial.seed for group in vars(found).values() for trial in group if trial.report is not None]
     if len(measured) > 1 and len(set(measured)) == 1:

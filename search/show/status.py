@@ -13,7 +13,7 @@ from search.record.stored import unpacked
 from search.record.study import Baseline, Study, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import in_words
-from search.show.front import NONE_BEST, recommendation
+from search.show.front import none_recommended, recommendation
 
 STATES = ("complete", "running", "stopped", "failed")
 
@@ -98,6 +98,7 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
     stages = _stages(experiments, being)
     baseline = study.baseline()
     best = recommended(trials, study.config, baseline)
+    why_none = none_recommended(trials, study.config.objectives[0])
     searchable = len(trials) < study.config.search.trials or states["interrupted"] > 0
     searched = bool(trials or study.baseline_trials())
     return StudyStatus(
@@ -108,7 +109,7 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
         being=being,
         experiments=tuple(experiments),
         stages=stages,
-        steps=() if being else _steps(path, searched, searchable, best, experiments, stages),
+        steps=() if being else _steps(path, searched, searchable, best, why_none, experiments, stages),
     )
 
 
@@ -182,6 +183,7 @@ def _steps(
     searched: bool,
     searchable: bool,
     best: Recommended | None,
+    why_none: str,
     experiments: Sequence[ExperimentStatus],
     stages: Mapping[str, str],
 ) -> tuple[Step, ...]:
@@ -203,7 +205,7 @@ def _steps(
         return (Step("next", f"rarecall search {path} --resume"),)
     if best is not None:
         return (Step("next", f"rarecall confirm {path}"),)
-    return (Step(f"{NONE_BEST}; by how much", f"rarecall pareto {path} --all"),)
+    return (Step(f"{why_none}; by how much", f"rarecall pareto {path} --all"),)
 
 
 def status_lines(status: StudyStatus) -> list[str]:

@@ -248,7 +248,7 @@ class SearchQueue(RunQueue):
         seeds_left = sum(len(wanted.baseline) for wanted in self._wanted.values())
         left = max(0, self._config.search.trials - len(self._ended)) + seeds_left
         return Snapshot(
-            baseline_done=self._config.baseline.seeds - seeds_left,
+            baseline_done=self._config.baseline.seeds - seeds_left - len(self._baseline_failures),
             baseline_seeds=self._config.baseline.seeds,
             done=len(self._ended) + len(self._unjudged),
             failed=sum(trial.state == "failed" for trial in self._ended),

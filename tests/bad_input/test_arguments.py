@@ -1,10 +1,15 @@
 """Arguments that mean nothing."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from in_process import Bench, config
 from refusals import refused
+
+from search.cli.main import main
 
 
 @pytest.fixture
@@ -68,3 +73,36 @@ def test_an_address(
         says,
         code=3,
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        pytest.param("max_drop: 0.03", "max_drop: 0.001", "in: guards", id="another guard"),
+        pytest.param("seeds: 3", "seeds: 2", "in: baseline", id="another baseline"),
+        pytest.param("  seed: 0", "  seed: 5", "in: search", id="another seed"),
+        pytest.param("steps: 20", "steps: 40", "in: train", id="another training"),
+    ],
+)
+def test_a_study_whose_request_was_changed_by_hand(
+    old: str, new: str, says: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = study / "study.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    for command in (["status"], ["pareto"], ["export"], ["search", "--resume", "--here"]):
+        refused([command[0], str(study), *command[1:]], study, capsys, says)
+
+
+def test_what_may_change_may_be_changed_by_hand_too(study: Path) -> None:
+    file = study / "study.yaml"
+    file.write_text(file.read_text().replace("cpu: 1.0", "cpu: 2.0").replace("trials: 2", "trials: 3"))
+    assert main(["status", str(study)]) == 0
+
+
+def test_an_output_that_knows_no_signs_of_ours(study: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from rarecall.command import main; sys.exit(main())"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, "pareto", str(study)], env=ascii_only, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"?" in done.stdout

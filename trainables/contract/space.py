@@ -1,12 +1,14 @@
 """Running out of space on a disk, by what the system, PyArrow and torch then say; torch is not needed."""
 
 import errno
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trainables.contract.trial import TrialFailure
 
+LEAST_FREE = 2**20  # bytes: with less a disk is as good as full
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Of `torch.save`, which says nothing of the system's reason.
 SIGNS = ("iostream error", "unexpected pos", "file write failed")
@@ -27,8 +29,17 @@ def out_of_space(key: str, error: BaseException, place: Path) -> TrialFailure:
     """
     full = [one for one in _chain(error) if isinstance(one, OSError)]
     named = [name for one in full for name in (one.filename2, one.filename) if name is not None]
-    reason = f"no space left on {socket.gethostname()} for {named[0] if named else place}"
+    reason = f"no space left on {socket.gethostname()} for {_on_full_disk([*named, place])}"
     return TrialFailure(key=key, kind="disk", reason=reason, retry=True)
+
+
+def _on_full_disk(paths: Sequence[Path | str]) -> Path | str:
+    """The first of the paths whose disk has no room; the error may name what was copied, not where to."""
+    for path in paths:
+        there = next((folder for folder in (Path(path), *Path(path).parents) if folder.exists()), None)
+        if there is not None and shutil.disk_usage(there).free < LEAST_FREE:
+            return path
+    return paths[0]
 
 
 def _says_so(error: BaseException) -> bool:

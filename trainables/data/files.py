@@ -42,8 +42,8 @@ def path_in(folder: Path, written: str, where: str) -> Path:
     return path
 
 
-def check_printable(class_names: Iterable[str]) -> None:
-    """Refuse names of classes that would steer a terminal.
+def check_names(class_names: Iterable[str]) -> None:
+    """Refuse names of classes that nobody could read: blank ones, and what would steer a terminal.
 
     Raises:
         UsageError: There is one.
@@ -51,3 +51,5 @@ def check_printable(class_names: Iterable[str]) -> None:
     for name in class_names:
         if _CONTROL.search(name):
             raise UsageError(f"data: a control character in the name of class '{name}'")
+        if not name.strip():
+            raise UsageError("data: a class has a blank name", "give it one")

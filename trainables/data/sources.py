@@ -13,7 +13,7 @@ from trainables.contract.tasks import Task
 from trainables.data.boxes.data_set import describe_detection, detection_once
 from trainables.data.boxes.listed import BoxData
 from trainables.data.demo import cytology, digits, toy
-from trainables.data.files import check_printable, existing
+from trainables.data.files import check_names, existing
 from trainables.data.images.data_set import describe_classification
 from trainables.data.images.pixels import ImageData, load_files
 from trainables.data.summary import DataSummary
@@ -97,7 +97,7 @@ def describe(source: str, task: Task, pixel_max: int | None = None) -> DataSumma
     if not files.fits(path):
         raise UsageError(f"data: {path} is {files.kinds}")
     summary = files.describe(path, pixel_max)
-    check_printable(summary.class_names)
+    check_names(summary.class_names)
     return summary
 
 

@@ -148,7 +148,11 @@ def named_images(files: Sequence[str], classifier: Classifier) -> Iterator[tuple
         if file.endswith(".npy"):
             yield from ((f"{file}[{i}]", image) for i, image in enumerate(np.load(file)))
         else:
-            yield file, decode(file, classifier.side, classifier.channels, classifier.pixel_max)
+            try:
+                image = decode(file, classifier.side, classifier.channels, classifier.pixel_max)
+            except OSError as error:  # Pillow does not say which file it cannot read
+                raise SystemExit(f"{file}: {error}") from None
+            yield file, image
 
 
 def main() -> None:

@@ -145,7 +145,10 @@ def _arm_problems(arm: str, values: list[Floats]) -> list[str]:
     if not all(np.isfinite(value).all() for value in values):
         return [f"{arm}: a seed diverged"]
     if len(values) > 1 and all(np.ptp(value) == 0 for value in values):
-        return [f"{arm}: all {n} seeds give identical metrics, so the seed changes nothing"]
+        return [
+            f"{arm}: all {n} seeds give the same value of every metric, so their spread cannot be told: "
+            "more seeds, or more test objects"
+        ]
     return []
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import yaml
 from in_process import DATA
+from small_disk import Disk
 
 from search.record.folder import StudyFolder
 from trainables.contract.trial import OnEpoch, TrialFolder, TrialReport, TrialSpec
@@ -118,19 +118,12 @@ def truncate_newest(runs: Path, rng: np.random.Generator) -> bool:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(disk: Path) -> None:
-    with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path / "disk", "8m")
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def alone(spec: TrialSpec, scratch: Path) -> TrialReport:
@@ -145,9 +138,9 @@ def alone(spec: TrialSpec, scratch: Path) -> TrialReport:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_search_that_everything_happens_to(disk: Path, tmp_path: Path) -> None:
+def test_a_search_that_everything_happens_to(disk: Disk, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    study, runs = tmp_path / "study.yaml", disk / "runs"
+    study, runs = tmp_path / "study.yaml", disk.root / "runs"
     study.write_text(yaml.safe_dump(REQUEST | {"resources": {"cpu": psutil.cpu_count() / 2}}))
 
     # The driver is killed ten times; twice the newest checkpoint is cut before it goes on.
@@ -164,10 +157,10 @@ def test_a_search_that_everything_happens_to(disk: Path, tmp_path: Path) -> None
     # The disk fills up, and is enlarged.
     driver = Driver(study, runs)
     driver.wait_until(driver.trains)
-    fill(disk)
+    disk.fill()
     assert driver.ended() == 3
     assert "space" in driver.log.read_text().splitlines()[-2:][0]
-    subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
+    disk.enlarge()
 
     # Every worker is killed as soon as it is seen, until their runs are given up or the search is.
     driver = Driver(study, runs)

@@ -90,6 +90,15 @@ def test_a_floor_that_the_baseline_itself_breaks_is_noted() -> None:
     assert said == {"floor broken": "it breaks its own guard on map50_95, by 0.020"}
 
 
+def test_a_baseline_that_nothing_can_gain_on_is_noted() -> None:
+    good = Baseline.of([trial(0, 0.96, 0.5), trial(1, 0.98, 0.5)])
+    assert good is not None
+    assert [note.name for note in notes_on_baseline(good, config(), ())] == ["no room"]
+    less = Baseline.of([trial(0, 0.94, 0.5), trial(1, 0.96, 0.5)])
+    assert less is not None
+    assert notes_on_baseline(less, config(), ()) == ()
+
+
 def test_json_has_the_documented_shape() -> None:
     baseline = Baseline.of([trial(0, 0.3, 0.5), trial(1, 0.4, 0.5)])
     found = front([trial(0, 0.5, 0.5), trial(5, 0, 0, "failed")], OBJECTIVES, baseline)

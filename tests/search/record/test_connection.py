@@ -1,15 +1,19 @@
 """A database that is locked, damaged or of a newer version: what is said, and what works all the same."""
 
 import json
+import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from refusals import refused
+from small_disk import Disk
 
 import rarecall
 from search.cli.main import main
@@ -187,3 +191,43 @@ def test_a_row_that_nobody_wrote_is_damage(study: Path) -> None:
         database.commit()
     with pytest.raises(RunError, match=r"study\.db is damaged"):
         StudyFolder(study).open().trials()
+
+
+KEEP_THE_JOURNAL = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN IMMEDIATE")
+database.execute("UPDATE trial_user_attributes SET value_json = '0'")
+os._exit(0)
+"""
+
+
+def test_a_study_that_was_cut_while_writing_is_shown_where_nobody_may_write(
+    confirmed_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = said_by("pareto", confirmed_study, capsys)
+    disk = Disk(tmp_path / "disk", "50m")
+    try:
+        study = Path(shutil.copytree(confirmed_study, disk.root / "study"))
+        subprocess.run([sys.executable, "-c", KEEP_THE_JOURNAL, str(study / "study.db")], check=True)
+        assert (study / "study.db-journal").stat().st_size > 0
+        disk.forbid_writing()
+        assert said_by("pareto", study, capsys).replace(str(study), str(confirmed_study)) == usual
+        assert len(rarecall.open(study).trials()) == len(rarecall.open(confirmed_study).trials())
+    finally:
+        disk.close()
+
+
+def test_a_trial_that_is_told_without_its_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(sqlite3.connect(study / "study.db")) as database:
+        database.execute("DELETE FROM trial_user_attributes WHERE \"key\" = 'report'")
+        database.commit()
+    refused(["status", str(study)], study, capsys, "has no report", code=3)
+
+
+@pytest.mark.timeout(60)
+def test_a_provenance_that_is_a_pipe(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / "provenance.json").unlink()
+    os.mkfifo(study / "provenance.json")
+    refused(["status", str(study)], study, capsys, "provenance.json is not a file", code=3)

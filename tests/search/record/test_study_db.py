@@ -97,7 +97,7 @@ def test_of_a_study_whose_second_half_is_taken_the_first_is_not_left(tmp_path: P
 @pytest.mark.parametrize(
     ("url", "says", "code"),
     [
-        ("sqlite:////nowhere/at/all/x.db", "/nowhere/at/all/x.db cannot be opened", 3),
+        ("sqlite:////nowhere/at/all/x.db", "no such folder: /nowhere/at/all", 2),
         (f"postgres://me:{SECRET}@127.0.0.1/x", "no kind of database 'postgres'", 2),
         (f"mysql+nodriver://me:{SECRET}@127.0.0.1/x", "no kind of database 'mysql+nodriver'", 2),
         (f"mssql+pymssql://me:{SECRET}@127.0.0.1:1/x", "needs the Python package 'pymssql'", 2),

@@ -41,7 +41,7 @@ SHARED = "The trials share one training seed (0), whose luck is in all of them."
 def test_the_caption_says_that_trials_share_a_seed_only_if_they_do(
     trials: list[StudyTrial], shared: bool
 ) -> None:
-    said = caption(front(trials, OBJECTIVES, None))
+    said = caption(front(trials, OBJECTIVES, None), being_searched=True)
     assert said.endswith(SHARED if shared else "! breaks its guard.")
 
 

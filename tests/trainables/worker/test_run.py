@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import shutil
@@ -6,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_disk import Disk
 
 from spaces.strategy import NAMED
-from trainables.contract.space import is_out_of_space
+from trainables.contract.space import is_out_of_space, out_of_space
 from trainables.contract.trial import (
     PROGRESS,
     DataSpec,
@@ -191,3 +193,13 @@ def test_a_knob_missing_from_the_receipt_is_refused() -> None:
     del applied["focal_gamma"]
     with pytest.raises(ReceiptMismatch, match="focal_gamma"):
         check_receipt(spec(), applied)
+
+
+def test_the_disk_that_is_full_is_named_not_the_one_that_was_copied_from(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "disk", "1m")
+    try:
+        disk.fill()
+        error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "from"), None, None)
+        assert out_of_space("key", error, disk.root / "to").reason.endswith(f"for {disk.root / 'to'}")
+    finally:
+        disk.close()

@@ -98,7 +98,7 @@ def test_the_notes_point_rule_is_shown_beside_the_verdict() -> None:
         pytest.param({"candidate": np.array([0.5, np.nan])}, "candidate: a seed diverged", id="NaN"),
         pytest.param({"baseline": np.array([0.5, np.inf])}, "baseline: a seed diverged", id="infinite"),
         pytest.param(
-            {"candidate": np.full(5, 0.5)}, "candidate: all 5 seeds give identical", id="identical seeds"
+            {"candidate": np.full(5, 0.5)}, "candidate: all 5 seeds give the same value", id="identical seeds"
         ),
     ],
 )
