@@ -7,6 +7,7 @@ pixels, where `tifffile` is installed.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ def bands(
         UsageError: The file cannot be opened.
     """
     if 3 * size[0] * size[1] > LARGE and path.name.lower().endswith(TIFF):
-        page = _page_in_parts(path)
-        if page is not None:
-            yield from _bands_of(page, size, rows)
-            return
+        with _page_in_parts(path) as page:
+            if page is not None:
+                yield from _bands_of(page, size, rows)
+                return
     pixels = read_pixels(path)
     if pixels is None:
         raise Unreadable("it is cut off, damaged, or no image that OpenCV decodes")
@@ -89,49 +90,52 @@ def bands(
         yield pixels[top:bottom]
 
 
-def _page_in_parts(path: Path) -> Any:
+@contextmanager
+def _page_in_parts(path: Path) -> Iterator[Any]:
     """The page of a TIFF if it is stored in strips or tiles that can be read alone, else None."""
     try:
         import tifffile  # noqa: PLC0415  (the extra `tiff`)
     except ModuleNotFoundError:
-        return None
-    try:
-        with tifffile.TiffFile(path) as opened:
-            page = opened.pages[0]
-        plain = (
-            page.dtype == np.uint8 and page.planarconfig == 1 and page.photometric in (GREY, COLOUR, YCBCR)
-        )
-        if not plain or page.samplesperpixel not in (1, 3, 4) or len(page.dataoffsets) < 2:
-            return None
-        page.decode  # noqa: B018  (it is made when first asked for; that fails without imagecodecs)
-    except ValueError:  # tifffile's error, too
-        return None
-    return page
+        yield None
+        return
+    with ExitStack() as opened:
+        try:
+            page = opened.enter_context(tifffile.TiffFile(path)).pages[0]
+            page.decode  # noqa: B018  (made when first asked for; it fails where imagecodecs is lacking)
+        except ValueError:  # tifffile's error, too
+            page = None
+        yield page if page is not None and _is_plain(page) else None
+
+
+def _is_plain(page: Any) -> bool:
+    """Whether its parts are pixels as OpenCV has them, which would multiply with transparency."""
+    bytes_together = page.dtype == np.uint8 and page.planarconfig == 1 and page.samplesperpixel in (1, 3)
+    return bytes_together and page.photometric in (GREY, COLOUR, YCBCR) and len(page.dataoffsets) > 1
 
 
 def _bands_of(
     page: Any, size: tuple[int, int], rows: Sequence[tuple[int, int]]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    height, width = size
+    width = size[1]
     if page.shape[:2] != size:
         raise Unreadable(f"its first page has {page.shape[1]} x {page.shape[0]} pixels")
     high, wide = page.chunks[:2]
     across = -(-width // wide)
-    with open(page.parent.filehandle.path, "rb") as stored:
-        for top, bottom in rows:
-            band = np.empty((bottom - top, width, page.samplesperpixel), np.uint8)
-            for down in range(top // high, -(-bottom // high)):
-                for right in range(across):
-                    part = _part(page, stored, down * across + right)
-                    first, x = max(top, down * high), right * wide
-                    last = min(bottom, down * high + part.shape[0], height)
-                    shown = part[first - down * high : last - down * high, : width - x]
-                    band[first - top : last - top, x : x + shown.shape[1]] = shown
-            yield _as_bgr(band)
+    for top, bottom in rows:
+        band = np.empty((bottom - top, width, page.samplesperpixel), np.uint8)
+        for down in range(top // high, -(-bottom // high)):
+            for right in range(across):
+                part = _part(page, down * across + right)
+                first, x = max(top, down * high), right * wide
+                last = min(bottom, down * high + part.shape[0])
+                shown = part[first - down * high : last - down * high, : width - x]
+                band[first - top : last - top, x : x + shown.shape[1]] = shown
+        yield _as_bgr(band)
 
 
-def _part(page: Any, stored: Any, index: int) -> npt.NDArray[np.uint8]:
-    """(height, width, samples) of one strip or tile; parts at the edge may be larger than what is left."""
+def _part(page: Any, index: int) -> npt.NDArray[np.uint8]:
+    """(height, width, samples) of one strip or tile; at the edge it may be larger than what is left."""
+    stored = page.parent.filehandle
     stored.seek(page.dataoffsets[index])
     try:
         part = page.decode(stored.read(page.databytecounts[index]), index, jpegtables=page.jpegtables)[0]
@@ -145,7 +149,7 @@ def _part(page: Any, stored: Any, index: int) -> npt.NDArray[np.uint8]:
 def _as_bgr(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if band.shape[2] == 1:
         return np.repeat(band, 3, axis=2)
-    return np.ascontiguousarray(band[..., 2::-1])
+    return np.ascontiguousarray(band[..., ::-1])
 
 
 def _decoded(path: Path) -> npt.NDArray[Any] | None:

@@ -1,9 +1,9 @@
 """Where tiles lie on a whole image, and what each of them shows of every object.
 
 Pure NumPy: no files, no images. Pixels everywhere, from the upper left corner; a window is `x, y, width,
-height` in whole pixels. Windows are `size - overlap` apart; the last one of a row or a column is pulled back to
-the edge, so none reaches over it, and an image that is smaller than a tile has one window, itself. So an object
-no larger than the overlap lies wholly within at least one window.
+height` in whole pixels. Windows are `size - overlap` apart; the last one of a row or a column is pulled back
+to the edge, so none reaches over it, and an image that is smaller than a tile has one window, itself. So an
+object no larger than the overlap lies wholly within at least one window.
 """
 
 from dataclasses import dataclass

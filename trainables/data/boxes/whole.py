@@ -198,8 +198,9 @@ def _see(path: Path) -> Look:
     try:
         with _header(path) as opened:
             _refuse(path, opened)
-            size, grey, turned = opened.size, opened.mode in GREY, opened.getexif().get(ORIENTATION)
-            known = turned in UPRIGHT
+            size, grey = opened.size, opened.mode in GREY
+            # A PNG's own `getexif` decodes all of it, in search of what may follow the pixels.
+            known = Image.Image.getexif(opened).get(ORIENTATION) in UPRIGHT
     except BROKEN:  # for Pillow; OpenCV is asked instead
         known = False
     if known:

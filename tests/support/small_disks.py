@@ -1,0 +1,39 @@
+"""A file system of a few megabytes, for tests of what happens when it is full."""
+
+import subprocess
+from pathlib import Path
+from typing import IO, NoReturn
+
+import pytest
+
+
+def write_for_ever(file: IO[bytes], block: bytes) -> NoReturn:
+    while True:
+        file.write(block)
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, root: Path, size: str = "3m") -> None:
+        self.root = root
+        self.root.mkdir()
+        made = self._mount(f"size={size}")
+        if made.returncode:
+            pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+
+    def _mount(self, options: str) -> subprocess.CompletedProcess[str]:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.root)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def fill(self) -> None:
+        with (self.root / "ballast").open("ab", buffering=0) as ballast:
+            for size in (4096, 1):
+                with pytest.raises(OSError, match="No space left"):
+                    write_for_ever(ballast, b"x" * size)
+
+    def enlarge(self) -> None:
+        assert self._mount("remount,size=100m").returncode == 0
+
+    def close(self) -> None:
+        subprocess.run(["umount", "-l", str(self.root)], check=True)
