@@ -65,6 +65,7 @@ def tile_images(asked: Asked, console: Console, go_on: str) -> Tiling:
     _check_arguments(asked)
     with bar(console, "looking at images") as watch, watched(watch):
         data = load_whole(asked.images, asked.annotations, asked.group_by)
+    _refuse_among(asked, data)
     summary = summary_of(data)
     minority = _minority(asked.minority, summary)
     warnings = _overlap_warnings(data, minority, asked.grid)
@@ -97,6 +98,16 @@ def _check_arguments(asked: Asked) -> None:
         )
     if asked.workers is not None and asked.workers < 1:
         raise UsageError(f"--workers: at least 1, got {asked.workers}")
+
+
+def _refuse_among(asked: Asked, data: BoxData) -> None:
+    """Tiles in a folder that is searched for images would be images the next time."""
+    if asked.images.suffix.lower() == ".json" or asked.annotations is not None:
+        return  # it lists its images
+    searched = {image.path.parent for images in data.splits.values() for image in images}
+    searched |= {asked.images.resolve()} if asked.images.is_dir() else set()
+    if any(asked.out.resolve().is_relative_to(folder) for folder in searched - {asked.out.resolve()}):
+        raise UsageError(f"--out: {asked.out} lies among the images", "choose a folder outside of theirs")
 
 
 def _minority(named: tuple[str, ...], summary: DataSummary) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ BLOCK = 4096  # bytes at a file's begin, middle and end that tell most files apa
 RANGES = (2**8 - 1, 2**10 - 1, 2**12 - 1, 2**14 - 1, 2**15 - 1)  # of what cameras store in 16 bits
 DARK = 2**15  # 16-bit images without such a value use less than half of their range
 # Pictures in formats that are not read; in a folder of images they are counted.
-UNREAD = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm"})
+UNREAD = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm", ".svs"})
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,13 @@ def test_a_json_that_lists_a_slide_names_it(tmp_path: Path) -> None:
         load_whole(file)
 
 
+def test_a_slide_in_a_folder_that_a_data_yaml_lists_is_counted(tmp_path: Path) -> None:
+    file = write_whole_splits(tmp_path / "set", {"train": 4, "val": 2, "test": 2})
+    (tmp_path / "set" / "images" / "train" / "scan.svs").write_bytes(b"II*\0")
+    (told,) = load_whole(file).mended
+    assert told.startswith(".svs files left out")
+
+
 # What is converted: a tile will show what a detector sees
 
 
