@@ -161,17 +161,22 @@ class Record:
         Raises:
             RunError: It gave, or would give, another number: the trials there are not those here.
         """
-        study_id = self._stored._study_id
-        number = self._storage.get_n_trials(study_id)  # asked first, to leave the other writer's count alone
-        if number == trial.number:
-            trial_id = self._storage.create_new_trial(study_id, template_trial=trial)
-            number = self._storage.get_trial_number_from_id(trial_id)
-        if number != trial.number:
+        trial_id = None
+        if self._id_of(trial.number) is None:  # asked first, to leave the other writer's count alone
+            trial_id = self._storage.create_new_trial(self._stored._study_id, template_trial=trial)
+        if trial_id is None or self._id_of(trial.number) != trial_id:
             raise RunError(
-                f"trial {trial.number} would be number {number} there: another process writes to this study",
+                f"the number of trial {trial.number} is another's there: another process writes to it",
                 "end that one; --resume goes on with what is stored",
             )
         self._ids[trial.number] = trial_id
+
+    def _id_of(self, number: int) -> int | None:
+        """Of the trial that has this number in the database; None if none has."""
+        try:
+            return self._storage.get_trial_id_from_study_id_trial_number(self._stored._study_id, number)
+        except KeyError:
+            return None
 
     def set_attr(self, number: int, name: str, value: str) -> None:
         """Set a user attribute of a running trial."""

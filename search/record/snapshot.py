@@ -7,10 +7,11 @@ Knows SQLite's rollback journal: before a page of the file is written over, the 
 import shutil
 import sqlite3
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
-TRIES = 20
+TRIES, PAUSE_S = 20, 0.05
 NONCE = slice(12, 20)  # of a journal's header: what differs from transaction to transaction
 
 
@@ -35,6 +36,7 @@ def snapshot(file: Path) -> sqlite3.Connection | None:
                 with closing(sqlite3.connect(copy)) as stored:
                     stored.backup(memory)
                 return memory
+        time.sleep(PAUSE_S)
     return None
 
 

@@ -21,7 +21,7 @@ from search.record.sampler import again, auto, known_point, make_sampler
 from search.record.stored import packed, refuse_another_run, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.strategy import Strategy
-from trainables.contract.trial import DataSpec, Metrics, Outcome, TrialFailure, TrialReport, valued
+from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
 
 State = Literal["waiting", "running", "complete", "stopped", "failed"]
 _STATES: dict[TrialState, State] = {
@@ -197,7 +197,7 @@ class Study:
         """
         seen = (strategy, trial.seed, outcome.key)
         if seen not in self._own:
-            data = DataSpec(source=self.config.data, minority=self.minority)
+            data = self.config.data_spec(self.minority)
             key = self.config.spec(trial.strategy, data, seed=trial.seed).key
             refuse_another_run(f"{self.config.name}: trial {trial.number}", key, outcome)
             self._own.add(seen)

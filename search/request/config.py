@@ -246,6 +246,10 @@ class StudyConfig(Frozen):
                     raise ValueError(f"{key}: '{name}' is not for {self.task}")
         return self
 
+    def data_spec(self, minority: tuple[str, ...]) -> DataSpec:
+        """The data as a run sees them; `minority` is what `auto` means, or what was asked."""
+        return DataSpec(source=self.data, minority=minority, pixel_max=self.pixel_max)
+
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int, split: Split = "val") -> TrialSpec:
         """The run of `strategy` in this study."""
         return TrialSpec(

@@ -47,7 +47,7 @@ def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
     problems += _retention_problems(config, summary, minority)
     if problems:
         raise UsageError("\n".join(problems))
-    return DataSpec(source=config.data, minority=minority, pixel_max=config.pixel_max)
+    return config.data_spec(minority)
 
 
 def _named_metrics(config: StudyConfig) -> list[tuple[str, str]]:

@@ -126,7 +126,7 @@ def test_two_writers_of_one_study_do_not_mix(bench: Bench) -> None:
     bench.study.ask(0, time.monotonic)
     bench.study.flush()
     other.ask(0, time.monotonic)
-    with pytest.raises(RunError, match="trial 0 would be number 1 there: another process"):
+    with pytest.raises(RunError, match="the number of trial 0 is another's there: another process"):
         other.flush()
     bench.study.ask(0, time.monotonic)
     bench.study.flush()
