@@ -1,6 +1,8 @@
 """A folder that whole images are cut into: interrupted, gone on with, asked for differently, refused."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -281,3 +283,34 @@ def test_an_image_of_another_size_than_its_header_says_is_unreadable(tmp_path: P
     Image.fromarray(noise(0)).save(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="200 x 150 pixels, its header says 150 x 200"):
         [*bands(tmp_path / "a.png", (200, 150), ROWS)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts a peak anew")
+def test_a_worker_holds_at_most_four_decoded_images(tmp_path: Path) -> None:
+    """In a process of its own, for what others have left there would count."""
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "classes.txt").write_text("cell\n")
+    side = 3000
+    for i in range(4):
+        pixels = noise(i, (side // 10, side // 10)).repeat(10, axis=0).repeat(10, axis=1)
+        Image.fromarray(pixels).save(tmp_path / "slides" / f"s{i}.png")
+        (tmp_path / "slides" / f"s{i}.txt").write_text("0 0.5 0.5 0.01 0.01\n")
+    code = f"""
+from pathlib import Path
+from trainables.data.boxes.cutting import Grid
+from trainables.data.boxes.whole import load_whole
+from trainables.data.tiled import cut_into
+
+def now(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+data = load_whole(Path({str(tmp_path / "slides")!r}))
+Path("/proc/self/clear_refs").write_text("5")
+before = now("VmRSS:")
+cut_into(Path({str(tmp_path / "out")!r}), data, Grid(640, 64), workers=1, watch=lambda done, total: None)
+print((now("VmHWM:") - before) / {3 * side * side})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.5 < float(done.stdout) <= 4
