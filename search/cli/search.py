@@ -1,4 +1,4 @@
-"""`rarecall search` and `rarecall pareto`: run a search, and look at its front."""
+"""`rarecall search`, `status` and `pareto`: run a search, see where it stands and what it found."""
 
 import argparse
 import json
@@ -31,6 +31,7 @@ from search.show.front import (
     recommendation,
     strategies,
 )
+from search.show.status import status_json, status_lines, study_status
 
 
 def add(commands: Commands) -> None:
@@ -39,6 +40,12 @@ def add(commands: Commands) -> None:
     add_cluster(parser, "go on with an existing study")
     add_runs(parser)
     parser.set_defaults(run=_search, csv=False, all=False)
+
+
+def add_status(commands: Commands) -> None:
+    """`rarecall status`."""
+    parser = command(commands, "status", "Where a study stands, and what to type next.", FOLDER)
+    parser.set_defaults(run=_status)
 
 
 def add_pareto(commands: Commands) -> None:
@@ -65,6 +72,16 @@ def _search(args: argparse.Namespace) -> int:
         print(none_recommended(found.study.trials(), found.config.objectives[0]), file=sys.stderr)
         print(f"hint: rarecall pareto {found.where} --all shows by how much", file=sys.stderr)
         return NOTHING_FOUND
+    return DONE
+
+
+def _status(args: argparse.Namespace) -> int:
+    folder = StudyFolder(args.study)
+    status = study_status(folder.open("look"), folder.being(), args.study)
+    if args.json:
+        print(json.dumps(status_json(status), indent=2))
+    else:
+        print("\n".join(status_lines(status)))
     return DONE
 
 

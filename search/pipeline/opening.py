@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.request.reading import load_config, not_runnable
+from search.show.common import bar
 from search.work.protocol import ClusterLost
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS
@@ -120,7 +120,7 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         if problems := not_runnable(config):  # of a study that an earlier version made
             raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
-        with _bar(console):
+        with bar(console, "looking at images") as watch, watched(watch):
             summary = describe(config.data, config.task, config.pixel_max)
         data = check_data(config, summary)
         task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
@@ -129,15 +129,6 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         lines = error.message.splitlines()
         named = [line if line.startswith("hint:") else f"{source}: {line}" for line in lines]
         raise UsageError("\n".join(named), error.hint) from None
-
-
-@contextmanager
-def _bar(console: Console | None) -> Iterator[None]:
-    """How far the look at the images is; it vanishes at the end, and images seen before take no time."""
-    with Progress(console=console, transient=True, disable=console is None or not console.is_terminal) as bar:
-        task = bar.add_task("looking at images", total=None, visible=False)
-        with watched(lambda done, total: bar.update(task, completed=done, total=total, visible=True)):
-            yield
 
 
 def make(request: Request) -> None:

@@ -3,10 +3,12 @@
 import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any, TextIO
 
 from rich.console import Console
+from rich.progress import Progress
 
 from spaces.strategy import Strategy
 
@@ -78,3 +80,12 @@ def wide_console() -> Console:
 def progress_console(*, stderr: bool) -> Console:
     """For the screen of work, which ends as by Ctrl-C if nobody reads it any more."""
     return Piped(KeyboardInterrupt, stderr=stderr)
+
+
+@contextmanager
+def bar(console: Console | None, words: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar to tell how much of how much is done; it vanishes at the end. None on what is no terminal."""
+    shown = console is not None and console.is_terminal
+    with Progress(console=console, transient=True, disable=not shown) as progress:
+        task = progress.add_task(words, total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

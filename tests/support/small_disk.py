@@ -15,7 +15,7 @@ def write_for_ever(file: IO[bytes], block: bytes) -> NoReturn:
 class Disk:
     """In memory; skips the test where nothing can be mounted."""
 
-    def __init__(self, root: Path, size: str) -> None:
+    def __init__(self, root: Path, size: str = "3m") -> None:
         self.root = root
         self.root.mkdir()
         made = self._mount(f"size={size}")

@@ -26,7 +26,7 @@ BLOCK = 4096  # bytes at a file's begin, middle and end that tell most files apa
 RANGES = (2**8 - 1, 2**10 - 1, 2**12 - 1, 2**14 - 1, 2**15 - 1)  # of what cameras store in 16 bits
 DARK = 2**15  # 16-bit images without such a value use less than half of their range
 # Pictures in formats that are not read; in a folder of images they are counted.
-UNREAD = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm"})
+UNREAD = frozenset({".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm", ".svs"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,19 @@ class Look:
     digest: str = ""
 
 
+@dataclass(frozen=True)
+class Eye:
+    """A way to look at image files.
+
+    Attributes:
+        see: Looks at one; runs in a thread.
+        kind: Names `see` and the version of its decoder: what others saw does not count.
+    """
+
+    see: Callable[[Path], Look]
+    kind: str
+
+
 Watch = Callable[[int, int], None]  # told how many images were looked at, and of how many
 _WATCH: ContextVar[Watch] = ContextVar("watch", default=lambda done, total: None)
 TOLD_EVERY = 100  # images
@@ -58,15 +71,12 @@ TOLD_EVERY = 100  # images
 State = tuple[int, int]  # of a file: size in bytes, time of change in ns
 
 
-def look_at(
-    files: Sequence[Path], see: Callable[[Path], Look], *, kind: str, threads: int | None = None
-) -> dict[Path, Look]:
+def look_at(files: Sequence[Path], eye: Eye, *, threads: int | None = None) -> dict[Path, Look]:
     """Look at files, those that have changed since the last time; several at once.
 
     Args:
         files: Absolute paths.
-        see: Looks at one; runs in a thread.
-        kind: Names `see` and the version of its decoder: what others saw does not count.
+        eye: What looks.
         threads: None for the run's share of this machine on a cluster, else all of it.
 
     Raises:
@@ -74,7 +84,7 @@ def look_at(
     """
     if not files:
         return {}
-    of_set = hashlib.sha256(repr((VERSION, kind, os.path.commonpath(files))).encode()).hexdigest()[:32]
+    of_set = hashlib.sha256(repr((VERSION, eye.kind, os.path.commonpath(files))).encode()).hexdigest()[:32]
     place = cache_folder() / "looks" / f"{of_set}.json"
     place.parent.mkdir(exist_ok=True)
     states = {file: _state(file) for file in files}
@@ -84,7 +94,7 @@ def look_at(
         known = {file: kept[file] for file in files if file in kept and kept[file][0] == states[file]}
         new = [file for file in states if file not in known]
         with ThreadPoolExecutor(own if threads is None else threads) as pool:
-            looks = pool.map(lambda file: _seen(file, see), new)
+            looks = pool.map(lambda file: _seen(file, eye.see), new)
             for done, (file, look) in enumerate(zip(new, looks, strict=True), start=1):
                 known[file] = states[file], look
                 if done % TOLD_EVERY == 0:

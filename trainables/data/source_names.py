@@ -2,7 +2,8 @@ r"""Which slide or photograph an image was cut from: its source, the unit of spl
 
 The first of these that says something counts:
 - `manifest.csv` beside the data file: columns `image` (a path relative to it, or a bare file name) and
-  `source` or `group`. A manifest must know every image that no other rule names.
+  `source` or `group`; in those of `rarecall tile` the column `split_unit`, which is the slide or, where
+  slides were grouped, say by patient, their group. A manifest must know every image that no other rule names.
 - `source_pattern` in the data.yaml: a regular expression for the whole file name without its suffix, whose
   first group is the source, e.g. `'(.+)_x\d+_y\d+'`.
 - In a COCO json, the field `source` or `group` of the image.
@@ -17,7 +18,7 @@ from typing import Any
 
 from spaces.errors import UsageError
 
-COLUMNS = ("source", "group")
+COLUMNS = ("split_unit", "source", "group")
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class SourceNames:
         base: Folder of the data file; images below it are named relative to it.
         manifest: Image -> source; None without a manifest.
         pattern: Of `source_pattern`; None without one.
+        listing: Where the manifest is, if it is not `manifest.csv` in `base`.
     """
 
     base: Path
     manifest: dict[str, str] | None
     pattern: re.Pattern[str] | None
+    listing: Path | None = None
 
     @classmethod
     def read(cls, data_file: Path, pattern: Any = None) -> "SourceNames":
@@ -48,6 +51,25 @@ class SourceNames:
         compiled = None if pattern is None else _compiled(pattern, data_file)
         base = data_file.resolve().parent
         return cls(base, _read_manifest(base / "manifest.csv"), compiled)
+
+    @classmethod
+    def grouped(cls, data_file: Path, group_by: str) -> "SourceNames":
+        """The rules that a person names in place of those beside a data file.
+
+        Args:
+            data_file: Images below its folder are named relative to that.
+            group_by: A CSV like a manifest, or a pattern like `source_pattern`.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        base, listing = data_file.resolve().parent, Path(group_by)
+        if not group_by.endswith(".csv"):
+            return cls(base, None, _compiled(group_by, Path("--group-by")))
+        manifest = _read_manifest(listing)
+        if manifest is None:
+            raise UsageError(f"--group-by: no such file: {group_by}")
+        return cls(base, manifest, None, listing)
 
     def name(self, file: Path) -> str:
         """An image's name in the manifest and in messages; `file` is absolute."""
@@ -73,7 +95,7 @@ class SourceNames:
             return stated
         if self.manifest is not None:
             raise UsageError(
-                f"{self.base / 'manifest.csv'}: no source for image {name}",
+                f"{self.listing or self.base / 'manifest.csv'}: no source for image {name}",
                 "`image` is a path relative to the manifest, or a bare file name; list every image",
             )
         return name

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from spaces.errors import UsageError
-from trainables.data.boxes.decoding import KIND, see
+from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.listed import BoxImage
 from trainables.data.files import path_in
-from trainables.data.probing import Look, look_at
+from trainables.data.probing import Eye, Look, look_at
 from trainables.data.source_names import COLUMNS, SourceNames
 
 PARTS = ("images", "annotations", "categories")
@@ -105,7 +105,7 @@ def _images(path: Path, entries: list[dict[str, Any]]) -> dict[int | str, dict[s
 
 
 def coco_images(
-    file: CocoFile, folder: Path, class_names: Sequence[str], sources: SourceNames
+    file: CocoFile, folder: Path, class_names: Sequence[str], sources: SourceNames, eye: Eye = DECODED
 ) -> tuple[list[BoxImage], Counter[str]]:
     """The images of a file with their boxes, and what was mended, counted.
 
@@ -114,6 +114,7 @@ def coco_images(
         folder: What file names are relative to.
         class_names: In class-id order.
         sources: The data set's rules.
+        eye: What looks at the images.
 
     Raises:
         UsageError: An image is not there or has another size; an annotation or a source is wrong.
@@ -128,7 +129,7 @@ def coco_images(
             f"{file.path}: {len(missing)} of {len(paths)} images do not exist, e.g. {missing[0]}",
             "file names are relative to `images:` of a data.yaml, else to the json",
         )
-    looks = look_at(list(paths.values()), see, kind=KIND)
+    looks = look_at(list(paths.values()), eye)
     labels, mended = _labels(
         file, {image_id: _size(file, image_id, path, looks[path]) for image_id, path in paths.items()}
     )

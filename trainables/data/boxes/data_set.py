@@ -12,6 +12,7 @@ itself as the data, is a set in one piece: 70, 15 and 15 % of its sources become
 import hashlib
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,10 +24,12 @@ from PIL import Image
 from spaces.errors import UsageError
 from spaces.yaml_file import read_yaml
 from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
+from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.listed import BoxData, BoxImage
-from trainables.data.boxes.yolo import image_files, yolo_images
+from trainables.data.boxes.yolo import image_files, label_beside, yolo_images
 from trainables.data.files import ALL, SPLITS, path_in
 from trainables.data.probing import (
+    Eye,
     Listed,
     check_unreadable,
     depth_notes,
@@ -48,7 +51,11 @@ def describe_detection(path: Path, pixel_max: int | None = None) -> DataSummary:
     Raises:
         UsageError: As `load_detection`.
     """
-    data = load_detection(path, pixel_max)
+    return summary_of(load_detection(path, pixel_max))
+
+
+def summary_of(data: BoxData) -> DataSummary:
+    """Count what a data set holds."""
     return DataSummary(
         class_names=data.class_names,
         splits={split: _summary(images, data.class_names) for split, images in data.splits.items()},
@@ -87,15 +94,54 @@ def load_detection(path: Path, pixel_max: int | None = None) -> BoxData:
         UsageError: A key, a file, an annotation or a source is missing or wrong, or too many images cannot be
             read.
     """
+    described = description(path)
+    sources = SourceNames.read(path, described.get("source_pattern"))
+    return read_described(path, described, sources, pixel_max)
+
+
+def description(path: Path) -> dict[str, Any]:
+    """What a `data.yaml` says, or what one would say for a COCO json.
+
+    Raises:
+        UsageError: There is no such file, or it cannot be read.
+    """
     if not path.is_file():
         raise UsageError(f"data: no such file: {path}")
-    described = {ALL: path.name} if path.suffix == ".json" else _described(path)
-    sources = SourceNames.read(path, described.get("source_pattern"))
+    return {ALL: path.name} if path.suffix == ".json" else _described(path)
+
+
+def read_described(
+    path: Path,
+    described: dict[str, Any],
+    sources: SourceNames,
+    pixel_max: int | None = None,
+    *,
+    eye: Eye = DECODED,
+    label_of: Callable[[Path], Path] = label_beside,
+) -> BoxData:
+    """Read what a data.yaml says, or somebody in its place.
+
+    Args:
+        path: Of the file that says it; what it names is relative to its folder.
+        described: Its keys.
+        sources: The data set's rules.
+        pixel_max: As of `load_detection`.
+        eye: What looks at the images.
+        label_of: As of `yolo_images`.
+
+    Raises:
+        UsageError: As `load_detection`.
+    """
     entries = _entries(path, described)
     if any(str(entry).endswith(".json") for listed in entries.values() for entry in listed):
-        names, splits, mended = _read_coco_splits(path, described, entries, sources)
+        names, splits, mended = _read_coco_splits(path, described, entries, sources, eye)
     else:
-        names, splits, mended = _read_yolo_splits(path, described, entries, sources)
+        names, splits, mended = _read_yolo_splits(
+            path,
+            described,
+            entries,
+            lambda files, n_classes: yolo_images(files, n_classes, sources, eye=eye, label_of=label_of),
+        )
     _check_listed_once(path, splits)
     splits = {
         split: sorted(images, key=lambda image: image.path)
@@ -180,19 +226,27 @@ def _root(path: Path, described: dict[str, Any]) -> Path:
 
 
 def _read_yolo_splits(
-    path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames
+    path: Path,
+    described: dict[str, Any],
+    entries: dict[str, list[Any]],
+    read: Callable[[list[Path], int], list[BoxImage]],
 ) -> tuple[tuple[str, ...], Splits, Counter[str]]:
-    names, root = _class_names(path, described), _root(path, described)
+    names, root = class_names_in(path, described), _root(path, described)
     splits: Splits = {}
     mended = Counter[str]()
     for split, listed in entries.items():
         files, others = image_files(path, split, root, listed)
-        splits[split] = yolo_images(files, len(names), sources)
+        splits[split] = read(files, len(names))
         mended += others
     return names, splits, mended
 
 
-def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
+def class_names_in(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
+    """What `names:` says, in class-id order.
+
+    Raises:
+        UsageError: It does not name each class once.
+    """
     names = described.get("names")
     if isinstance(names, dict):
         if set(names) != set(range(len(names))):
@@ -210,7 +264,7 @@ def _class_names(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _read_coco_splits(
-    path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames
+    path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames, eye: Eye
 ) -> tuple[tuple[str, ...], Splits, Counter[str]]:
     root, folder = _root(path, described), described.get("images")
     files = {split: [_coco_file(path, split, root, entry) for entry in entries[split]] for split in entries}
@@ -221,7 +275,7 @@ def _read_coco_splits(
         for file in listed:
             beside = file.path.parent
             place = beside if folder is None else _images_folder(path, split, root, folder)
-            images, counted = coco_images(file, place, names, sources)
+            images, counted = coco_images(file, place, names, sources, eye)
             splits[split] += images
             mended += counted
     return names, splits, mended
@@ -248,7 +302,7 @@ def _category_names(path: Path, described: dict[str, Any], files: list[CocoFile]
                 f"{', '.join(names)}",
                 "all splits need the same categories",
             )
-    if described.get("names") is not None and _class_names(path, described) != names:
+    if described.get("names") is not None and class_names_in(path, described) != names:
         raise UsageError(
             f"{path}: names: {described['names']}, but {first.path} has categories {', '.join(names)}",
             "leave `names` out: the categories, in the order of their ids, are the classes",

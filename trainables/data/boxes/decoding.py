@@ -2,9 +2,12 @@
 
 The EXIF rotation is applied and transparency dropped; of a TIFF with several pages the first counts. 16-bit
 values lose their low byte, unless `pixel_max` says which of them is white; then they are not what a plain
-`predict` would see.
+`predict` would see. Of a TIFF that is too large for that, `bands` gives a few rows at a time, with the same
+pixels, where `tifffile` is installed.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.errors import UsageError
-from trainables.data.probing import Look
+from trainables.data.probing import Eye, Look
 
-KIND = f"boxes, OpenCV {cv2.__version__}"
 TIFF = (".tif", ".tiff")
+LARGE = 2**28  # bytes of pixels; what has more is not decoded at once where there is a choice
+GREY, COLOUR, YCBCR = 1, 2, 6  # a TIFF's photometric interpretations that need no choice of ours
 
 # What cannot be read is told by name and number; OpenCV would print lines of its source for each such file.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -36,7 +40,7 @@ def read_pixels(path: Path, pixel_max: int | None = None) -> npt.NDArray[np.uint
     return None if pixels is None else _eight_bit(pixels, pixel_max)
 
 
-def see(path: Path) -> Look:
+def _see(path: Path) -> Look:
     """Decode an image to see what it is.
 
     Raises:
@@ -48,6 +52,104 @@ def see(path: Path) -> Look:
     height, width = pixels.shape[:2]
     deepest = int(pixels.max()) if pixels.dtype == np.uint16 else None
     return Look(height, width, deepest=deepest)
+
+
+DECODED = Eye(_see, f"boxes, OpenCV {cv2.__version__}")
+
+
+class Unreadable(Exception):
+    """The file holds no image that can be decoded, or another one than its header says."""
+
+
+def bands(
+    path: Path, size: tuple[int, int], rows: Sequence[tuple[int, int]]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Some rows of an image after the other, (bottom - top, width, 3) BGR.
+
+    Args:
+        path: Of the file.
+        size: Its (height, width), as its header says.
+        rows: [top, bottom) of each band, from above to below.
+
+    Raises:
+        Unreadable: It cannot be decoded.
+        UsageError: The file cannot be opened.
+    """
+    if 3 * size[0] * size[1] > LARGE and path.name.lower().endswith(TIFF):
+        with _page_in_parts(path) as page:
+            if page is not None:
+                yield from _bands_of(page, size, rows)
+                return
+    pixels = read_pixels(path)
+    if pixels is None:
+        raise Unreadable("it is cut off, damaged, or no image that OpenCV decodes")
+    if pixels.shape[:2] != size:
+        height, width = pixels.shape[:2]
+        raise Unreadable(f"it has {width} x {height} pixels, its header says {size[1]} x {size[0]}")
+    for top, bottom in rows:
+        yield pixels[top:bottom]
+
+
+@contextmanager
+def _page_in_parts(path: Path) -> Iterator[Any]:
+    """The page of a TIFF if it is stored in strips or tiles that can be read alone, else None."""
+    try:
+        import tifffile  # noqa: PLC0415  (the extra `tiff`)
+    except ModuleNotFoundError:
+        yield None
+        return
+    with ExitStack() as opened:
+        try:
+            page = opened.enter_context(tifffile.TiffFile(path)).pages[0]
+            page.decode  # noqa: B018  (made when first asked for; it fails where imagecodecs is lacking)
+        except ValueError:  # tifffile's error, too
+            page = None
+        yield page if page is not None and _is_plain(page) else None
+
+
+def _is_plain(page: Any) -> bool:
+    """Whether its parts are pixels as OpenCV has them, which would multiply with transparency."""
+    bytes_together = page.dtype == np.uint8 and page.planarconfig == 1 and page.samplesperpixel in (1, 3)
+    return bytes_together and page.photometric in (GREY, COLOUR, YCBCR) and len(page.dataoffsets) > 1
+
+
+def _bands_of(
+    page: Any, size: tuple[int, int], rows: Sequence[tuple[int, int]]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    width = size[1]
+    if page.shape[:2] != size:
+        raise Unreadable(f"its first page has {page.shape[1]} x {page.shape[0]} pixels")
+    high, wide = page.chunks[:2]
+    across = -(-width // wide)
+    for top, bottom in rows:
+        band = np.empty((bottom - top, width, page.samplesperpixel), np.uint8)
+        for down in range(top // high, -(-bottom // high)):
+            for right in range(across):
+                part = _part(page, down * across + right)
+                first, x = max(top, down * high), right * wide
+                last = min(bottom, down * high + part.shape[0])
+                shown = part[first - down * high : last - down * high, : width - x]
+                band[first - top : last - top, x : x + shown.shape[1]] = shown
+        yield _as_bgr(band)
+
+
+def _part(page: Any, index: int) -> npt.NDArray[np.uint8]:
+    """(height, width, samples) of one strip or tile; at the edge it may be larger than what is left."""
+    stored = page.parent.filehandle
+    stored.seek(page.dataoffsets[index])
+    try:
+        part = page.decode(stored.read(page.databytecounts[index]), index, jpegtables=page.jpegtables)[0]
+    except Exception as error:  # whatever its codec raises
+        raise Unreadable(f"part {index} of {len(page.dataoffsets)}: {error}") from error
+    if part is None:  # left out as empty
+        raise Unreadable(f"part {index} of {len(page.dataoffsets)} is missing")
+    return np.asarray(part[0])
+
+
+def _as_bgr(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if band.shape[2] == 1:
+        return np.repeat(band, 3, axis=2)
+    return np.ascontiguousarray(band[..., ::-1])
 
 
 def _decoded(path: Path) -> npt.NDArray[Any] | None:

@@ -6,6 +6,7 @@ background. Boxes are `class x y w h`, centre and size as fractions of the image
 """
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.errors import UsageError
-from trainables.data.boxes.decoding import KIND, see
+from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.listed import BoxImage
 from trainables.data.files import SUFFIXES, path_in
-from trainables.data.probing import Look, look_at, unread
+from trainables.data.probing import Eye, Look, look_at, unread
 from trainables.data.source_names import SourceNames
 
 ROUNDING = (
@@ -24,14 +25,36 @@ ROUNDING = (
 )
 
 
-def yolo_images(files: list[Path], n_classes: int, sources: SourceNames) -> list[BoxImage]:
-    """Read the labels of images, given by absolute paths.
+def label_beside(file: Path) -> Path:
+    """`a/images/b/c.jpg` -> `a/labels/b/c.txt`; the last folder called `images` counts."""
+    parts = list(file.parent.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts, f"{file.stem}.txt")
+
+
+def yolo_images(
+    files: list[Path],
+    n_classes: int,
+    sources: SourceNames,
+    *,
+    eye: Eye = DECODED,
+    label_of: Callable[[Path], Path] = label_beside,
+) -> list[BoxImage]:
+    """Read the labels of images.
+
+    Args:
+        files: Absolute paths of the images.
+        n_classes: That there are.
+        sources: The data set's rules.
+        eye: What looks at the images.
+        label_of: Image file -> where its labels are, if it has any.
 
     Raises:
         UsageError: A label or a source is wrong.
     """
-    looks = look_at(files, see, kind=KIND)
-    return [_image(file, n_classes, sources, looks[file]) for file in files]
+    looks = look_at(files, eye)
+    return [_image(file, label_of(file), n_classes, sources, looks[file]) for file in files]
 
 
 def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple[list[Path], Counter[str]]:
@@ -92,8 +115,7 @@ def _listed(list_file: Path, root: Path) -> list[Path]:
     ]
 
 
-def _image(file: Path, n_classes: int, sources: SourceNames, look: Look) -> BoxImage:
-    label_file = _label_file(file)
+def _image(file: Path, label_file: Path, n_classes: int, sources: SourceNames, look: Look) -> BoxImage:
     classes, boxes = _parse(_text(label_file), label_file, n_classes)
     return BoxImage(
         path=file,
@@ -112,14 +134,6 @@ def _text(label_file: Path) -> str:
     if label_file.exists():  # a folder, or a pipe that would be waited for
         raise UsageError(f"{label_file}: not a file")
     return ""
-
-
-def _label_file(file: Path) -> Path:
-    """`a/images/b/c.jpg` -> `a/labels/b/c.txt`; the last folder called `images` counts."""
-    parts = list(file.parent.parts)
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts, f"{file.stem}.txt")
 
 
 def _parse(text: str, file: Path, n_classes: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

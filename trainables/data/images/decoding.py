@@ -20,13 +20,12 @@ from PIL import Image, ImageFile, ImageOps, __version__
 
 from spaces.errors import UsageError
 from trainables.data.images.listed import ImageFile as ListedFile
-from trainables.data.probing import Look, look_at
+from trainables.data.probing import Eye, Look, look_at
 
 DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 GREY_MODES = DEEP_MODES | {"1", "L", "LA", "La"}
 DEEPEST = 65535
 PROBE_THREADS = 8  # they mostly wait for the disk
-KIND = f"images, Pillow {__version__}"
 LAST_MARKER = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 TAIL = 1024  # bytes at the end of a file in which its last marker is looked for
 # What Pillow raises for a file that is not what it should be.
@@ -64,7 +63,7 @@ class Probed:
 
 def probe(files: Sequence[ListedFile]) -> Probed:
     """Look at the header and the end of each image; one whose end says nothing is decoded, to be sure."""
-    looks = look_at([image.path for image in files], _see, kind=KIND, threads=PROBE_THREADS)
+    looks = look_at([image.path for image in files], HEADERS, threads=PROBE_THREADS)
     problems = {image.name: looks[image.path].problem for image in files if looks[image.path].problem}
     return Probed(looks, problems, all(look.grey is not False for look in looks.values()))
 
@@ -79,6 +78,9 @@ def _see(path: Path) -> Look:
         return Look(grey=mode in GREY_MODES, deepest=_deepest(path, mode, deep_colour))
     except Unreadable as error:
         return Look(problem=str(error))
+
+
+HEADERS = Eye(_see, f"images, Pillow {__version__}")
 
 
 def _deepest(path: Path, mode: str, deep_colour: bool) -> int | None:

@@ -305,4 +305,4 @@ def test_every_kind_of_picture_is_read_as_ultralytics_reads_it(
 def test_files_that_vanish_are_the_persons_error(tmp_path: Path) -> None:
     gone = tmp_path / "gone.png"
     with pytest.raises(UsageError, match="No such file"):
-        probing.look_at([gone], lambda path: probing.Look(), kind="test")
+        probing.look_at([gone], probing.Eye(lambda path: probing.Look(), "test"))

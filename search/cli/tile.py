@@ -1,0 +1,86 @@
+"""`rarecall tile`: whole images with boxes become a data set of tiles."""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+from search.cli.common import DONE, Commands, command, path
+from search.show.common import progress_console, wide_console
+
+TEXT = "Cut whole images into tiles, split by image first: a YOLO data set with a manifest."
+SIZE, OVERLAP = 640, 64
+
+
+def add(commands: Commands) -> None:
+    """`rarecall tile`."""
+    parser = command(commands, "tile", TEXT, None)
+    parser.add_argument(
+        "images",
+        type=path,
+        metavar="IMAGES",
+        help="a folder of images with YOLO labels and a classes.txt, a data.yaml, or a COCO json",
+    )
+    parser.add_argument("--out", type=path, required=True, help="folder of the data set to write")
+    parser.add_argument(
+        "--size", type=int, default=SIZE, metavar="PIXELS", help=f"of a tile (default: {SIZE})"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        default=OVERLAP,
+        metavar="PIXELS",
+        help=f"of neighbours; as large as most rare objects (default: {OVERLAP})",
+    )
+    parser.add_argument(
+        "--annotations", type=path, metavar="FILE", help="a COCO json, for a folder of images"
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="REGEX|CSV",
+        help="keep images together in one split: by the first group of a pattern for file names without "
+        "suffix, or by a CSV with the columns image and group",
+    )
+    parser.add_argument(
+        "--minority", nargs="+", default=[], metavar="NAME", help="the rare classes; default: found by count"
+    )
+    parser.add_argument("--jpeg", action="store_true", help="JPEG of quality 95 instead of PNG without loss")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
+    parser.set_defaults(run=_tile)
+
+
+def _tile(args: argparse.Namespace) -> int:
+    from search.pipeline.tiling import Asked, tile_images  # noqa: PLC0415  (as in `common.cluster_of`)
+    from trainables.data.boxes.cutting import Grid  # noqa: PLC0415
+
+    asked = Asked(
+        images=args.images,
+        out=args.out,
+        grid=Grid(args.size, args.overlap, jpeg=args.jpeg),
+        annotations=args.annotations,
+        group_by=args.group_by,
+        minority=tuple(args.minority),
+        workers=args.workers,
+    )
+    from search.show.tiling import tiling_json, tiling_table  # noqa: PLC0415
+
+    made = tile_images(asked, progress_console(stderr=True), _typed(args))
+    if args.json:
+        print(json.dumps(tiling_json(made), indent=2))
+        return DONE
+    console = wide_console()
+    console.print(tiling_table(made))
+    console.print(f"-> {made.out / 'data.yaml'}", highlight=False, soft_wrap=True)
+    return DONE
+
+
+def _typed(args: argparse.Namespace) -> str:
+    """The command once more."""
+    words: list[str | Path] = ["rarecall", "tile", args.images, "--out", args.out]
+    words += ["--size", str(args.size), "--overlap", str(args.overlap)]
+    words += [] if args.annotations is None else ["--annotations", args.annotations]
+    words += [] if args.group_by is None else ["--group-by", args.group_by]
+    words += ["--minority", *args.minority] if args.minority else []
+    words += ["--jpeg"] if args.jpeg else []
+    words += [] if args.workers is None else ["--workers", str(args.workers)]
+    return shlex.join(map(str, words))
