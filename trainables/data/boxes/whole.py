@@ -27,7 +27,7 @@ from trainables.data.boxes.data_set import class_names_in, description, read_des
 from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.listed import BoxData
 from trainables.data.boxes.yolo import label_beside
-from trainables.data.files import ALL, SPLITS, SUFFIXES, check_printable
+from trainables.data.files import ALL, SPLITS, SUFFIXES, check_names
 from trainables.data.probing import Eye, Look
 from trainables.data.source_names import SourceNames
 
@@ -61,7 +61,7 @@ def load_whole(images: Path, annotations: Path | None = None, group_by: str | No
     else:
         sources = SourceNames.grouped(_base(images, path), group_by)
     data = read_described(path, described, sources, eye=HEADERS, label_of=label_of)
-    check_printable(data.class_names)
+    check_names(data.class_names)
     listed = [image for images in data.splits.values() for image in images]
     if not any(len(image.classes) for image in listed):
         raise UsageError(
