@@ -113,7 +113,8 @@ def test_the_sampler_sees_infeasible_trials_as_infeasible(
         trial = study.ask(0, time.monotonic)
         power = trial.strategy.sampling.sampler_power
         powers.append(power)
-        report = report_with({"minority_recall": power, "map50_95": 0.5})
+        key = study.config.spec(trial.strategy, DATA, seed=trial.seed).key
+        report = report_with({"minority_recall": power, "map50_95": 0.5}, key=key)
         study.tell(trial.number, report, {"map50_95": power - 0.4} if guarded else {})
     within = sum(power <= 0.4 for power in powers[-20:]) / 20
     assert low <= within <= high
