@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from in_process import Bench, config
+from in_process import DATA, Bench, config
 from on_ray import Searched, search_on_ray
 from optuna.trial import TrialState
 from ray import tune
