@@ -212,3 +212,15 @@ def test_interrupted_it_says_how_to_go_on(tmp_path: Path, number: signal.Signals
     assert "rarecall tile slides --out out --size 64 --overlap 16" in command.text
     assert not alive(family)
     assert not (tmp_path / "out" / "data.yaml").exists()
+
+
+def test_a_file_that_is_no_picture_is_named_where_ultralytics_is_loaded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ultralytics.utils.patches  # noqa: F401, PLC0415  (puts an `Image.open` of its own in Pillow's place)
+
+    write_slides(tmp_path / "slides")
+    garbage(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    argv = ["tile", "slides", "--out", "out", "--workers", "1"]
+    refused(argv, tmp_path, capsys, "1 of 8 images cannot be read, e.g. s2.png")

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from search.cli import status
+from search.cli import search as commands
 from search.cli.main import main
 from search.cli.unexpected import without_passwords
 
@@ -45,7 +45,7 @@ def test_an_exception_that_nobody_foresaw_exits_3_with_its_traceback_in_the_stud
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert callable(fails)
-    monkeypatch.setattr(status, "study_status", lambda *given: fails())
+    monkeypatch.setattr(commands, "study_status", lambda *given: fails())
     monkeypatch.setenv("A_PASSWORD", "hunter2")
     before = {*searched_study.iterdir()}
     assert main(["status", str(searched_study)]) == 3
@@ -69,7 +69,7 @@ def test_an_exception_that_nobody_foresaw_exits_3_with_its_traceback_in_the_stud
 def test_without_a_study_that_can_be_written_the_traceback_goes_to_the_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(status.StudyFolder, "open", lambda self: odd())
+    monkeypatch.setattr(commands.StudyFolder, "open", lambda self: odd())
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["status", str(tmp_path / "nothing")]) == 3
     (written,) = tmp_path.glob("error-*.txt")
@@ -117,7 +117,7 @@ def test_a_broken_pipe_that_is_not_the_readers_is_an_error(
     def breaks(*given: object) -> NoReturn:
         raise BrokenPipeError("a worker's")
 
-    monkeypatch.setattr(status, "study_status", breaks)
+    monkeypatch.setattr(commands, "study_status", breaks)
     assert main(["status", str(searched_study)]) == 3
     said = capfd.readouterr().err
     found = re.search(r"traceback is in (.*)", said)

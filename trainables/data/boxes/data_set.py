@@ -351,8 +351,11 @@ def _was_mistaken(image: BoxImage) -> bool:
     """Whether 0.1.0 took the height of this TIFF for its width, and put all boxes in wrong places."""
     if image.path.suffix.lower() not in {".tif", ".tiff"} or image.look.height == image.look.width:
         return False
-    with Image.open(image.path) as opened:
-        return opened.getexif().get(ORIENTATION) in TURNED
+    try:
+        with Image.open(image.path) as opened:
+            return opened.getexif().get(ORIENTATION) in TURNED
+    except (OSError, SyntaxError, ModuleNotFoundError):  # OpenCV alone reads it, and 0.1.0 did not take it
+        return False
 
 
 def _summary(images: tuple[BoxImage, ...], names: tuple[str, ...]) -> SplitSummary:

@@ -39,7 +39,10 @@ GREY = frozenset({"1", "L", "LA", "La"})
 
 
 # What Pillow raises for a header that it cannot make out.
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error),
+    ModuleNotFoundError,  # where Ultralytics is loaded, `Image.open` wants one more library for such a file
+)
 
 
 def load_whole(images: Path, annotations: Path | None = None, group_by: str | None = None) -> BoxData:
