@@ -20,6 +20,8 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Else what Tune still calls in a thread that was left, when its Ray has died, would start another Ray.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 import ray
 from ray import tune

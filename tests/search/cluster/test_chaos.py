@@ -62,8 +62,7 @@ class Driver:
 
     def trains(self) -> bool:
         """Whether a run has got a step further since this process began."""
-        newest = [path.stat().st_mtime for path in there(self.runs, "progress.json")]
-        return max(newest, default=0.0) > self.began
+        return max(there(self.runs, "progress.json").values(), default=0.0) > self.began
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
         limit = time.monotonic() + PATIENCE_S
@@ -97,22 +96,22 @@ class Driver:
         psutil.wait_procs(family, timeout=10)
 
 
-def there(runs: Path, name: str) -> list[Path]:
-    """Files of that name in checkpoints, whatever a worker is doing to them meanwhile."""
-    found = []
+def there(runs: Path, name: str) -> dict[Path, float]:
+    """Files of that name in checkpoints, and when each was written; a worker may remove them meanwhile."""
+    found = {}
     for path in (runs / "toy" / "trials").glob(f"*/checkpoint_*/{name}"):
         with contextlib.suppress(FileNotFoundError):
-            path.stat()
-            found.append(path)
+            found[path] = path.stat().st_mtime
     return found
 
 
 def truncate_newest(runs: Path, rng: np.random.Generator) -> bool:
     """Cut a file of the newest checkpoint in half, if there is a checkpoint."""
-    checkpoints = sorted(there(runs, "progress.json"), key=lambda path: path.stat().st_mtime)
+    checkpoints = there(runs, "progress.json")
     if not checkpoints:
         return False
-    files = sorted(path for path in checkpoints[-1].parent.iterdir() if path.is_file())
+    newest = max(checkpoints, key=checkpoints.__getitem__)
+    files = sorted(path for path in newest.parent.iterdir() if path.is_file())
     chosen = files[rng.integers(len(files))]
     os.truncate(chosen, chosen.stat().st_size // 2)
     return True
@@ -127,6 +126,21 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         made.close()
 
 
+@pytest.fixture
+def drive(tmp_path: Path, disk: Disk) -> Iterator[Callable[[], Driver]]:
+    """Starts or continues the search; one that still runs when the test ends, or fails, is killed."""
+    started: list[Driver] = []
+
+    def start() -> Driver:
+        started.append(Driver(tmp_path / "study.yaml", disk.root / "runs"))
+        return started[-1]
+
+    yield start
+    for driver in started:
+        if driver.process.poll() is None:
+            driver.killed(orphans_live_s=0)
+
+
 def alone(spec: TrialSpec, scratch: Path) -> TrialReport:
     """The report of a run that nothing happens to."""
     scratch.mkdir()
@@ -139,15 +153,17 @@ def alone(spec: TrialSpec, scratch: Path) -> TrialReport:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_search_that_everything_happens_to(disk: Disk, tmp_path: Path) -> None:
+def test_a_search_that_everything_happens_to(disk: Disk, drive: Callable[[], Driver], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    study, runs = tmp_path / "study.yaml", disk.root / "runs"
-    study.write_text(yaml.safe_dump(REQUEST | {"resources": {"cpu": psutil.cpu_count() / 2}}))
+    runs = disk.root / "runs"
+    (tmp_path / "study.yaml").write_text(
+        yaml.safe_dump(REQUEST | {"resources": {"cpu": psutil.cpu_count() / 2}})
+    )
 
     # The driver is killed ten times; twice the newest checkpoint is cut before it goes on.
     to_cut = 2
     for _ in range(KILLS):
-        driver = Driver(study, runs)
+        driver = drive()
         driver.wait_until(driver.trains)
         time.sleep(rng.uniform(0, 1))
         driver.killed(orphans_live_s=rng.uniform(0, 0.5))
@@ -156,7 +172,7 @@ def test_a_search_that_everything_happens_to(disk: Disk, tmp_path: Path) -> None
     assert to_cut == 0
 
     # The disk fills up, and is enlarged.
-    driver = Driver(study, runs)
+    driver = drive()
     driver.wait_until(driver.trains)
     disk.fill()
     assert driver.ended() == 3
@@ -164,7 +180,7 @@ def test_a_search_that_everything_happens_to(disk: Disk, tmp_path: Path) -> None
     disk.enlarge()
 
     # Every worker is killed as soon as it is seen, until their runs are given up or the search is.
-    driver = Driver(study, runs)
+    driver = drive()
     limit = time.monotonic() + 20
     while driver.process.poll() is None and time.monotonic() < limit:
         for worker in driver.named("ray::ImplicitFunc"):
@@ -174,7 +190,7 @@ def test_a_search_that_everything_happens_to(disk: Disk, tmp_path: Path) -> None
     driver.killed(orphans_live_s=0)
 
     # Ray's own process on this machine is killed.
-    driver = Driver(study, runs)
+    driver = drive()
     driver.wait_until(driver.trains)
     (raylet,) = driver.named("raylet/raylet")
     raylet.kill()
@@ -182,7 +198,7 @@ def test_a_search_that_everything_happens_to(disk: Disk, tmp_path: Path) -> None
     assert driver.ended() == 3
     assert time.monotonic() - began < 30
 
-    assert Driver(study, runs).ended(within_s=4 * PATIENCE_S) in {0, 1}
+    assert drive().ended(within_s=4 * PATIENCE_S) in {0, 1}
 
     # One terminal state each, none twice, the number asked for, none running.
     folder = StudyFolder(runs / "toy")

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -27,3 +29,10 @@ def test_ctrl_c_while_ray_starts_waits_until_it_has_and_then_stops_it(
         happened.append("used")
     assert happened == ["started", "stopped"]
     assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_what_asks_a_ray_that_is_gone_starts_no_other() -> None:
+    asks = "import search.cluster.launch, ray; ray.put(1)"
+    asked = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 1
+    assert "ray.init" in asked.stderr
