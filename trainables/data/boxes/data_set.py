@@ -26,6 +26,7 @@ from spaces.yaml_file import read_yaml
 from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
 from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.listed import BoxData, BoxImage
+from trainables.data.boxes.tiles import with_tiles
 from trainables.data.boxes.yolo import image_files, label_beside, yolo_images
 from trainables.data.files import ALL, SPLITS, path_in
 from trainables.data.probing import (
@@ -96,7 +97,7 @@ def load_detection(path: Path, pixel_max: int | None = None) -> BoxData:
     """
     described = description(path)
     sources = SourceNames.read(path, described.get("source_pattern"))
-    return read_described(path, described, sources, pixel_max)
+    return with_tiles(read_described(path, described, sources, pixel_max), path)
 
 
 def description(path: Path) -> dict[str, Any]:

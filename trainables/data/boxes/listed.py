@@ -1,9 +1,12 @@
 """An image of a detector's data set with its boxes, and all of them, whichever files they came in.
 
+Where the images are tiles: each knows its place in a whole image, and the data set the whole images.
+
 No torch, no Ultralytics.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,63 @@ import numpy.typing as npt
 
 from spaces.errors import UsageError
 from trainables.data.boxes.decoding import read_pixels
+from trainables.data.boxes.tiling import Floats, Ints, Pieces, cut
 from trainables.data.probing import Look
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile.
+
+    Attributes:
+        name: Path relative to the data set.
+        source: Name of the whole image.
+        split: That it is in.
+        x: Its left edge in the whole image, pixels; the others likewise.
+        y: Its upper edge.
+        width: Of the tile.
+        height: Of the tile.
+        augmented_from: Name of the image that the whole one is a changed copy of; empty if it is none.
+    """
+
+    name: str
+    source: str
+    split: str
+    x: int
+    y: int
+    width: int
+    height: int
+    augmented_from: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A whole image that tiles were cut from, with its true objects.
+
+    Attributes:
+        name: Path relative to where the images are.
+        split: That it is in.
+        group: What was kept in one split: itself, or its group.
+        width: Pixels.
+        height: Pixels.
+        classes: (n,) class ids.
+        boxes: (n, 4) left, top, right, bottom; pixels.
+        tiles: Its tiles.
+    """
+
+    name: str
+    split: str
+    group: str
+    width: int
+    height: int
+    classes: Ints
+    boxes: Floats
+    tiles: tuple[Tile, ...]
+
+    def pieces(self) -> Pieces:
+        """What its tiles show of its objects; what is not `kept` has no label, and is to be ignored."""
+        places = [(tile.x, tile.y, tile.width, tile.height) for tile in self.tiles]
+        return cut(self.boxes, np.array(places, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -26,6 +85,7 @@ class BoxImage:
         boxes: (n, 4) centre x, centre y, width, height; fractions of the image.
         look: What a look at the file said.
         pixel_max: The 16-bit value that is white; None if they lose their low byte.
+        tile: Its place in a whole image, if it was cut from one by `rarecall tile`.
     """
 
     path: Path
@@ -35,6 +95,7 @@ class BoxImage:
     boxes: npt.NDArray[np.float32]
     look: Look
     pixel_max: int | None = None
+    tile: Tile | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,6 +126,7 @@ class BoxData:
         test_from_val: Whether `test` was cut from `val` here.
         mended: What was left out or changed in images and annotations -> how often.
         warnings: Sentences on what the images are.
+        wholes: Name -> whole image that the images' tiles were cut from; empty if they are no tiles.
     """
 
     class_names: tuple[str, ...]
@@ -74,6 +136,7 @@ class BoxData:
     test_from_val: bool
     mended: dict[str, int]
     warnings: tuple[str, ...] = ()
+    wholes: Mapping[str, Source] = field(default_factory=dict)
 
     def most_objects(self) -> int:
         """Objects in the fullest image of all splits."""

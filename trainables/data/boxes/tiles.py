@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +23,8 @@ import yaml
 
 from spaces.errors import UsageError
 from trainables.data.boxes.cutting import Laid, Whole
-from trainables.data.boxes.tiling import Floats, Ints, Pieces, cut
+from trainables.data.boxes.listed import BoxData, BoxImage, Source, Tile
+from trainables.data.boxes.tiling import Ints
 from trainables.data.files import SPLITS
 
 MANIFEST, OBJECTS, TRUTH, DATA = "manifest.csv", "objects.csv", "whole.json", "data.yaml"
@@ -175,61 +176,6 @@ def _add_truth(truth: dict[str, Any], laid: Laid) -> None:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One tile.
-
-    Attributes:
-        name: Path relative to the data set.
-        source: Name of the whole image.
-        split: That it is in.
-        x: Its left edge in the whole image, pixels; the others likewise.
-        y: Its upper edge.
-        width: Of the tile.
-        height: Of the tile.
-        augmented_from: Name of the image that the whole one is a changed copy of; empty if it is none.
-    """
-
-    name: str
-    source: str
-    split: str
-    x: int
-    y: int
-    width: int
-    height: int
-    augmented_from: str = ""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A whole image that tiles were cut from, with its true objects.
-
-    Attributes:
-        name: Path relative to where the images are.
-        split: That it is in.
-        group: What was kept in one split: itself, or its group.
-        width: Pixels.
-        height: Pixels.
-        classes: (n,) class ids.
-        boxes: (n, 4) left, top, right, bottom; pixels.
-        tiles: Its tiles.
-    """
-
-    name: str
-    split: str
-    group: str
-    width: int
-    height: int
-    classes: Ints
-    boxes: Floats
-    tiles: tuple[Tile, ...]
-
-    def pieces(self) -> Pieces:
-        """What its tiles show of its objects; what is not `kept` has no label, and is to be ignored."""
-        places = [(tile.x, tile.y, tile.width, tile.height) for tile in self.tiles]
-        return cut(self.boxes, np.array(places, dtype=np.int64))
-
-
-@dataclass(frozen=True)
 class Tiles:
     """A data set of tiles.
 
@@ -343,3 +289,25 @@ def _read_truth(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]
 def _corners(boxes: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
     found = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     return np.hstack([found[:, :2], (found[:, :2] + found[:, 2:]).round(3)])
+
+
+def with_tiles(data: BoxData, data_file: Path) -> BoxData:
+    """The data set with what is known of the whole images, if its images are tiles; else as it is.
+
+    Args:
+        data: As read from `data_file`.
+        data_file: The `data.yaml`.
+
+    Raises:
+        UsageError: As `read_tiles`.
+    """
+    tiles = read_tiles(data_file)
+    if tiles is None:
+        return data
+    by_name = {tile.name: tile for source in tiles.sources.values() for tile in source.tiles}
+
+    def placed(image: BoxImage) -> BoxImage:
+        return replace(image, tile=by_name.get(image.name))
+
+    splits = {split: tuple(placed(image) for image in images) for split, images in data.splits.items()}
+    return replace(data, splits=splits, wholes=tiles.sources)
