@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from trainables.data.boxes.cutting import JPEG_QUALITY, Grid
-from trainables.data.boxes.tiling import VISIBLE
+from trainables.data.boxes.cutting import JPEG_QUALITY
+from trainables.data.boxes.tiling import VISIBLE, Grid
 from trainables.data.boxes.whole import load_whole
 from trainables.data.tiled import cut_into, whole_images
 

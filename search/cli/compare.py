@@ -46,7 +46,7 @@ def _compare(args: argparse.Namespace) -> int:
         write_csv(as_rows(comparison), sys.stdout)
     else:
         console = wide_console()
-        console.print(as_table(comparison.of(found.config.shown_metrics)))
+        console.print(as_table(comparison.with_whole_images(found.config.shown_metrics)))
         names = "compare.csv (every metric) and compare.svg"
         console.print(f"also in {found.where}: {names}", highlight=False)
     return DONE

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from search.cli import check, compare, confirm, export, search, tile
+from search.cli import check, compare, confirm, export, images, search
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from search.cli.unexpected import report
 from search.cluster.stopping import take_as_ctrl_c
@@ -82,11 +82,12 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_strategies(commands)
     check.add(commands)
-    tile.add(commands)
+    images.add_tile(commands)
     search.add(commands)
     search.add_status(commands)
     search.add_pareto(commands)
     confirm.add(commands)
     compare.add(commands)
     export.add(commands)
+    images.add_predict(commands)
     return parser

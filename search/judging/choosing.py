@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import get_args
 
 from search.judging.confirmation import verdicts
 from search.judging.front import reaches
@@ -9,6 +11,7 @@ from search.record.study import Baseline, Study, StudyTrial
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF, Strategy
+from trainables.contract.trial import Merging
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,25 @@ def choose_finalists(
         others = (trial for trial in ranked[count:] if families(trial.strategy) not in seen)
         chosen[-1] = next(others, chosen[-1])
     return tuple(chosen)
+
+
+def choose_merging(study: Study) -> Merging:
+    """How tiles are merged into whole images, for all that is set side by side.
+
+    What the study file says; else the way with the highest AP50 of the minority on val's whole images, on
+    average over the baseline's seeds, and `core` if none has been trained.
+    """
+    asked = study.config.merging
+    if asked != "auto":
+        return asked
+    reports = [trial.report for trial in study.baseline_trials() if trial.report is not None]
+
+    def mean(way: Merging) -> float:
+        known = [report.metrics.get(f"merging/{way}/minority_ap50") for report in reports]
+        values = [value for value in known if value is not None]
+        return fmean(values) if values else 0.0
+
+    return max(get_args(Merging), key=mean)  # of equals the first, which is `core`
 
 
 def families(strategy: Strategy) -> frozenset[str]:

@@ -13,8 +13,8 @@ from search.record.experiments import COMPARISON, Wanted, seeds_of
 from search.request.config import CompareConfig, StudyConfig
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
-from trainables.contract.tasks import LOWER_IS_BETTER
-from trainables.contract.trial import DataSpec, Split
+from trainables.contract.tasks import LOWER_IS_BETTER, on_whole_images
+from trainables.contract.trial import DataSpec, Merging, Split
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,11 @@ class Comparison:
             ),
         )
 
+    def with_whole_images(self, metrics: Sequence[str]) -> "Comparison":
+        """As `of`, each metric followed by that of whole images, where these were measured."""
+        pairs = [name for metric in metrics for name in (metric, on_whole_images(metric))]
+        return self.of([name for name in dict.fromkeys(pairs) if name in self.metrics])
+
 
 def is_better(metric: str, gain: float) -> bool:
     """Whether a gain of this sign is an improvement."""
@@ -145,11 +150,14 @@ class ComparePlan(Frozen):
 
     settings: CompareConfig
     arms: dict[str, Strategy]
+    whole_images: bool = False  # whether they are measured, too
+    merging: Merging = "core"  # how tiles become whole images, the same for all
 
     def wanted(self, config: StudyConfig, data: DataSpec) -> list[Wanted]:
         """The runs, seed by seed over the arms; an arm that was compared before keeps its seeds."""
+        merged = data.model_copy(update={"merging": self.merging})
         return [
-            Wanted(arm, config.spec(self.arms[arm], data, seed=seed, split=self.settings.split))
+            Wanted(arm, config.spec(self.arms[arm], merged, seed=seed, split=self.settings.split))
             for arm, seed in seeds_of(config.search.seed, COMPARISON, self.seeds())
         ]
 

@@ -19,7 +19,7 @@ from search.request.config_errors import line
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
-from trainables.contract.trial import DataSpec, Metrics
+from trainables.contract.trial import DataSpec, Merging, Metrics
 
 LEAST_SEEDS_OF_SEVERAL = 4  # per arm, where several candidates are judged
 
@@ -76,6 +76,8 @@ class ConfirmPlan(Frozen):
 
     settings: ConfirmConfig
     candidates: tuple[PlannedCandidate, ...]
+    whole_images: bool = False  # whether it is decided on them, and not on tiles
+    merging: Merging = "core"  # how tiles become whole images, the same for all
 
     @property
     def looks(self) -> Plan:
@@ -101,6 +103,7 @@ class ConfirmPlan(Frozen):
     ) -> list[Wanted]:
         """The runs of a look, with those of the look before, seed by seed over the arms."""
         arms, seeds = self.arms(config, open_names), self.seeds_per_arm(look, open_names)
+        data = data.model_copy(update={"merging": self.merging})
         return [
             Wanted(arm, config.spec(arms[arm], data, seed=seed, split="test"))
             for arm, seed in seeds_of(config.search.seed, experiment, seeds)

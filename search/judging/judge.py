@@ -1,6 +1,7 @@
 """What a candidate must show, and the verdicts of a look. Values in, values out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,11 +18,16 @@ from search.record.experiments import BASELINE_ARM, now
 from search.record.study import over_seeds
 from search.request.config import StudyConfig
 from search.request.guards import Floor, MaxDrop
-from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
+from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task, on_whole_images
 
 
-def requirements(config: StudyConfig) -> tuple[Requirement, ...]:
-    """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall."""
+def requirements(config: StudyConfig, *, whole_images: bool) -> tuple[Requirement, ...]:
+    """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall.
+
+    Args:
+        config: Of the study.
+        whole_images: Whether it must show it on whole images, where it shows it on tiles else.
+    """
     asked = [Requirement(config.objectives[0], config.confirm.min_gain)]
     for guard in config.guards:
         lower = guard.metric in LOWER_IS_BETTER
@@ -34,7 +40,9 @@ def requirements(config: StudyConfig) -> tuple[Requirement, ...]:
     ranking = TASKS[config.task].ranking
     if ranking is not None and all(guard.metric != ranking for guard in config.guards):
         asked.append(Requirement(ranking, 0.0))
-    return tuple(asked)
+    if not whole_images:
+        return tuple(asked)
+    return tuple(replace(one, metric=on_whole_images(one.metric)) for one in asked)
 
 
 def judge(
@@ -55,7 +63,8 @@ def judge(
         arms: The baseline and every candidate that is open, with all their seeds so far.
         before: The look before.
     """
-    asked = requirements(config.model_copy(update={"confirm": plan.settings}))
+    settled = config.model_copy(update={"confirm": plan.settings})
+    asked = requirements(settled, whole_images=plan.whole_images)
     baseline = arms[BASELINE_ARM]
     open_now = [one for one in plan.candidates if one.name in arms]
     weighed = [_candidate(config.task, arms[one.name], baseline, asked) for one in open_now]

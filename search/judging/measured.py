@@ -24,12 +24,14 @@ from search.record.files import RunFiles
 from spaces.errors import RunError
 from spaces.strategy import Strategy
 from trainables.contract.predictions import (
+    MERGED_FILE,
+    PREDICTIONS_FILE,
     ClassificationPredictions,
     DetectionPredictions,
     Predictions,
     load_predictions,
 )
-from trainables.contract.tasks import TASKS, Task
+from trainables.contract.tasks import MERGED, TASKS, Task
 from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
 from trainables.evaluation.classification import ClassifiedImages
 from trainables.evaluation.detection import RankedPredictions
@@ -108,7 +110,7 @@ class Measurer:
         problems = [f"{name}: a seed gave no result ({one.kind}): {one.reason}" for one in failures]
         if not TASKS[self._task].leaves_predictions:
             return Arm(name, strategy, reports, failures, problems=tuple(problems))
-        stored = [self._predictions(report) for report in reports]
+        stored = [self._predictions(report, PREDICTIONS_FILE) for report in reports]
         problems += [
             f"{name}: seeds {i + 1} and {j + 1} give identical predictions, so the seed changes nothing"
             for i, j in identical_runs(stored)
@@ -123,12 +125,12 @@ class Measurer:
         }
         return Arm(name, strategy, reports, failures, replicates, untold, tuple(problems))
 
-    def _predictions(self, report: TrialReport) -> Predictions:
+    def _predictions(self, report: TrialReport, file: str) -> Predictions:
         found = self._files.result(report.key)
         if found is None:
             place = self._files.root / report.key
             raise RunError(f"the predictions of a finished run are gone from {place}, or damaged")
-        return load_predictions(found / "predictions.npz", self._task)
+        return load_predictions(found / file, self._task)
 
     def _run(
         self, report: TrialReport, predictions: Predictions
@@ -136,20 +138,33 @@ class Measurer:
         """By metric: its replicates, or why there are none."""
         if report.key not in self._known:
             threshold = report.metrics.get("threshold")
-            try:
-                self._known[report.key] = (
-                    run_replicates(predictions, self._metrics, threshold=threshold),
-                    {},
-                )
-            except (TooFewSources, UnmeasurableWithout):
-                self._known[report.key] = _one_by_one(predictions, self._metrics, threshold)
+            of_wholes = [name for name in self._metrics if name.startswith(MERGED)]
+            own = [name for name in self._metrics if name not in of_wholes]
+            known, missing = _told(predictions, own, threshold)
+            if of_wholes:
+                wholes = self._predictions(report, MERGED_FILE)
+                names = [name.removeprefix(MERGED) for name in of_wholes]
+                told, untold = _told(wholes, names, threshold)
+                known |= {f"{MERGED}{name}": replicates for name, replicates in told.items()}
+                missing |= {f"{MERGED}{name}": why for name, why in untold.items()}
+            self._known[report.key] = known, missing
         return self._known[report.key]
+
+
+def _told(
+    predictions: Predictions, metrics: Sequence[str], threshold: float | None
+) -> tuple[dict[str, Replicates], dict[str, str]]:
+    """The metrics that can be told without each source, and why the others can not."""
+    try:
+        return run_replicates(predictions, metrics, threshold=threshold), {}
+    except (TooFewSources, UnmeasurableWithout):  # of one of them; which one, and the others, one by one
+        return _one_by_one(predictions, metrics, threshold)
 
 
 def _one_by_one(
     predictions: Predictions, metrics: Sequence[str], threshold: float | None
 ) -> tuple[dict[str, Replicates], dict[str, str]]:
-    """The metrics that can be told without each source, and why the others can not."""
+    """The same, a metric at a time."""
     known: dict[str, Replicates] = {}
     missing: dict[str, str] = {}
     for metric in metrics:

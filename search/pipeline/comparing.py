@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.judging.choosing import choose_merging
 from search.judging.compare import compare
 from search.judging.comparison import ComparePlan, Comparison, Conclusion
 from search.judging.measured import Measurer
@@ -25,7 +26,7 @@ from search.show.comparison import as_rows
 from search.show.plots import comparison_picture, draw_comparison
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
-from trainables.contract.tasks import TASKS, metric_names
+from trainables.contract.tasks import TASKS, metric_names, on_whole_images
 from trainables.contract.trust import also_trusting
 
 
@@ -84,7 +85,9 @@ def _plan(request: Request) -> ComparePlan:
         raise UsageError(f"compare.strategies: nothing beside the reference '{settings.reference}'")
     classes, minority = request.class_sets()
     return ComparePlan(
-        settings=settings, arms={name: named_strategy(name, classes, minority) for name in names}
+        settings=settings,
+        arms={name: named_strategy(name, classes, minority) for name in names},
+        whole_images=request.summary.whole_images,
     )
 
 
@@ -94,10 +97,13 @@ def _compared(
     """The comparison, from the record if it has finished there."""
     config, record = found.config, found.study.begin(COMPARISON)
     done = [unpacked(Conclusion, text) for text in record.conclusions]
+    begun = None if record.plan is None else unpacked(ComparePlan, record.plan)
+    # What was compared before was merged so, and is not made again.
+    merging = choose_merging(found.study) if begun is None else begun.merging
+    plan = plan.model_copy(update={"merging": merging})
     known = next((one for one in done if one.plan == plan), None)
     if known is not None:
         return known.read()
-    begun = None if record.plan is None else unpacked(ComparePlan, record.plan)
     if resume and begun != plan:
         raise nothing_to_resume(
             f"no comparison of these strategies was begun in {found.where}",
@@ -108,7 +114,9 @@ def _compared(
             f"{COMPARISON} in {found.where} is not finished",
             f"go on with it: rarecall compare {found.where} --resume",
         )
-    metrics = metric_names(config.task, found.summary.class_names)
+    names, whole = found.summary.class_names, plan.whole_images
+    metrics = metric_names(config.task, names, whole_images=whole)
+    deciding = on_whole_images(config.objectives[0]) if whole else config.objectives[0]
     with cluster.connected(config.resources) as launch:
         record.set_plan(packed(plan))
         arms = run_experiment(
@@ -127,7 +135,7 @@ def _compared(
         [arms[name] for name in plan.arms],
         plan.settings.reference,
         metrics,
-        deciding=config.objectives[0],
+        deciding=deciding,
         split=plan.settings.split,
         pairs=matched_pairs(list(plan.arms)),
     )
@@ -139,5 +147,5 @@ def _write(found: Opened, comparison: Comparison) -> None:
     folder = found.folder.path
     with (folder / "compare.csv").open("w", newline="") as file:
         write_csv(as_rows(comparison), file)
-    shown = comparison.of(found.config.shown_metrics)
+    shown = comparison.with_whole_images(found.config.shown_metrics)
     draw_comparison(comparison_picture(shown), folder / "compare.svg")

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from search.judging.choosing import choose, choose_finalists
+from search.judging.choosing import choose, choose_finalists, choose_merging
 from search.judging.confirmation import (
     Asked,
     Confirmation,
@@ -124,7 +124,12 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
             "is not below its mean",
             f"rarecall pareto {found.where} --all; `--trial N` confirms one all the same",
         )
-    plan = ConfirmPlan(settings=settings, candidates=tuple(candidates))
+    plan = ConfirmPlan(
+        settings=settings,
+        candidates=tuple(candidates),
+        whole_images=found.summary.whole_images,
+        merging=choose_merging(study),
+    )
     refuse_too_few_seeds(plan)
     number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())
     return Confirmation(f"{CONFIRMATIONS}{number}", plan, ())
@@ -133,7 +138,8 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
 def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console: Console) -> Confirmation:
     """Run and conclude every look that is left; the plan is fixed in the record before the first run."""
     config, plan, experiment, files = found.config, begun.plan, begun.experiment, found.folder.files
-    measurer = Measurer(files, config.task, [one.metric for one in requirements(config)])
+    asked = requirements(config, whole_images=plan.whole_images)
+    measurer = Measurer(files, config.task, [one.metric for one in asked])
     with cluster.connected(config.resources) as launch:
         record = found.study.begin(experiment)
         if record.plan is None:

@@ -13,10 +13,9 @@ from search.request.config_errors import did_you_mean
 from search.show.common import bar
 from search.show.tiling import Tiling, thousands
 from spaces.errors import Interrupted, UsageError
-from trainables.data.boxes.cutting import Grid
 from trainables.data.boxes.data_set import summary_of
 from trainables.data.boxes.listed import BoxData
-from trainables.data.boxes.tiling import corners
+from trainables.data.boxes.tiling import Grid, corners
 from trainables.data.boxes.whole import load_whole
 from trainables.data.probing import left_out, watched
 from trainables.data.summary import DataSummary, rare_classes

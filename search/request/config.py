@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -11,10 +11,10 @@ from search.request.config_errors import no_such_strategy
 from search.request.database_url import check_address, without_password
 from search.request.guards import Guard
 from search.request.space import expand_space
-from spaces.frozen import Frozen
+from spaces.frozen import LATER, Frozen
 from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
-from trainables.contract.trial import DataSpec, Split, TrainSpec, TrialSpec
+from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec
 
 MAX_SEEDS = 200
 FREE = frozenset({"compare", "confirm", "resources", "study_db"})  # what may change while a study goes on
@@ -148,6 +148,8 @@ class StudyConfig(Frozen):
     task: Task
     data: str
     pixel_max: int | None = Field(None, ge=1, le=65535)  # the value of 16-bit images that is white
+    # How tiles are merged; `auto`: core, and where it is confirmed or compared what was best on val.
+    merging: Annotated[Merging | Literal["auto"], LATER] = "auto"
     minority: tuple[str, ...] | Literal["auto"]
     train: TrainSpec
     objectives: tuple[str, str]
@@ -252,7 +254,8 @@ class StudyConfig(Frozen):
 
     def data_spec(self, minority: tuple[str, ...]) -> DataSpec:
         """The data as a run sees them; `minority` is what `auto` means, or what was asked."""
-        return DataSpec(source=self.data, minority=minority, pixel_max=self.pixel_max)
+        merging = "core" if self.merging == "auto" else self.merging
+        return DataSpec(source=self.data, minority=minority, pixel_max=self.pixel_max, merging=merging)
 
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int, split: Split = "val") -> TrialSpec:
         """The run of `strategy` in this study."""

@@ -10,7 +10,7 @@ from search.request.config_errors import did_you_mean, line
 from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF
 from spaces.yaml_file import read_yaml
-from trainables.contract.tasks import TASKS, metric_names
+from trainables.contract.tasks import MERGED, TASKS, metric_names
 from trainables.contract.trial import TrainSpec
 
 HIGHEST_SEED = 4_000_000  # a thousand training seeds each, and NumPy's old generator takes them up to 2**32
@@ -73,14 +73,14 @@ def _unknown_names(request: dict[str, Any]) -> list[str]:
     if task not in TASKS:
         return []
     found = []
-    known = metric_names(task, ())
+    known = metric_names(task, (), whole_images=True)
     for where, metric in _requested_metrics(request):
         if metric in TASKS[task].reported:
             found.append(f"{where}: '{metric}' is only reported: too rough at few objects to decide anything")
         elif metric not in known:
             near = did_you_mean(metric, known)
             # What comes after a slash may be a class, which only the data can tell.
-            per_class = any(metric.startswith(f"{of}/") for of in TASKS[task].per_class)
+            per_class = any(metric.removeprefix(MERGED).startswith(f"{of}/") for of in TASKS[task].per_class)
             if "/" not in metric or (near and not per_class):
                 found.append(f"{where}: no such metric '{metric}'{near}")
     space = request.get("space")

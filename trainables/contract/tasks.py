@@ -9,12 +9,22 @@ from typing import Literal
 
 Task = Literal["classification", "detection", "toy"]
 ROUNDING = 1e-9  # metrics nearer than this are equal: 0.50 - 0.48 - 0.02 is 1.7e-17
+MERGED = "merged/"  # before a metric: measured on whole images, on what was found on their tiles, merged
 NO_DIRECTION = frozenset({"threshold"})  # neither more nor less of it is better
 LOWER_IS_BETTER = frozenset(
-    {"nll", "ece", "classwise_ece", "calibrated/nll", "calibrated/ece", "deployed/false_alarms"}
+    {
+        "nll",
+        "ece",
+        "classwise_ece",
+        "calibrated/nll",
+        "calibrated/ece",
+        "deployed/false_alarms",
+        f"{MERGED}deployed/false_alarms",
+    }
 )
 # All others lie in [0, 1], so a difference in [-1, 1].
-UNLIMITED = frozenset({"nll", "calibrated/nll", "deployed/false_alarms"})
+UNLIMITED = frozenset({"nll", "calibrated/nll", "deployed/false_alarms", f"{MERGED}deployed/false_alarms"})
+_ON_TILES_ALONE = "tuned/"
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,25 @@ TASKS: dict[Task, TaskTraits] = {
 }
 
 
-def metric_names(task: Task, class_names: tuple[str, ...]) -> list[str]:
-    """Every metric a guard or an objective of this task may name; per-class ones read `recall/<class>`."""
+def metric_names(task: Task, class_names: tuple[str, ...], *, whole_images: bool = False) -> list[str]:
+    """Every metric a guard or an objective may name; per-class ones read `recall/<class>`.
+
+    Args:
+        task: Of the study.
+        class_names: Of the data.
+        whole_images: Whether the data are tiles whose whole images are known.
+    """
     traits = TASKS[task]
-    return [*traits.metrics, *(f"{metric}/{name}" for metric in traits.per_class for name in class_names)]
+    names = [*traits.metrics, *(f"{metric}/{name}" for metric in traits.per_class for name in class_names)]
+    merged = [f"{MERGED}{name}" for name in names if not name.startswith(_ON_TILES_ALONE)]
+    return [*names, *merged] if whole_images else names
+
+
+def on_whole_images(metric: str) -> str:
+    """The name of the same metric of whole images; itself if it is one, or has none.
+
+    Example:
+        >>> on_whole_images("minority_recall")
+        'merged/minority_recall'
+    """
+    return metric if metric.startswith((MERGED, _ON_TILES_ALONE)) else f"{MERGED}{metric}"

@@ -22,6 +22,7 @@ REPORT = "report.json"  # in a result: the run's report, what its files hold
 TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a minority object, as they are
 
 Split = Literal["val", "test"]
+Merging = Literal["core", "nms", "ios", "wbf", "joined", "none"]  # what each is: `evaluation.merging`
 Goal = Literal["macro_f1", "balanced_accuracy", "minority_recall"]  # of tuning after training
 DEFAULT_MIN_PRECISION = 0.5
 
@@ -51,11 +52,13 @@ class DataSpec(Frozen):
         minority: Names of the minority classes, at least one, as the data set spells them.
         pixel_max: The value of 16-bit images that is white; None for a detector's high bytes, and 65535 for a
             classifier.
+        merging: How what is found on tiles becomes what is found on a whole image.
     """
 
     source: str
     minority: tuple[str, ...] = Field(min_length=1)
     pixel_max: Annotated[int | None, LATER, Field(ge=1, le=65535)] = None
+    merging: Annotated[Merging, LATER] = "core"
 
 
 class TrainSpec(Frozen):

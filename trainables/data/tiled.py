@@ -16,14 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from spaces.errors import RunError, UsageError
-from trainables.data.boxes.cutting import PARTIAL, Grid, Whole, cut_all, stems
+from trainables.data.boxes.cutting import PARTIAL, Whole, cut_all, stems
 from trainables.data.boxes.listed import BoxData
-from trainables.data.boxes.tiles import DATA, MANIFEST, OBJECTS, TRUTH, Counts, write_data_set
-from trainables.data.boxes.tiling import VISIBLE
+from trainables.data.boxes.tiles import DATA, MANIFEST, OBJECTS, REQUEST, TRUTH, Counts, write_data_set
+from trainables.data.boxes.tiling import VISIBLE, Grid
 from trainables.data.probing import Watch
 
 VERSION = 1  # of how images are cut
-REQUEST, LOCK = "tile.json", ".lock"
+LOCK = ".lock"
 OURS = frozenset({REQUEST, LOCK, PARTIAL, "images", "labels", DATA, MANIFEST, OBJECTS, TRUTH})
 
 

@@ -84,7 +84,8 @@ def own_model(file: Path) -> tuple[dict[str, Any], Any]:
         UsageError: It would run code, is no detector, or is too large to train.
     """
     if file.suffix.lower() == ".pt":
-        weights = _own_weights(file)
+        stored = stored_weights(file)
+        weights = (stored.get("ema") or stored["model"]).float()
         described = weights.yaml
     else:
         weights, described = None, read_description(file)
@@ -101,8 +102,8 @@ def own_model(file: Path) -> tuple[dict[str, Any], Any]:
     return described, weights
 
 
-def _own_weights(file: Path) -> Any:
-    """The module of a file of weights.
+def stored_weights(file: Path) -> dict[str, Any]:
+    """What a file of weights holds: a module, `ema` or else `model`, and what was stored with it.
 
     Raises:
         UsageError: It names what is no part of a model and is not trusted, or cannot be read.
@@ -113,14 +114,14 @@ def _own_weights(file: Path) -> Any:
             link = Path(folder) / "weights.pt"
             link.symlink_to(file.resolve())
             stored, _ = torch_safe_load(link, safe_only=not trusts_weights())
-            weights = stored.get("ema") or stored["model"]
-            if not isinstance(weights.yaml, dict):
-                raise TypeError(f"its model describes itself by a {type(weights.yaml).__name__}")
+            described = (stored.get("ema") or stored["model"]).yaml
+            if not isinstance(described, dict):
+                raise TypeError(f"its model describes itself by a {type(described).__name__}")
     except UsageError:
         raise
     except Exception as error:  # whatever the pickle of a stranger leads to
         raise _not_loaded(file, error) from error
-    return weights.float()
+    return dict(stored)
 
 
 def _not_loaded(file: Path, error: Exception) -> UsageError:
@@ -139,7 +140,7 @@ def _foreign_names(file: Path) -> list[str]:
     """What a file that was not loaded names beyond torch's and Ultralytics' own."""
     try:
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except (ValueError, EOFError, pickle.UnpicklingError):  # damaged: what the loading raised says so
+    except (ValueError, EOFError, RuntimeError, pickle.UnpicklingError):  # damaged: what the loading raised says so
         return []
 
 

@@ -1,5 +1,7 @@
 """Run a detector over a split and keep its boxes, in pixels of the original images."""
 
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +32,6 @@ def max_detections(data: BoxData) -> int:
     return max(LEAST_MAX_DET, 2 * data.most_objects())
 
 
-@torch.no_grad()
 def find_boxes(
     model: Any, loader: Any, *, conf: float, max_det: int, multi_label: bool, device: torch.device
 ) -> Rows:
@@ -49,25 +50,76 @@ def find_boxes(
     """
     squares: Squares = loader.dataset
     rows = [np.zeros((0, 7))]
+    for indices, pixels in loader:
+        images = indices.tolist()
+        sizes = [squares.shape(i) for i in images]
+        rows += boxes_in(
+            model,
+            pixels.to(device),
+            images,
+            sizes,
+            conf=conf,
+            iou=IOU,
+            max_det=max_det,
+            multi_label=multi_label,
+        )
+    return by_score(np.concatenate(rows))
+
+
+@torch.no_grad()
+def boxes_in(
+    model: Any,
+    squares: torch.Tensor,
+    images: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    conf: float,
+    iou: float,
+    max_det: int,
+    multi_label: bool,
+) -> list[Rows]:
+    """The boxes on each image of a batch, (p, 7) as `find_boxes` returns them.
+
+    Args:
+        model: In evaluation mode.
+        squares: (B, 3, side, side) RGB uint8, on its device.
+        images: (B,) indices.
+        sizes: (B,) height and width of each before it was made square.
+        conf: As of `find_boxes`.
+        iou: Of non-maximum suppression.
+        max_det: As of `find_boxes`.
+        multi_label: As of `find_boxes`.
+    """
     # An end-to-end head keeps so many itself; `predict` sets it likewise.
     model.set_head_attr(max_det=max(max_det, HEAD_MAX_DET))
-    for indices, pixels in loader:
-        batch = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-        found = nms.non_max_suppression(
-            model(batch),
-            conf,
-            IOU,
-            multi_label=multi_label,
-            max_det=max_det,
-            max_time_img=NO_TIME_LIMIT,
-            end2end=bool(getattr(model, "end2end", False)),
-        )
-        for boxes, i in zip(found, indices.tolist(), strict=True):
-            ops.scale_boxes(batch.shape[2:], boxes[:, :4], squares.shape(i))
-            image = torch.full((len(boxes), 1), i, device=boxes.device)
-            rows.append(torch.cat([image, boxes[:, :6]], dim=1).cpu().numpy())
-    found_rows = np.concatenate(rows)
-    return np.asarray(found_rows[np.argsort(-found_rows[:, 5], kind="stable")])
+    batch = (squares.float() / 255).contiguous(memory_format=torch.channels_last)
+    found = nms.non_max_suppression(
+        model(batch),
+        conf,
+        iou,
+        multi_label=multi_label,
+        max_det=max_det,
+        max_time_img=NO_TIME_LIMIT,
+        end2end=bool(getattr(model, "end2end", False)),
+    )
+    rows = []
+    for boxes, i, size in zip(found, images, sizes, strict=True):
+        ops.scale_boxes(batch.shape[2:], boxes[:, :4], size)
+        image = torch.full((len(boxes), 1), i, device=boxes.device)
+        rows.append(torch.cat([image, boxes[:, :6]], dim=1).cpu().numpy())
+    return rows
+
+
+def by_score(rows: Rows) -> Rows:
+    """By falling score; equal ones as they are."""
+    return np.asarray(rows[np.argsort(-rows[:, 5], kind="stable")])
+
+
+def for_inference(model: Any) -> Any:
+    """A copy with batch normalisation folded into the convolutions, a quarter faster."""
+    copied = deepcopy(model)
+    copied.criterion = None
+    return copied.eval().fuse(verbose=False)
 
 
 def predict(

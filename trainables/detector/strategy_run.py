@@ -7,7 +7,6 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from trainables.data.boxes.listed import BoxData
 from trainables.detector.arguments import arguments, own_model
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
-from trainables.detector.evaluator import find_boxes, fold_bias, predict, with_shipped
+from trainables.detector.evaluator import find_boxes, fold_bias, for_inference, predict, with_shipped
 from trainables.detector.models import own_file
 from trainables.detector.settled import (
     DetectionTrainer,
@@ -221,7 +220,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
     def predict_split(self, split: str) -> DetectionPredictions:
         """The EMA's predictions on a split; of `train`, on the images that hold a minority object."""
-        model, loader = _for_inference(self.ema.ema), self._measured_by(split)
+        model, loader = for_inference(self.ema.ema), self._measured_by(split)
         return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
 
     def ship(
@@ -236,7 +235,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         """
         fold_bias(self.ema.ema, point.bias)
         rows = find_boxes(
-            _for_inference(self.ema.ema),
+            for_inference(self.ema.ema),
             self._measured_by(predictions.split),
             conf=point.conf,
             max_det=predictions.max_det,
@@ -346,9 +345,17 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
                 "imgsz": self.args.imgsz,
                 "rect": False,
             },
+            "tiles": self._tiles(),
             "date": datetime.now(UTC).isoformat(),
             "version": ultralytics_version,
         }
+
+    def _tiles(self) -> dict[str, Any] | None:
+        """How whole images are to be cut and what is found merged; None if it was trained on no tiles."""
+        grid = self.yolo.grid
+        if grid is None:
+            return None
+        return {"size": grid.size, "overlap": grid.overlap, "merging": self.spec.data.merging}
 
 
 def save_atomically(value: Any, path: Path) -> None:
@@ -356,10 +363,3 @@ def save_atomically(value: Any, path: Path) -> None:
     partial = path.with_name(f"{path.name}.tmp")
     torch.save(value, partial)
     os.replace(partial, path)
-
-
-def _for_inference(model: Any) -> Any:
-    """A copy with batch normalisation folded into the convolutions, a quarter faster."""
-    copied = deepcopy(model)
-    copied.criterion = None
-    return copied.eval().fuse(verbose=False)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainables.contract.predictions import save_predictions
+from trainables.contract.predictions import PREDICTIONS_FILE, save_predictions
 from trainables.contract.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
 from trainables.data.sources import boxes_of
 from trainables.detector.criterion import class_losses
@@ -23,6 +23,7 @@ from trainables.detector.dataset import COUNTS, TrainingTiles
 from trainables.detector.evaluator import max_detections
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.strategy_run import StrategyRun, save_atomically
+from trainables.detector.wholes import measure_whole_images
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint, fit_operating_point
 from trainables.strategy.device import of_device
@@ -49,6 +50,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         run.train()
         val = run.predict_split("val") if run.predictions is None else run.predictions
         threshold = detection_metrics(val)["threshold"]
+        assert threshold is not None, "one that was asked to be chosen always is"
         on_train = detection_metrics(run.predict_split("train"), threshold=threshold)
         point = fit_operating_point(val, _objects(run))
         if spec.split == "test":
@@ -57,7 +59,8 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         else:
             predictions = run.ship(val, point, point.tuned)
         metrics = detection_metrics(predictions, threshold=threshold)
-        save_predictions(folder.result / "predictions.npz", predictions)
+        metrics |= measure_whole_images(predictions, data, spec.data.merging, threshold, folder.result)
+        save_predictions(folder.result / PREDICTIONS_FILE, predictions)
         save_atomically(run.weights(predictions), folder.result / "weights.pt")
         return Trained(
             metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},

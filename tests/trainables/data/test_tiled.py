@@ -17,9 +17,9 @@ from whole_images import noise, write_slides
 
 from spaces.errors import RunError, UsageError
 from trainables.data.boxes import decoding
-from trainables.data.boxes.cutting import Grid
 from trainables.data.boxes.data_set import load_detection
 from trainables.data.boxes.decoding import Unreadable, bands, read_pixels
+from trainables.data.boxes.tiling import Grid
 from trainables.data.boxes.whole import load_whole
 from trainables.data.tiled import Tiled, cut_into
 
@@ -298,7 +298,7 @@ def test_a_worker_holds_at_most_four_decoded_images(tmp_path: Path) -> None:
         (tmp_path / "slides" / f"s{i}.txt").write_text("0 0.5 0.5 0.01 0.01\n")
     code = f"""
 from pathlib import Path
-from trainables.data.boxes.cutting import Grid
+from trainables.data.boxes.tiling import Grid
 from trainables.data.boxes.whole import load_whole
 from trainables.data.tiled import cut_into
 

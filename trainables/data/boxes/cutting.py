@@ -26,7 +26,7 @@ import numpy.typing as npt
 from spaces.errors import RunError
 from trainables.data.boxes.decoding import Unreadable, bands
 from trainables.data.boxes.listed import BoxImage
-from trainables.data.boxes.tiling import Floats, Ints, Pieces, corners, cut, windows
+from trainables.data.boxes.tiling import Floats, Grid, Ints, Pieces, corners, cut, windows
 from trainables.data.probing import Watch, check_unreadable
 
 PARTIAL = ".partial"  # in `out`: what is not finished
@@ -35,26 +35,6 @@ JPEG_QUALITY = 95
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 3, cv2.IMWRITE_PNG_FILTER, 16]
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
 GO_ON = "the same command goes on from here"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How images are cut.
-
-    Attributes:
-        size: Of a tile's sides, pixels.
-        overlap: Of neighbours, pixels.
-        jpeg: Whether tiles are JPEG, with loss; else PNG.
-    """
-
-    size: int
-    overlap: int
-    jpeg: bool = False
-
-    @property
-    def suffix(self) -> str:
-        """Of the tiles' files."""
-        return ".jpg" if self.jpeg else ".png"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from spaces.errors import UsageError
 from trainables.data.boxes.decoding import read_pixels
-from trainables.data.boxes.tiling import Floats, Ints, Pieces, cut
+from trainables.data.boxes.tiling import Floats, Grid, Ints, Pieces, cut
 from trainables.data.probing import Look
 
 
@@ -127,6 +127,7 @@ class BoxData:
         mended: What was left out or changed in images and annotations -> how often.
         warnings: Sentences on what the images are.
         wholes: Name -> whole image that the images' tiles were cut from; empty if they are no tiles.
+        grid: How these were cut; None if they are no tiles.
     """
 
     class_names: tuple[str, ...]
@@ -137,6 +138,7 @@ class BoxData:
     mended: dict[str, int]
     warnings: tuple[str, ...] = ()
     wholes: Mapping[str, Source] = field(default_factory=dict)
+    grid: Grid | None = None
 
     def most_objects(self) -> int:
         """Objects in the fullest image of all splits."""

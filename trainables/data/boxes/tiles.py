@@ -24,10 +24,11 @@ import yaml
 from spaces.errors import UsageError
 from trainables.data.boxes.cutting import Laid, Whole
 from trainables.data.boxes.listed import BoxData, BoxImage, Source, Tile
-from trainables.data.boxes.tiling import Ints
+from trainables.data.boxes.tiling import Grid, Ints
 from trainables.data.files import SPLITS
 
 MANIFEST, OBJECTS, TRUTH, DATA = "manifest.csv", "objects.csv", "whole.json", "data.yaml"
+REQUEST = "tile.json"  # how images are cut, and which
 PLACE = ("x", "y", "width", "height")
 TILE = ("image", "source", "split", *PLACE, "source_width", "source_height", "augmented_from", "split_unit")
 PIECE = ("image", "object", "class", "visible", *PLACE, "kept")
@@ -299,7 +300,7 @@ def with_tiles(data: BoxData, data_file: Path) -> BoxData:
         data_file: The `data.yaml`.
 
     Raises:
-        UsageError: As `read_tiles`.
+        UsageError: As `read_tiles`, or an image is none of the tiles.
     """
     tiles = read_tiles(data_file)
     if tiles is None:
@@ -307,7 +308,22 @@ def with_tiles(data: BoxData, data_file: Path) -> BoxData:
     by_name = {tile.name: tile for source in tiles.sources.values() for tile in source.tiles}
 
     def placed(image: BoxImage) -> BoxImage:
-        return replace(image, tile=by_name.get(image.name))
+        if image.name not in by_name:
+            raise UsageError(
+                f"{data_file.parent / MANIFEST}: {image.name} is in the data set, but not here",
+                f"a data set is of tiles alone; without {MANIFEST} and {TRUTH} none is taken for one",
+            )
+        return replace(image, tile=by_name[image.name])
 
     splits = {split: tuple(placed(image) for image in images) for split, images in data.splits.items()}
-    return replace(data, splits=splits, wholes=tiles.sources)
+    return replace(data, splits=splits, wholes=tiles.sources, grid=_grid(data_file.parent / REQUEST))
+
+
+def _grid(path: Path) -> Grid:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return Grid(int(stored["size"]), int(stored["overlap"]), jpeg=stored["format"] == "jpg")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file, but there is {TRUTH}") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"{path}: not as `rarecall tile` writes it: {error}") from error

@@ -21,6 +21,26 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Grid:
+    """How images are cut.
+
+    Attributes:
+        size: Of a tile's sides, pixels.
+        overlap: Of neighbours, pixels.
+        jpeg: Whether tiles are JPEG, with loss; else PNG.
+    """
+
+    size: int
+    overlap: int
+    jpeg: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of the tiles' files."""
+        return ".jpg" if self.jpeg else ".png"
+
+
+@dataclass(frozen=True)
 class Pieces:
     """What the windows of an image show of its objects: (n,) each, by window, then by object.
 

@@ -12,10 +12,11 @@ import yaml
 from whole_images import Boxes, write_slides, write_whole_splits
 
 from spaces.errors import UsageError
-from trainables.data.boxes.cutting import Grid, stems
+from trainables.data.boxes.cutting import stems
 from trainables.data.boxes.data_set import describe_detection, load_detection
 from trainables.data.boxes.decoding import read_pixels
 from trainables.data.boxes.tiles import Tiles, read_tiles
+from trainables.data.boxes.tiling import Grid
 from trainables.data.boxes.whole import load_whole
 from trainables.data.tiled import Tiled, cut_into
 

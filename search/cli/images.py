@@ -1,20 +1,23 @@
-"""`rarecall tile`: whole images with boxes become a data set of tiles."""
+"""What is done to whole images: `rarecall tile` cuts them, `rarecall predict` finds objects on them."""
 
 import argparse
 import json
 import shlex
 from pathlib import Path
+from typing import get_args
 
-from search.cli.common import DONE, Commands, command, path
+from search.cli.common import DONE, Commands, add_trust, command, path
 from search.show.common import progress_console, wide_console
+from trainables.contract.trial import Merging
 
-TEXT = "Cut whole images into tiles, split by image first: a YOLO data set with a manifest."
+TILE = "Cut whole images into tiles, split by image first: a YOLO data set with a manifest."
+PREDICT = "Find objects on images of any size, as it was measured."
 SIZE, OVERLAP = 640, 64
 
 
-def add(commands: Commands) -> None:
+def add_tile(commands: Commands) -> None:
     """`rarecall tile`."""
-    parser = command(commands, "tile", TEXT, None)
+    parser = command(commands, "tile", TILE, None)
     parser.add_argument(
         "images",
         type=path,
@@ -51,7 +54,7 @@ def add(commands: Commands) -> None:
 
 def _tile(args: argparse.Namespace) -> int:
     from search.pipeline.tiling import Asked, tile_images  # noqa: PLC0415  (as in `common.cluster_of`)
-    from trainables.data.boxes.cutting import Grid  # noqa: PLC0415
+    from trainables.data.boxes.tiling import Grid  # noqa: PLC0415
 
     asked = Asked(
         images=args.images,
@@ -84,3 +87,57 @@ def _typed(args: argparse.Namespace) -> str:
     words += ["--jpeg"] if args.jpeg else []
     words += [] if args.workers is None else ["--workers", str(args.workers)]
     return shlex.join(map(str, words))
+
+
+def add_predict(commands: Commands) -> None:
+    """`rarecall predict`."""
+    parser = command(commands, "predict", PREDICT, "a study's folder, an exported one, or a weights.pt")
+    parser.add_argument(
+        "images", type=path, nargs="+", metavar="IMAGES", help="image files, and folders of them"
+    )
+    parser.add_argument("--out", type=path, required=True, help="folder to write, a new one")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="of a study; default: as `rarecall export` chooses"
+    )
+    parser.add_argument(
+        "--conf", type=float, metavar="P", help="boxes score more (default: what was chosen on val)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="of a tile (default: as in training; else images stay whole)",
+    )
+    parser.add_argument(
+        "--overlap", type=int, metavar="PIXELS", help="of neighbours (default: as in training)"
+    )
+    parser.add_argument("--merging", choices=get_args(Merging), help="default: as it was measured")
+    parser.add_argument("--no-pictures", action="store_true", help="no pictures with the boxes")
+    add_trust(parser)
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from search.export.pictures import draw_boxes  # noqa: PLC0415  (as in `_tile`)
+    from search.pipeline.predicting import Asked, predict_images  # noqa: PLC0415
+
+    predicted = predict_images(
+        Asked(
+            weights=args.study,
+            images=tuple(args.images),
+            out=args.out,
+            trial=args.trial,
+            conf=args.conf,
+            size=args.size,
+            overlap=args.overlap,
+            merging=args.merging,
+        ),
+        progress_console(stderr=True),
+        None if args.no_pictures else draw_boxes,
+    )
+    if args.json:
+        print(json.dumps({"folder": str(args.out), "images": predicted.images, "boxes": predicted.boxes}))
+        return DONE
+    boxes = ", ".join(f"{name} {count}" for name, count in predicted.boxes.items())
+    print(f"{predicted.images} images, {predicted.way}: {boxes} -> {args.out}")
+    return DONE
