@@ -1,0 +1,174 @@
+"""Which boxes overlap, and how much: as pairs, so that memory does not grow with the square of the boxes.
+
+Boxes are xyxy. Only boxes of the same group, such as an image and class, are set side by side. They are laid
+into horizontal bands, and swept from left to right within each; a pair that shares several bands is met in
+the band where its shared part begins. Pure NumPy.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+AnyFloats = npt.NDArray[np.floating]
+Pairs = tuple[Ints, Ints, Floats]  # (n,) first box, (n,) second box, (n,) how much they overlap
+Measure = Callable[[Floats, Floats, Floats], Floats]
+
+AT_ONCE = 2**20  # pairs looked at in one go
+
+
+def over_union(shared: Floats, one: Floats, other: Floats) -> Floats:
+    """IoU: (n,) each of the shared part's area, of the one box's and of the other's."""
+    return shared / np.maximum(one + other - shared, 1e-7)
+
+
+def over_smaller(shared: Floats, one: Floats, other: Floats) -> Floats:
+    """Intersection over the smaller box: 1 if one lies within the other; arguments as of `over_union`."""
+    return shared / np.maximum(np.minimum(one, other), 1e-7)
+
+
+def within(group: Ints, box: AnyFloats, least: float, measure: Measure = over_union) -> Pairs:
+    """All pairs of boxes that overlap by at least `least`, each once, the first before the second.
+
+    Args:
+        group: (n,) of each box.
+        box: (n, 4).
+        least: Overlap; pairs that share no area are left out in any case.
+        measure: `over_union` or `over_smaller`.
+    """
+    boxes = box.astype(np.float64)
+    laid = _lay(group, boxes, _frame(group, boxes))
+    after = np.arange(1, len(laid.box) + 1)
+    one, other, value = _measured(_sweep(laid, laid, after), boxes, boxes, least, measure)
+    return np.minimum(one, other), np.maximum(one, other), value
+
+
+def between(
+    group: Ints,
+    box: AnyFloats,
+    other_group: Ints,
+    other_box: AnyFloats,
+    least: float,
+    measure: Measure = over_union,
+) -> Pairs:
+    """All pairs of a box and one of the others that overlap by at least `least`; arguments as of `within`."""
+    boxes, others = box.astype(np.float64), other_box.astype(np.float64)
+    frame = _frame(np.concatenate([group, other_group]), np.concatenate([boxes, others]))
+    laid, laid_others = _lay(group, boxes, frame), _lay(other_group, others, frame)
+    # Whichever of the two begins further left meets the other.
+    met = _sweep(laid, laid_others, np.searchsorted(laid_others.start, laid.start, side="left"))
+    one, other, value = _measured(met, boxes, others, least, measure)
+    met = _sweep(laid_others, laid, np.searchsorted(laid.start, laid_others.start, side="right"))
+    other_too, one_too, value_too = _measured(met, others, boxes, least, measure)
+    return (
+        np.concatenate([one, one_too]),
+        np.concatenate([other, other_too]),
+        np.concatenate([value, value_too]),
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What all boxes are laid into.
+
+    Attributes:
+        groups: (g,) all there are, ascending.
+        left: Of all boxes.
+        top: Likewise.
+        width: From one band's beginning to the next one's, where all bands lie in one row.
+        bands: Of each group.
+        height: Of a band.
+    """
+
+    groups: Ints
+    left: float
+    top: float
+    width: float
+    bands: int
+    height: float
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Boxes in bands, by where they begin: (m,) each.
+
+    Attributes:
+        box: Index of the box, once for each band that it reaches into.
+        band: Which.
+        first_band: Of that box.
+        start: Where it begins, in the row of all bands of all groups.
+        end: Where it ends.
+    """
+
+    box: Ints
+    band: Ints
+    first_band: Ints
+    start: Floats
+    end: Floats
+
+
+def _frame(group: Ints, boxes: Floats) -> _Frame:
+    if len(boxes) == 0:
+        return _Frame(group, 0.0, 0.0, 1.0, 1, 1.0)
+    left, top = boxes[:, :2].min(axis=0).tolist()
+    right, bottom = boxes[:, 2:].max(axis=0).tolist()
+    # As high as a box is on average: so boxes are in two bands on average, and few of a band are far apart.
+    height = max(float(np.clip(boxes[:, 3] - boxes[:, 1], 0, None).mean()), (bottom - top) / 2**16, 1e-6)
+    bands = int(max(bottom - top, 0) / height) + 1
+    return _Frame(np.unique(group), left, top, 2 * max(right - left, 1e-6), bands, height)
+
+
+def _lay(group: Ints, boxes: Floats, frame: _Frame) -> _Laid:
+    real = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))  # others share no area with any
+    x, y = boxes[real, ::2] - frame.left, boxes[real, 1::2] - frame.top  # (r, 2)
+    reach = np.minimum((y / frame.height).astype(np.int64), frame.bands - 1)  # (r, 2) first and last band
+    counts = reach[:, 1] - reach[:, 0] + 1
+    of = np.repeat(np.arange(len(real)), counts)  # (m,)
+    band = reach[of, 0] + np.arange(len(of)) - np.repeat(counts.cumsum() - counts, counts)
+    row = np.searchsorted(frame.groups, group[real])[of] * frame.bands + band
+    start = row * frame.width + x[of, 0]
+    order = np.argsort(start, kind="stable")
+    of = of[order]
+    return _Laid(real[of], band[order], reach[of, 0], start[order], row[order] * frame.width + x[of, 1])
+
+
+def _sweep(laid: _Laid, others: _Laid, low: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Index of a box, and of one of the others that begins within it, in a band.
+
+    Args:
+        laid: Boxes.
+        others: Which they are to meet.
+        low: (m,) the first of the others that each may meet.
+    """
+    high = np.maximum(np.searchsorted(others.start, laid.end, side="left"), low)
+    ends = (high - low).cumsum()
+    first = 0
+    while first < len(low):
+        before = ends[first - 1] if first else 0
+        last = max(int(np.searchsorted(ends, before + AT_ONCE, side="right")), first + 1)
+        counts = (high - low)[first:last]
+        one = np.repeat(np.arange(first, last), counts)
+        other = np.arange(len(one)) + np.repeat(low[first:last] - (counts.cumsum() - counts), counts)
+        once = np.maximum(laid.first_band[one], others.first_band[other]) == laid.band[one]
+        yield laid.box[one[once]], others.box[other[once]]
+        first = last
+
+
+def _measured(
+    met: Iterator[tuple[Ints, Ints]], boxes: Floats, others: Floats, least: float, measure: Measure
+) -> Pairs:
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    other_areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    none = np.zeros(0, dtype=np.int64)
+    found: list[Pairs] = [(none, none, none.astype(np.float64))]
+    for one, other in met:
+        sides = np.minimum(boxes[one, 2:], others[other, 2:]) - np.maximum(boxes[one, :2], others[other, :2])
+        shared = np.clip(sides, 0, None).prod(axis=1)
+        value = measure(shared, areas[one], other_areas[other])
+        enough = (shared > 0) & (value >= least)
+        found.append((one[enough], other[enough], value[enough]))
+    ones, others_met, values = zip(*found, strict=True)
+    return np.concatenate(ones), np.concatenate(others_met), np.concatenate(values)
