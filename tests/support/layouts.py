@@ -1,4 +1,4 @@
-"""Whole images with objects, cut at random, and what a model that finds everything would find on the tiles."""
+"""Whole images with objects, cut at random, and what a model that finds all of it would find on tiles."""
 
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ def _objects(
     sides[rng.random((n, 2)) < 0.1] = largest
     sides = np.minimum(sides, (width, height))
     low = rng.uniform(0, 1, (n, 2)) * ((width, height) - sides)
-    # On cuts: an edge or the centre of an object is where a tile begins, ends, or where the next one takes over.
+    # On cuts: an edge or a centre is where a tile begins, ends, or where the next one takes over.
     ends = np.vstack([found[:, :2], found[:, :2] + found[:, 2:]])
     lines = [np.unique(ends[:, axis]) for axis in (0, 1)]
     for axis in (0, 1):

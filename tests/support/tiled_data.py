@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from whole_images import Boxes, yolo_text
 
 from trainables.data.boxes.tiling import Grid
 from trainables.data.boxes.whole import load_whole
 from trainables.data.tiled import cut_into
-from whole_images import Boxes, yolo_text
 
 WIDTH, HEIGHT = 160, 120
 GRID = Grid(64, 32)

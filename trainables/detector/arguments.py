@@ -140,7 +140,12 @@ def _foreign_names(file: Path) -> list[str]:
     """What a file that was not loaded names beyond torch's and Ultralytics' own."""
     try:
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except (ValueError, EOFError, RuntimeError, pickle.UnpicklingError):  # damaged: what the loading raised says so
+    except (
+        ValueError,
+        EOFError,
+        RuntimeError,
+        pickle.UnpicklingError,
+    ):  # damaged: what the loading raised says so
         return []
 
 

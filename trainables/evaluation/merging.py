@@ -19,11 +19,12 @@ whole image, boxes xyxy; windows are x, y, width, height.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.trial import Merging
 from trainables.evaluation.overlaps import (
     Floats,
     Ints,
@@ -35,8 +36,7 @@ from trainables.evaluation.overlaps import (
 )
 from trainables.evaluation.weighted_boxes import fuse
 
-Way = Literal["core", "nms", "ios", "wbf", "joined", "none"]
-WAYS: tuple[Way, ...] = get_args(Way)
+WAYS: tuple[Merging, ...] = get_args(Merging)
 
 AT_ONCE = 2**18  # boxes of whole images that are merged in one go
 # Two tiles' boxes of one object differ, and so do their centres: where each of the two would leave the object
@@ -89,7 +89,7 @@ class Merged:
 
 
 def merge(
-    placed: Placed, windows: Ints, window_image: Ints, way: Way = "core", *, iou: float = 0.5
+    placed: Placed, windows: Ints, window_image: Ints, way: Merging = "core", *, iou: float = 0.5
 ) -> Merged:
     """Merge what tiles found.
 
@@ -167,7 +167,7 @@ def _some_images(placed: Placed) -> Iterator[Ints]:
         first = last
 
 
-def _merge(found: _Found, grid: "_Grid", way: Way, iou: float) -> _Found:
+def _merge(found: _Found, grid: "_Grid", way: Merging, iou: float) -> _Found:
     match way:
         case "core" | "joined":
             return _core(found, grid, iou, join=way == "joined")
