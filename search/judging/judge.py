@@ -21,7 +21,7 @@ from search.request.guards import Floor, MaxDrop
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task, on_whole_images
 
 
-def requirements(config: StudyConfig, *, whole_images: bool) -> tuple[Requirement, ...]:
+def requirements(config: StudyConfig, *, whole_images: bool = False) -> tuple[Requirement, ...]:
     """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall.
 
     Args:

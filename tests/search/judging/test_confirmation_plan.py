@@ -76,6 +76,18 @@ def test_a_drop_of_nothing_is_not_said_as_minus_nothing() -> None:
     assert f"{allowed.margin:+.3f}" == "+0.000"
 
 
+def test_on_whole_images_the_same_is_asked_of_their_metrics() -> None:
+    tiles, wholes = requirements(CONFIG), requirements(CONFIG, whole_images=True)
+    assert [one.metric for one in wholes] == [f"merged/{one.metric}" for one in tiles]
+    assert [one.margin for one in wholes] == [one.margin for one in tiles]
+
+
+def test_all_runs_of_a_plan_merge_alike() -> None:
+    planned = plan().model_copy(update={"merging": "joined"})
+    runs = planned.wanted("confirm/1", CONFIG, DATA, 1, NAMES)
+    assert {run.spec.data.merging for run in runs} == {"joined"}
+
+
 def test_a_plan_runs_each_arm_with_its_seeds_on_the_test_split() -> None:
     runs = plan().wanted("confirm/1", CONFIG, DATA, 1, NAMES)
     assert Counter(run.arm for run in runs) == {BASELINE_ARM: 10, **dict.fromkeys(NAMES, 5)}

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
-from in_process import config
+from in_process import DATA, config
 from reports import report_with
 
-from search.judging.choosing import choose_finalists, recommended
-from search.record.study import Baseline, StudyTrial
+from search.judging.choosing import choose_finalists, choose_merging, recommended
+from search.record.folder import StudyFolder
+from search.record.study import Baseline, Study, StudyTrial
 from spaces.strategy import PLAIN, Strategy
 
 CONFIG = config()
@@ -133,3 +136,34 @@ def test_nothing_below_the_baseline_is_recommended() -> None:
     # .1 + .2 is 4e-17 above .3: rounding is no loss
     rounded = Baseline(metrics={"minority_recall": 0.1 + 0.2}, sd={}, seeds=(0,), reports=())
     assert taken([trial(2, 0.3)], rounded) == (2, True)
+
+
+def told(folder: Path, merging: str, *measured: dict[str, float]) -> Study:
+    """A study whose baseline's seeds measured the ways of merging so."""
+    study = StudyFolder(folder).create(
+        config(merging=merging, baseline={"strategy": "plain", "seeds": 3}), "fingerprint", ["rare"]
+    )
+    for seed, ways in enumerate(measured):
+        metrics = {f"merging/{way}/minority_ap50": value for way, value in ways.items()}
+        usual = {"minority_recall": 0.5, "map50_95": 0.5, "minority_ap50": 0.5}
+        key = study.config.spec(PLAIN, study.config.data_spec(DATA.minority), seed=seed).key
+        study.tell_baseline(study.add_baseline(seed), report_with(usual | metrics, key=key))
+    return study
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured", "expected"),
+    [
+        pytest.param(
+            "auto", [{"core": 0.5, "nms": 0.7}, {"core": 0.6, "nms": 0.3}], "core", id="by the mean"
+        ),
+        pytest.param("auto", [{"core": 0.5, "joined": 0.6}], "joined", id="the best on val"),
+        pytest.param("auto", [{"core": 0.5, "nms": 0.5}], "core", id="of equals core"),
+        pytest.param("auto", [{}], "core", id="data that are no tiles"),
+        pytest.param("ios", [{"core": 0.5, "nms": 0.7}], "ios", id="what the study file says"),
+    ],
+)
+def test_the_way_of_merging_is_chosen_by_the_baseline(
+    tmp_path: Path, asked: str, measured: list[dict[str, float]], expected: str
+) -> None:
+    assert choose_merging(told(tmp_path / "study", asked, *measured)) == expected

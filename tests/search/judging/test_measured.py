@@ -32,11 +32,13 @@ def report(key: str, threshold: float | None = 0.3) -> TrialReport:
     return report_with({} if threshold is None else {"threshold": threshold}, key=key)
 
 
-def leave(folder: StudyFolder, key: str, predictions: Predictions) -> None:
+def leave(folder: StudyFolder, key: str, predictions: Predictions, wholes: Predictions | None = None) -> None:
     """As a finished run does."""
     result = folder.files.root / key / "checkpoint_000003"
     result.mkdir(parents=True)
     save_predictions(result / "predictions.npz", predictions)
+    if wholes is not None:
+        save_predictions(result / "merged.npz", wholes)
 
 
 def measured(
@@ -55,6 +57,26 @@ def test_each_runs_replicates_at_its_own_frozen_threshold(folder: StudyFolder) -
         for metric in METRICS:
             assert arm.replicates[metric][i].whole == expected[metric].whole
             np.testing.assert_array_equal(arm.replicates[metric][i].without, expected[metric].without)
+
+
+def test_metrics_of_whole_images_are_measured_on_these(folder: StudyFolder) -> None:
+    leave(folder, "a", drawn_detections(1), wholes=drawn_detections(2))
+    names = ("minority_recall", "merged/minority_recall", "merged/minority_ap50")
+    arm = measured(folder, [report("a", 0.3)], metrics=names)
+    assert set(arm.replicates) == set(names)
+    tiles = run_replicates(drawn_detections(1), ["minority_recall"], threshold=0.3)
+    wholes = run_replicates(drawn_detections(2), ["minority_recall", "minority_ap50"], threshold=0.3)
+    assert arm.replicates["minority_recall"][0].whole == tiles["minority_recall"].whole
+    for metric in ("minority_recall", "minority_ap50"):
+        (found,) = arm.replicates[f"merged/{metric}"]
+        assert found.whole == wholes[metric].whole
+        np.testing.assert_array_equal(found.without, wholes[metric].without)
+
+
+def test_whole_images_that_are_gone_are_told(folder: StudyFolder) -> None:
+    leave(folder, "a", drawn_detections(1))
+    with pytest.raises(RunError, match=r"merged\.npz is gone"):
+        measured(folder, [report("a")], metrics=("merged/minority_recall",))
 
 
 def test_a_classifier_has_no_threshold(folder: StudyFolder) -> None:
