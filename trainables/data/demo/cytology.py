@@ -28,11 +28,23 @@ SEED = 3  # 22 of the 480 training tiles hold a cluster
 SLIDES = {"train": 30, "val": 72, "test": 220}
 CLASSES = ("cell", "cluster")
 SIDE, TILE = 512, 128
-CELLS, CLUSTERS, SMEARS = 92, 0.8, 1.6  # mean number per slide
 VISIBLE = 0.4  # a tile owns an object if at least this share of its box lies inside
 HAEMATOXYLIN, EOSIN = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11)  # RGB densities; Ruifrok & Johnston 2001
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A slide before it is drawn: the length of its sides in pixels, and mean numbers of what lies on it."""
+
+    side: int
+    cells: float
+    clusters: float
+    smears: float
+
+
+SCENE = Scene(SIDE, cells=92, clusters=0.8, smears=1.6)
 
 
 @dataclass(frozen=True)
@@ -88,13 +100,15 @@ def _draw_all(folder: Path) -> None:
     (folder / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
 
 
-def draw_slide(rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], Floats]:
+def draw_slide(
+    rng: np.random.Generator, scene: Scene = SCENE
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], Floats]:
     """One slide.
 
     Returns:
-        RGB pixels (SIDE, SIDE, 3); classes (n,); boxes (n, 4) xyxy in pixels.
+        RGB pixels (side, side, 3); classes (n,); boxes (n, 4) xyxy in pixels.
     """
-    spots, sheets = _cell_spots(rng)
+    spots, sheets = _cell_spots(rng, scene)
     n = len(spots)
     cells = Blobs(
         x=spots[:, 0],
@@ -112,16 +126,16 @@ def draw_slide(rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], npt.NDA
         angle=_uniform(rng, 0, np.pi, n),
         density=_uniform(rng, 0.7, 1.3, n),
     )
-    m = rng.poisson(SMEARS)
+    m = rng.poisson(scene.smears)
     smears = Blobs(
-        x=_uniform(rng, 0, SIDE, m),
-        y=_uniform(rng, 0, SIDE, m),
+        x=_uniform(rng, 0, scene.side, m),
+        y=_uniform(rng, 0, scene.side, m),
         radius=_uniform(rng, 10, 20, m),
         stretch=_uniform(rng, 0.6, 1.6, m),
         angle=_uniform(rng, 0, np.pi, m),
         density=_uniform(rng, 0.15, 0.5, m),
     )
-    eosin, haematoxylin = np.zeros((2, SIDE, SIDE), dtype=np.float32)
+    eosin, haematoxylin = np.zeros((2, scene.side, scene.side), dtype=np.float32)
     for blobs in (cells, sheets, smears):
         _add(eosin, blobs)
     _add(haematoxylin, nuclei)
@@ -134,17 +148,17 @@ def _uniform(rng: np.random.Generator, low: float, high: float, n: int) -> Float
     return rng.uniform(low, high, n).astype(np.float32)
 
 
-def _cell_spots(rng: np.random.Generator) -> tuple[Floats, Blobs]:
+def _cell_spots(rng: np.random.Generator, scene: Scene) -> tuple[Floats, Blobs]:
     """Where the cells lie (n, 2), those of clusters last; and the sheet under each cluster."""
-    lone = rng.uniform(0, SIDE, (rng.poisson(CELLS), 2))
+    lone = rng.uniform(0, scene.side, (rng.poisson(scene.cells), 2))
     # One cell in five gets one or two neighbours that touch it: the clump that is not yet a cluster.
     near = np.repeat(lone, rng.choice([0, 1, 2], size=len(lone), p=[0.8, 0.13, 0.07]), axis=0)
     direction = rng.uniform(0, 2 * np.pi, len(near))
     near = near + 8.5 * np.stack([np.cos(direction), np.sin(direction)], axis=1)
-    m = rng.poisson(CLUSTERS)
+    m = rng.poisson(scene.clusters)
     sheets = Blobs(
-        x=_uniform(rng, 0, SIDE, m),
-        y=_uniform(rng, 0, SIDE, m),
+        x=_uniform(rng, 0, scene.side, m),
+        y=_uniform(rng, 0, scene.side, m),
         radius=_uniform(rng, 12, 18, m),
         stretch=_uniform(rng, 0.75, 1.33, m),
         angle=_uniform(rng, 0, np.pi, m),
@@ -190,9 +204,9 @@ def _add(plane: Floats, blobs: Blobs) -> None:
     distance = np.sqrt(((c * dx + s * dy) / a) ** 2 + ((c * dy - s * dx) / b) ** 2)  # 1 on the edge
     inside = np.clip((1 - distance) * blobs.radius[:, None, None] / 1.5 + 0.5, 0, 1)
     patches = inside * blobs.density[:, None, None]  # (n, side, side)
-    padded = np.pad(plane, reach)
+    padded, side = np.pad(plane, reach), len(plane)
     for patch, x, y in zip(patches, column, row, strict=True):
-        if -reach <= x < SIDE + reach and -reach <= y < SIDE + reach:
+        if -reach <= x < side + reach and -reach <= y < side + reach:
             window = padded[max(y, 0) : y + 2 * reach + 1, max(x, 0) : x + 2 * reach + 1]
             window += patch[max(-y, 0) :, max(-x, 0) :][: window.shape[0], : window.shape[1]]
     plane[:] = padded[reach:-reach, reach:-reach]
@@ -200,10 +214,13 @@ def _add(plane: Floats, blobs: Blobs) -> None:
 
 def _develop(eosin: Floats, haematoxylin: Floats, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Densities to RGB, with this slide's own stain strength and hue, lamp, and noise."""
-    grain = np.kron(rng.standard_normal((32, 32), dtype=np.float32), np.ones((16, 16), dtype=np.float32))
-    planes = np.stack([eosin + 0.06 + 0.015 * grain, haematoxylin])  # (2, SIDE, SIDE)
+    coarse = len(eosin) // 16
+    grain = np.kron(
+        rng.standard_normal((coarse, coarse), dtype=np.float32), np.ones((16, 16), dtype=np.float32)
+    )
+    planes = np.stack([eosin + 0.06 + 0.015 * grain, haematoxylin])  # (2, side, side)
     vectors = np.array([EOSIN, HAEMATOXYLIN]) * rng.uniform(0.75, 1.3, (2, 1)) + rng.normal(0, 0.05, (2, 3))
-    density = np.tensordot(planes, vectors.astype(np.float32), axes=(0, 0))  # (SIDE, SIDE, 3)
+    density = np.tensordot(planes, vectors.astype(np.float32), axes=(0, 0))  # (side, side, 3)
     lamp = rng.uniform(225, 250) * (1 + rng.normal(0, 0.015, 3)).astype(np.float32)
     light = lamp * np.exp(-density) + 4 * rng.standard_normal(density.shape, dtype=np.float32)
     return np.asarray(np.clip(light, 0, 255), dtype=np.uint8)
