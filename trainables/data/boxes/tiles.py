@@ -304,10 +304,20 @@ def with_tiles(data: BoxData, data_file: Path) -> BoxData:
     tiles = read_tiles(data_file)
     if tiles is None:
         return data
-    by_name = {tile.name: tile for source in tiles.sources.values() for tile in source.tiles}
+    known = {name: of for source in tiles.sources.values() for name, of in _known(source)}
 
     def placed(image: BoxImage) -> BoxImage:
-        return replace(image, tile=by_name.get(image.name))
+        return replace(image, **known.get(image.name, {}))
 
     splits = {split: tuple(placed(image) for image in images) for split, images in data.splits.items()}
     return replace(data, splits=splits, wholes=tiles.sources)
+
+
+def _known(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name of each tile, and what `BoxImage` says of it alone."""
+    pieces = source.pieces()
+    classes, ends = source.classes[pieces.object], pieces.boxes[:, :2] + pieces.boxes[:, 2:]
+    boxes = np.hstack([pieces.boxes[:, :2], ends])
+    for i, tile in enumerate(source.tiles):
+        hidden = ~pieces.kept & (pieces.window == i)
+        yield tile.name, {"tile": tile, "hidden_classes": classes[hidden], "hidden_boxes": boxes[hidden]}
