@@ -7,9 +7,9 @@ from pathlib import Path
 
 from search.cli.common import DONE, Commands, command, path
 from search.show.common import progress_console, wide_console
+from trainables.contract.trial import TILE_OVERLAP, TILE_SIZE
 
 TEXT = "Cut whole images into tiles, split by image first: a YOLO data set with a manifest."
-SIZE, OVERLAP = 640, 64
 
 
 def add(commands: Commands) -> None:
@@ -23,14 +23,14 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--out", type=path, required=True, help="folder of the data set to write")
     parser.add_argument(
-        "--size", type=int, default=SIZE, metavar="PIXELS", help=f"of a tile (default: {SIZE})"
+        "--size", type=int, default=TILE_SIZE, metavar="PIXELS", help=f"of a tile (default: {TILE_SIZE})"
     )
     parser.add_argument(
         "--overlap",
         type=int,
-        default=OVERLAP,
+        default=TILE_OVERLAP,
         metavar="PIXELS",
-        help=f"of neighbours; as large as most rare objects (default: {OVERLAP})",
+        help=f"of neighbours; as large as most rare objects (default: {TILE_OVERLAP})",
     )
     parser.add_argument(
         "--annotations", type=path, metavar="FILE", help="a COCO json, for a folder of images"

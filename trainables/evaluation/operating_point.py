@@ -139,6 +139,8 @@ def _per_class(curves: Curves) -> Thresholds:
 
 def _adjusted(curves: Curves, log_prior: Floats) -> Thresholds:
     """Of the exponent and confidence with the highest smoothed mean F1, on untouched scores."""
+    if not curves:  # without the only source of val
+        return {}
     grid = np.clip(GRID, EDGE, 1 - EDGE)
     best, found = -1.0, dict.fromkeys(curves, 0.5)
     for tau in TAUS:

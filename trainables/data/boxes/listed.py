@@ -143,6 +143,14 @@ class BoxData:
     warnings: tuple[str, ...] = ()
     wholes: Mapping[str, Source] = field(default_factory=dict)
 
+    def whole_images(self) -> dict[str, int]:
+        """Split -> number of whole images that its tiles were cut from; empty if they are no tiles."""
+        places = {split: [image.tile for image in images] for split, images in self.splits.items()}
+        return {
+            split: len({tile.source for tile in tiles if tile is not None})
+            for split, tiles in (places.items() if self.wholes else ())
+        }
+
     def most_objects(self) -> int:
         """Objects in the fullest image of all splits, those included that it shows too little of."""
         return max(

@@ -175,6 +175,25 @@ def _add_truth(truth: dict[str, Any], laid: Laid) -> None:
     ]
 
 
+def count(wholes: Iterable[Whole], n_classes: int) -> dict[str, Counts]:
+    """Split -> what its tiles hold, whether they are cut yet or not."""
+    counts: dict[str, Counts] = {}
+    for whole in wholes:
+        counts.setdefault(whole.split, Counts.zero(n_classes)).add(whole.laid())
+    return counts
+
+
+def written(out: Path) -> tuple[Path, frozenset[str]] | None:
+    """What `write_data_set` was told of: where the images are, and their names; None before it is done."""
+    if not ((out / DATA).is_file() and (out / MANIFEST).is_file()):
+        return None
+    try:
+        truth = json.loads((out / TRUTH).read_text(encoding="utf-8"))
+        return Path(truth["info"]["images_in"]), frozenset(entry["file_name"] for entry in truth["images"])
+    except (OSError, ValueError, LookupError, TypeError):  # it is written anew
+        return None
+
+
 @dataclass(frozen=True)
 class Tiles:
     """A data set of tiles.
