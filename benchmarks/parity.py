@@ -19,6 +19,7 @@ import trainables.detector.settled  # noqa: F401  (before Ultralytics is importe
 # isort: split
 from ultralytics import YOLO
 
+from trainables.contract.trial import WholeImages
 from trainables.data.boxes.listed import BoxData
 from trainables.data.sources import boxes_of
 from trainables.evaluation.matching import match
@@ -32,7 +33,7 @@ def main() -> None:
     use = yaml.safe_load((bundle / "predict.yaml").read_text())
     trained = yaml.safe_load((bundle / "train.yaml").read_text())
     metrics = json.loads((bundle / "metrics.json").read_text())["metrics"]
-    data = boxes_of(trained["data"])
+    data = boxes_of(named if isinstance(named := trained["data"], str) else WholeImages(**named))
     minority = [data.class_names.index(name) for name in trained["minority"]]
     print(f"the bundle: deployed {metrics['deployed/minority_recall']:.4f}, ", end="")
     print(f"untouched {metrics['minority_recall']:.4f} at {metrics['threshold']:.4f}")

@@ -52,6 +52,7 @@ def _check(args: argparse.Namespace) -> int:
         "minority": list(data.minority),
         "images": images,
         "objects": {split: counted.objects for split, counted in summary.splits.items()},
+        "whole_images": summary.whole_images,
         "sources": {split: counted.sources for split, counted in summary.splits.items()},
         "one_piece": summary.one_piece,
         "test_from_val": summary.test_from_val,
@@ -67,7 +68,8 @@ def _check(args: argparse.Namespace) -> int:
     train = summary.splits["train"].objects
     rare = ", ".join(f"{name} ({train[name]} of {sum(train.values())} in train)" for name in data.minority)
     print(f"{args.study}: fine. {config.search.trials} trials after {config.baseline.seeds} baseline seeds.")
-    print(f"minority: {rare}; images: {', '.join(f'{split} {count}' for split, count in images.items())}")
+    of = "tiles" if summary.whole_images else "images"
+    print(f"minority: {rare}; {of}: {', '.join(f'{split} {count}' for split, count in images.items())}")
     for note in summary.notes():
         print(note)
     for what in lacking:

@@ -8,11 +8,10 @@ from typing import get_args
 
 from search.cli.common import DONE, Commands, add_trust, command, path
 from search.show.common import progress_console, wide_console
-from trainables.contract.trial import Merging
+from trainables.contract.trial import TILE_OVERLAP, TILE_SIZE, Merging
 
 TILE = "Cut whole images into tiles, split by image first: a YOLO data set with a manifest."
 PREDICT = "Find objects on images of any size, as it was measured."
-SIZE, OVERLAP = 640, 64
 
 
 def add_tile(commands: Commands) -> None:
@@ -26,14 +25,14 @@ def add_tile(commands: Commands) -> None:
     )
     parser.add_argument("--out", type=path, required=True, help="folder of the data set to write")
     parser.add_argument(
-        "--size", type=int, default=SIZE, metavar="PIXELS", help=f"of a tile (default: {SIZE})"
+        "--size", type=int, default=TILE_SIZE, metavar="PIXELS", help=f"of a tile (default: {TILE_SIZE})"
     )
     parser.add_argument(
         "--overlap",
         type=int,
-        default=OVERLAP,
+        default=TILE_OVERLAP,
         metavar="PIXELS",
-        help=f"of neighbours; as large as most rare objects (default: {OVERLAP})",
+        help=f"of neighbours; as large as most rare objects (default: {TILE_OVERLAP})",
     )
     parser.add_argument(
         "--annotations", type=path, metavar="FILE", help="a COCO json, for a folder of images"

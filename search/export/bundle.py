@@ -16,7 +16,7 @@ from search.record.study import Study, StudyTrial
 from spaces.errors import UsageError
 from trainables.contract.predictions import ClassificationPredictions, DetectionPredictions, load_predictions
 from trainables.contract.tasks import TASKS
-from trainables.contract.trial import REPORT
+from trainables.contract.trial import REPORT, WholeImages
 from trainables.evaluation.classification import confusion_matrix
 
 
@@ -61,7 +61,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
         what = {
             "task": config.task,
-            "data": config.data,
+            "data": _plain(config.data),
             "minority": list(study.minority),
             "seed": trial.seed,
         } | ({} if config.pixel_max is None else {"pixel_max": config.pixel_max})
@@ -81,6 +81,11 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
     except OSError as error:
         raise UsageError(f"cannot write {bundle}: {error}", "choose another folder with --out") from None
     return bundle
+
+
+def _plain(data: str | WholeImages) -> str | dict[str, Any]:
+    """As a study file has it."""
+    return data if isinstance(data, str) else data.model_dump(mode="json", exclude_none=True)
 
 
 def _verdict(judged: Judged) -> dict[str, Any]:

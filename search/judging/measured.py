@@ -262,8 +262,10 @@ def identical_runs(predictions: Sequence[Predictions]) -> list[tuple[int, int]]:
 
 
 def _identical(one: Predictions, other: Predictions) -> bool:
-    # What ships follows from the rest, and from the weights; 0.1.0 named a detector's images by their stems.
-    names = [field.name for field in fields(one) if field.name not in ("shipped", "image")]
+    # What ships and what is ignored follow from the rest, the latter from version 5 of the file on; 0.1.0
+    # named a detector's images by their stems.
+    derived = ("shipped", "pred_ignored", "image")
+    names = [field.name for field in fields(one) if field.name not in derived]
     return type(one) is type(other) and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in names
     )

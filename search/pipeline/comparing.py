@@ -87,7 +87,7 @@ def _plan(request: Request) -> ComparePlan:
     return ComparePlan(
         settings=settings,
         arms={name: named_strategy(name, classes, minority) for name in names},
-        whole_images=request.summary.whole_images,
+        whole_images=bool(request.summary.whole_images),
     )
 
 

@@ -127,7 +127,7 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
     plan = ConfirmPlan(
         settings=settings,
         candidates=tuple(candidates),
-        whole_images=found.summary.whole_images,
+        whole_images=bool(found.summary.whole_images),
         merging=choose_merging(study),
     )
     refuse_too_few_seeds(plan)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.pipeline.study_tiles import describe_tiles
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
@@ -20,7 +21,7 @@ from search.show.common import bar
 from search.work.protocol import ClusterLost
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS
-from trainables.contract.trial import DataSpec
+from trainables.contract.trial import DataSpec, WholeImages
 from trainables.data.probing import watched
 from trainables.data.sources import describe
 from trainables.data.summary import DataSummary
@@ -120,8 +121,7 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         if problems := not_runnable(config):  # of a study that an earlier version made
             raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
-        with bar(console, "looking at images") as watch, watched(watch):
-            summary = describe(config.data, config.task, config.pixel_max)
+        summary = _described(config, console)
         data = check_data(config, summary)
         task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
         return data, summary
@@ -129,6 +129,13 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         lines = error.message.splitlines()
         named = [line if line.startswith("hint:") else f"{source}: {line}" for line in lines]
         raise UsageError("\n".join(named), error.hint) from None
+
+
+def _described(config: StudyConfig, console: Console | None) -> DataSummary:
+    if isinstance(config.data, WholeImages):
+        return describe_tiles(config, console)
+    with bar(console, "looking at images") as watch, watched(watch):
+        return describe(config.data, config.task, config.pixel_max)
 
 
 def make(request: Request) -> None:
@@ -188,8 +195,9 @@ def check_same_data(request: Request, stored: StudyConfig) -> None:
     same_place = stored.data == request.config.data
     if same_place and request.folder.provenance.data_fingerprint != request.summary.fingerprint:
         data = request.config.data
+        place = data.images if isinstance(data, WholeImages) else data
         raise UsageError(
-            f"data: {data} has changed since {request.where} was made: its fingerprint differs",
+            f"data: {place} has changed since {request.where} was made: its fingerprint differs",
             "give the new data a study of its own",
         )
 

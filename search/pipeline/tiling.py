@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from search.request.config_errors import did_you_mean
 from search.show.common import bar
 from search.show.tiling import Tiling, thousands
 from spaces.errors import Interrupted, UsageError
+from trainables.contract.trial import SMALLEST_TILE
 from trainables.data.boxes.data_set import summary_of
 from trainables.data.boxes.listed import BoxData
+from trainables.data.boxes.tiles import Counts
 from trainables.data.boxes.tiling import Grid, corners
 from trainables.data.boxes.whole import load_whole
 from trainables.data.probing import left_out, watched
 from trainables.data.summary import DataSummary, rare_classes
-from trainables.data.tiled import Tiled, cut_into
+from trainables.data.tiled import cut_into, refuse_among
 
-SMALLEST = 32  # pixels: the coarsest grid of a detector; a smaller tile has no cell of its own there
 COVERED = 95  # per cent of the minority's objects that should lie wholly within a tile, wherever they are
 
 
@@ -64,11 +66,10 @@ def tile_images(asked: Asked, console: Console, go_on: str) -> Tiling:
     _check_arguments(asked)
     with bar(console, "looking at images") as watch, watched(watch):
         data = load_whole(asked.images, asked.annotations, asked.group_by)
-    _refuse_among(asked, data)
+    refuse_among(asked.images, data, asked.out, listed=asked.annotations is not None)
     summary = summary_of(data)
     minority = _minority(asked.minority, summary)
-    warnings = _overlap_warnings(data, minority, asked.grid)
-    before = [*summary.notes(), *warnings]
+    before = [*summary.notes(), *grid_notes(data, minority, asked.grid, "--overlap {}")]
     _say(before, console)  # now, so that a person can stop and choose another overlap
     workers = len(os.sched_getaffinity(0)) if asked.workers is None else asked.workers
     try:
@@ -76,7 +77,7 @@ def tile_images(asked: Asked, console: Console, go_on: str) -> Tiling:
             tiled = cut_into(asked.out, data, asked.grid, workers=workers, watch=watch)
     except KeyboardInterrupt:
         raise Interrupted("interrupted", go_on) from None
-    after = _afterwards(tiled, data)
+    after = cut_notes(tiled.counts, tiled.problems, data)
     _say(after, console)
     return Tiling(asked.out, data.class_names, minority, tiled.counts, tiled.found, (*before, *after))
 
@@ -88,8 +89,8 @@ def _say(notes: list[str], console: Console) -> None:
 
 def _check_arguments(asked: Asked) -> None:
     grid = asked.grid
-    if grid.size < SMALLEST:
-        raise UsageError(f"--size: at least {SMALLEST} pixels, got {grid.size}")
+    if grid.size < SMALLEST_TILE:
+        raise UsageError(f"--size: at least {SMALLEST_TILE} pixels, got {grid.size}")
     if not 0 <= grid.overlap < grid.size:
         raise UsageError(
             f"--overlap: from 0 to less than --size, {grid.size} pixels, got {grid.overlap}",
@@ -97,16 +98,6 @@ def _check_arguments(asked: Asked) -> None:
         )
     if asked.workers is not None and asked.workers < 1:
         raise UsageError(f"--workers: at least 1, got {asked.workers}")
-
-
-def _refuse_among(asked: Asked, data: BoxData) -> None:
-    """Tiles in a folder that is searched for images would be images the next time."""
-    if asked.images.suffix.lower() == ".json" or asked.annotations is not None:
-        return  # it lists its images
-    searched = {image.path.parent for images in data.splits.values() for image in images}
-    searched |= {asked.images.resolve()} if asked.images.is_dir() else set()
-    if any(asked.out.resolve().is_relative_to(folder) for folder in searched - {asked.out.resolve()}):
-        raise UsageError(f"--out: {asked.out} lies among the images", "choose a folder outside of theirs")
 
 
 def _minority(named: tuple[str, ...], summary: DataSummary) -> tuple[str, ...]:
@@ -126,9 +117,19 @@ def _minority(named: tuple[str, ...], summary: DataSummary) -> tuple[str, ...]:
         return ()
 
 
-def _overlap_warnings(data: BoxData, minority: tuple[str, ...], grid: Grid) -> list[str]:
-    """Whether too many objects of the minority are so large that a cut may go through them in every tile."""
+def grid_notes(data: BoxData, minority: Sequence[str], grid: Grid, option: str) -> list[str]:
+    """Whether too many objects of the minority are so large that a cut may go through them in every tile.
+
+    Args:
+        data: The whole images.
+        minority: The rare classes.
+        grid: How the images are cut.
+        option: How a person asks for another overlap; `{}` stands for the pixels.
+    """
+    sizes = [image.size for images in data.splits.values() for image in images]
     found = []
+    if all(max(size) <= grid.size for size in sizes):
+        found.append(f"no image is larger than a tile of {grid.size} pixels: each becomes one tile")
     for name in minority:
         class_id = data.class_names.index(name)
         sides = np.concatenate(
@@ -141,12 +142,13 @@ def _overlap_warnings(data: BoxData, minority: tuple[str, ...], grid: Grid) -> l
         if not len(sides):
             continue
         wanted = float(np.percentile(sides, COVERED))
-        if grid.overlap < wanted:
+        if grid.overlap < wanted and any(max(size) > grid.size for size in sizes):
+            enough = option.format(math.ceil(wanted))
             larger = f"{thousands(int((sides > grid.overlap).sum()))} of {thousands(len(sides))}"
             found.append(
                 f"warning: {larger} objects of {name} are larger than the overlap of "
-                f"{grid.overlap} pixels, so no tile may show them whole; --overlap {math.ceil(wanted)} is as "
-                f"large as {COVERED} % of them"
+                f"{grid.overlap} pixels, so no tile may show them whole; {enough} is "
+                f"as large as {COVERED} % of them"
             )
     return found
 
@@ -158,14 +160,20 @@ def _longer_sides(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.
     return sides
 
 
-def _afterwards(tiled: Tiled, data: BoxData) -> list[str]:
-    """What cutting has shown, a sentence each."""
-    said = [f"{count} {what}" for what, count in left_out(tiled.problems).items()]
-    without = sum(counts.without for counts in tiled.counts.values())
+def cut_notes(by_split: Mapping[str, Counts], problems: Mapping[str, str], data: BoxData) -> list[str]:
+    """What cutting has shown, a sentence each.
+
+    Args:
+        by_split: What is in each split.
+        problems: Name of each image that could not be read -> why.
+        data: The whole images.
+    """
+    said = [f"{count} {what}" for what, count in left_out(problems).items()]
+    without = sum(counts.without for counts in by_split.values())
     if without:
         said.append(f"{without} images have no object; all their tiles count as background")
     for class_id, name in enumerate(data.class_names):
-        unseen = sum(int(counts.unseen[class_id]) for counts in tiled.counts.values())
+        unseen = sum(int(counts.unseen[class_id]) for counts in by_split.values())
         if unseen:
             said.append(
                 f"warning: {thousands(unseen)} objects of {name} have a label in no tile, as each shows too "

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from search.request.arms import MATCHED, known_arms
 from search.request.config_errors import no_such_strategy
@@ -14,7 +14,7 @@ from search.request.space import expand_space
 from spaces.frozen import LATER, Frozen
 from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
-from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec
+from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec, WholeImages
 
 MAX_SEEDS = 200
 FREE = frozenset({"compare", "confirm", "resources", "study_db"})  # what may change while a study goes on
@@ -141,12 +141,20 @@ class Resources(Frozen):
     gpu: float = Field(0, ge=0)
 
 
+def _kind(data: Any) -> str:
+    return "whole" if isinstance(data, dict | WholeImages) else "path"
+
+
+# A path or a demo; or a mapping, whose errors are then told of its own keys alone.
+Data = Annotated[Annotated[str, Tag("path")] | Annotated[WholeImages, Tag("whole")], Discriminator(_kind)]
+
+
 class StudyConfig(Frozen):
     """A study file, complete and checked in itself; `check_data` checks it against the data."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)  # it names a folder
     task: Task
-    data: str
+    data: Data
     pixel_max: int | None = Field(None, ge=1, le=65535)  # the value of 16-bit images that is white
     # How tiles are merged; `auto`: core, and where it is confirmed or compared what was best on val.
     merging: Annotated[Merging | Literal["auto"], LATER] = "auto"
@@ -229,6 +237,13 @@ class StudyConfig(Frozen):
     def _used(self) -> Self:
         """Refuse a knob, a strategy or a training argument that the task's trainable does not have."""
         traits = TASKS[self.task]
+        if isinstance(self.data, WholeImages):
+            if self.task != "detection":
+                raise ValueError(f"data: whole images are for detection, the task is {self.task}")
+            if self.pixel_max is not None:
+                raise ValueError(
+                    f"pixel_max: for 16-bit images, and whole images have 8, got {self.pixel_max}"
+                )
         for knob in self.space.dimensions:
             if knob in traits.lacks:
                 raise ValueError(f"space.{knob}: not for {self.task}")
@@ -255,6 +270,15 @@ class StudyConfig(Frozen):
     def data_spec(self, minority: tuple[str, ...]) -> DataSpec:
         """The data as a run sees them; `minority` is what `auto` means, or what was asked."""
         merging = "core" if self.merging == "auto" else self.merging
+        if isinstance(self.data, WholeImages):
+            return DataSpec(
+                source=self.data.images,
+                minority=minority,
+                merging=merging,
+                tile=self.data.tile,
+                annotations=self.data.annotations,
+                group_by=self.data.group_by,
+            )
         return DataSpec(source=self.data, minority=minority, pixel_max=self.pixel_max, merging=merging)
 
     def spec(self, strategy: Strategy, data: DataSpec, *, seed: int, split: Split = "val") -> TrialSpec:

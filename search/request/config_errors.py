@@ -3,10 +3,16 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
+KINDS = {
+    "guards": {"max_drop", "floor"},
+    "space": {"float", "choice", "dimensions"},
+    "data": {"path", "whole"},
+}
 
 
 def line(item: Any, model: type[BaseModel]) -> str:
@@ -17,8 +23,8 @@ def line(item: Any, model: type[BaseModel]) -> str:
         model: What was validated, to know the keys that could have been meant.
     """
     place = [str(part) for part in item["loc"]]
-    if len(place) > 1 and place[0] in {"guards", "space"}:  # there pydantic also names which kind it tried
-        kinds = {"max_drop", "floor", "float", "choice", "dimensions"}
+    kinds = KINDS.get(place[0] if place else "", set())  # there pydantic also names which kind it tried
+    if len(place) > 1 and kinds:
         key = [place.pop()] if item["type"] in {"missing", "extra_forbidden"} else []
         place = [part for part in place if part not in kinds] + key
     where = ".".join(place)
@@ -59,9 +65,20 @@ def _in_yaml(value: str | float | None) -> str:
 
 def _siblings(place: list[str], model: type[BaseModel]) -> list[str]:
     """The keys that stand beside the one at `place`."""
-    if len(place) == 1:
-        return list(model.model_fields)
-    inner = model.model_fields[place[0]].annotation
-    if isinstance(inner, type) and issubclass(inner, BaseModel):
-        return list(inner.model_fields)
-    return ["metric", "max_drop", "floor"] if place[0] == "guards" else []
+    if len(place) > 1 and place[0] == "guards":
+        return ["metric", "max_drop", "floor"]
+    for key in place[:-1]:
+        field = model.model_fields.get(key)
+        inner = next(_models_in(None if field is None else field.annotation), None)
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a value may be of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

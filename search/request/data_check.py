@@ -40,7 +40,7 @@ def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
         ]
     if set(summary.held_classes()) <= set(minority):
         problems.append("minority: every class with an object is named, so there is no majority")
-    valid = metric_names(config.task, summary.class_names, whole_images=summary.whole_images)
+    valid = metric_names(config.task, summary.class_names, whole_images=bool(summary.whole_images))
     for where, metric in _named_metrics(config):
         if metric not in valid:
             problems.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, valid)}")

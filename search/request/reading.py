@@ -11,7 +11,7 @@ from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF
 from spaces.yaml_file import read_yaml
 from trainables.contract.tasks import MERGED, TASKS, metric_names
-from trainables.contract.trial import TrainSpec
+from trainables.contract.trial import TrainSpec, WholeImages
 
 HIGHEST_SEED = 4_000_000  # a thousand training seeds each, and NumPy's old generator takes them up to 2**32
 LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
@@ -102,7 +102,13 @@ def _requested_metrics(request: dict[str, Any]) -> list[tuple[str, str]]:
     return [(where, name) for where, name in found if isinstance(name, str) and name]
 
 
-def _absolute(source: str, folder: Path) -> str:
+def _absolute(source: str | WholeImages, folder: Path) -> str | WholeImages:
+    if isinstance(source, WholeImages):
+        paths = {"images": source.images, "annotations": source.annotations}
+        if (source.group_by or "").endswith(".csv"):  # else it is a pattern
+            paths["group_by"] = source.group_by
+        found = {key: str((folder / path).resolve()) for key, path in paths.items() if path is not None}
+        return source.model_copy(update=found)
     return source if source.startswith("demo:") else str((folder / source).resolve())
 
 

@@ -34,6 +34,7 @@ def drawn_detections(seed: int, *, decimals: int = 7) -> DetectionPredictions:
             pred_score=score[by_score].astype(np.float32),
             pred_box=rng.uniform(0, 512, (len(score), 4)).astype(np.float32),
             pred_match=(closeness[:, None] >= IOUS)[by_score],
+            pred_ignored=np.zeros(len(score), dtype=bool),
             true_image=true_image,
             true_class=true_class,
             true_box=rng.uniform(0, 512, (n, 4)).astype(np.float32),

@@ -29,6 +29,7 @@ def with_matches(
         pred_score=score.astype(np.float32),
         pred_box=box,
         pred_match=match(image, label, score, box, true_image, true_class, true_box),
+        pred_ignored=np.zeros(len(image), dtype=bool),
         true_image=true_image,
         true_class=true_class,
         true_box=true_box,
@@ -71,5 +72,6 @@ def with_shipping(p: DetectionPredictions, conf: float = 0.6) -> DetectionPredic
         score=p.pred_score[sure],
         box=p.pred_box[sure],
         match=p.pred_match[sure, 0],
+        ignored=p.pred_ignored[sure],
     )
     return replace(p, shipped=shipped)

@@ -25,6 +25,9 @@ Detection (P predictions, T true objects; image columns index 0..N-1; boxes are 
     pred_score      (P,)    float32  sorted descending
     pred_box        (P, 4)  float32
     pred_match      (P, 10) bool     true positive at IoU .50, .55, … .95, within class and image
+    pred_ignored    (P,)    bool     on an object of its class of which the tile shows too little for a label,
+                                     and nowhere a true positive: counts neither as true nor as false there,
+                                     but where tiles are merged
     true_image      (T,)    int
     true_class      (T,)    int
     true_box        (T, 4)  float32
@@ -41,10 +44,12 @@ and, once the weights that ship are known (S boxes that these find, one label ea
     shipped_score   (S,)    float32  sorted descending
     shipped_box     (S, 4)  float32
     shipped_match   (S,)    bool     true positive at IoU .50
+    shipped_ignored (S,)    bool     as `pred_ignored`
 
-Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read. Up to version 3 a
-detector's images are named by their stems, which need not differ: whoever sets two files side by side goes by
-`source` or by the order of the images, which is that of their paths in all versions.
+Pure NumPy; written once, atomically. Version 2, of 0.1.0, lacks what ships; it is read. Up to version 4
+nothing is ignored. Up to version 3 a detector's images are named by their stems, which need not differ:
+whoever sets two files side by side goes by `source` or by the order of the images, which is that of their
+paths in all versions.
 """
 
 import os
@@ -70,7 +75,7 @@ MADE_BY_A_RUN = "take it from a copy; only the run itself makes it anew, in anot
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
 # Boolean matches, class ids and names of images may shrink to a thirtieth; a bomb, to a thousandth.
 MOST_SHRUNK = 30
-VERSION, OLDEST = 4, 2
+VERSION, OLDEST = 5, 2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -142,6 +147,7 @@ class ShippedBoxes:
         score: (S,).
         box: (S, 4).
         match: (S,).
+        ignored: (S,).
     """
 
     tuned: Bools
@@ -152,6 +158,7 @@ class ShippedBoxes:
     score: Floats
     box: Floats
     match: Bools
+    ignored: Bools
 
     def restricted(self, pred: Bools, keep: Bools) -> "ShippedBoxes":
         """As `predictions.restricted`: (P,) which predictions stay, (N,) which images."""
@@ -164,6 +171,7 @@ class ShippedBoxes:
             score=self.score[kept],
             box=self.box[kept],
             match=self.match[kept],
+            ignored=self.ignored[kept],
         )
 
 
@@ -176,6 +184,7 @@ _SHIPPED = {  # field of `ShippedBoxes` -> array in the file
     "score": "shipped_score",
     "box": "shipped_box",
     "match": "shipped_match",
+    "ignored": "shipped_ignored",
 }
 
 
@@ -189,6 +198,7 @@ class DetectionPredictions(_Common):
     pred_score: Floats
     pred_box: Floats
     pred_match: Bools
+    pred_ignored: Bools
     true_image: Ints
     true_class: Ints
     true_box: Floats
@@ -252,12 +262,20 @@ def _read(stored: Mapping[str, npt.NDArray[Any]]) -> Predictions:
     if int(stored["version"]) < OLDEST:
         raise ValueError(f"schema version {stored['version']}")
     kind = _BY_TASK[str(stored["task"])]
+    if kind is DetectionPredictions and int(stored["version"]) < 5:
+        stored = {**stored, **_nothing_ignored(stored)}
     names = [field.name for field in fields(kind) if field.name != "shipped"]
     values: dict[str, Any] = {name: _plain(stored[name]) for name in names}
     if kind is DetectionPredictions and _SHIPPED["conf"] in stored:
         shipped = {field: _plain(stored[name]) for field, name in _SHIPPED.items()}
         values["shipped"] = ShippedBoxes(**shipped)
     return kind(**values)
+
+
+def _nothing_ignored(stored: Mapping[str, npt.NDArray[Any]]) -> dict[str, Bools]:
+    """What a detector's file lacks up to version 4."""
+    of = {"pred_ignored": "pred_score", "shipped_ignored": "shipped_score"}
+    return {name: np.zeros(len(stored[like]), dtype=bool) for name, like in of.items() if like in stored}
 
 
 def _plain(value: npt.NDArray[Any]) -> Any:
@@ -296,6 +314,7 @@ def restricted(predictions: Predictions, keep: Bools) -> Predictions:
         pred_score=predictions.pred_score[pred],
         pred_box=predictions.pred_box[pred],
         pred_match=predictions.pred_match[pred],
+        pred_ignored=predictions.pred_ignored[pred],
         true_image=index[predictions.true_image[true]],
         true_class=predictions.true_class[true],
         true_box=predictions.true_box[true],

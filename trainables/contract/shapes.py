@@ -22,6 +22,7 @@ _DETECTION = {
     "pred_score": "P",
     "pred_box": "P4",
     "pred_match": "Pi",
+    "pred_ignored": "P",
     "true_image": "T",
     "true_class": "T",
     "true_box": "T4",
@@ -38,6 +39,7 @@ _SHIPPED = {
     "score": "S",
     "box": "S4",
     "match": "S",
+    "ignored": "S",
 }
 _INDICES = {  # array -> length of what it counts
     "minority": "C",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from spaces.frozen import LATER, Frozen
 from spaces.strategy import Strategy
@@ -25,6 +25,8 @@ Split = Literal["val", "test"]
 Merging = Literal["core", "nms", "ios", "wbf", "joined", "none"]  # what each is: `evaluation.merging`
 Goal = Literal["macro_f1", "balanced_accuracy", "minority_recall"]  # of tuning after training
 DEFAULT_MIN_PRECISION = 0.5
+SMALLEST_TILE = 32  # pixels: the coarsest grid of a detector; a smaller tile has no cell of its own there
+TILE_SIZE, TILE_OVERLAP = 640, 64  # pixels, where nothing else is said
 
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
 _PRECISION = re.compile(r"(?<![^/])(minority_|)precision(?=/|$)")
@@ -44,21 +46,74 @@ def valued(metrics: Mapping[str, float | None], name: str) -> float | None:
     return 0.0 if of_nothing else value
 
 
+class TileSpec(Frozen):
+    """How whole images are cut into tiles.
+
+    Attributes:
+        size: Of a tile's sides, pixels.
+        overlap: Of neighbours, pixels; less than `size`.
+        jpeg: Whether tiles are JPEG, with loss; else PNG.
+    """
+
+    size: int = Field(TILE_SIZE, ge=SMALLEST_TILE)
+    overlap: int = Field(TILE_OVERLAP, ge=0, validate_default=True)
+    jpeg: bool = False
+
+    @field_validator("overlap")
+    @classmethod
+    def _below_size(cls, overlap: int, info: ValidationInfo) -> int:
+        size = info.data.get("size")  # not there if it is wrong itself
+        if size is not None and overlap >= size:
+            raise ValueError(f"should be less than size, {size} pixels, got {overlap}")
+        return overlap
+
+
+class WholeImages(Frozen):
+    """Whole images with boxes, which are cut into tiles before anything is trained.
+
+    Attributes:
+        images: A folder, a data.yaml or a COCO json.
+        annotations: A COCO json, for a folder; None for what lies beside the images.
+        group_by: What is kept in one split: a CSV or a pattern; None for each image by itself.
+        tile: How they are cut.
+    """
+
+    images: str = Field(min_length=1)
+    annotations: str | None = None
+    group_by: str | None = None
+    tile: TileSpec
+
+
 class DataSpec(Frozen):
     """Which data, and which of its classes are the rare ones.
 
     Attributes:
-        source: `demo:digits`, `demo:cytology`, or an absolute path.
+        source: `demo:digits`, `demo:cytology`, or an absolute path; of whole images `WholeImages.images`.
         minority: Names of the minority classes, at least one, as the data set spells them.
         pixel_max: The value of 16-bit images that is white; None for a detector's high bytes, and 65535 for a
             classifier.
         merging: How what is found on tiles becomes what is found on a whole image.
+        tile: How the source's whole images are cut; None for a source that is trained on as it is.
+        annotations: As of `WholeImages`.
+        group_by: Likewise.
     """
 
     source: str
     minority: tuple[str, ...] = Field(min_length=1)
     pixel_max: Annotated[int | None, LATER, Field(ge=1, le=65535)] = None
     merging: Annotated[Merging, LATER] = "core"
+    tile: Annotated[TileSpec | None, LATER] = None
+    annotations: Annotated[str | None, LATER] = None
+    group_by: Annotated[str | None, LATER] = None
+
+    @property
+    def place(self) -> str | WholeImages:
+        """What a study names as its data."""
+        if self.tile is None:
+            return self.source
+        return WholeImages(
+            images=self.source, annotations=self.annotations, group_by=self.group_by, tile=self.tile
+        )
 
 
 class TrainSpec(Frozen):

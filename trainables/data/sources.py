@@ -10,8 +10,10 @@ from pathlib import Path
 
 from spaces.errors import UsageError
 from trainables.contract.tasks import Task
+from trainables.contract.trial import WholeImages
 from trainables.data.boxes.data_set import describe_detection, detection_once
 from trainables.data.boxes.listed import BoxData
+from trainables.data.cut_once import tiles_once
 from trainables.data.demo import cytology, digits, toy
 from trainables.data.files import check_names, existing
 from trainables.data.images.data_set import describe_classification
@@ -44,11 +46,13 @@ class Files:
         fits: Whether a path can be one, by its kind and suffix.
         kinds: What is said of one that does not.
         describe: Counts it; the second argument is the study's `pixel_max`.
+        instead: What a folder that does not fit may be meant as; empty if there is nothing to say.
     """
 
     fits: Callable[[Path], bool]
     kinds: str
     describe: Callable[[Path, int | None], DataSummary]
+    instead: str = ""
 
 
 DEMOS = {
@@ -66,6 +70,7 @@ FILES: dict[Task, Files] = {
         lambda path: path.suffix in {".yaml", ".yml", ".json"},
         "neither a YOLO data.yaml nor a COCO json",
         describe_detection,
+        "whole images that are to be cut are `data: {images: FOLDER, tile: {size: 640, overlap: 64}}`",
     ),
 }
 
@@ -95,7 +100,7 @@ def describe(source: str, task: Task, pixel_max: int | None = None) -> DataSumma
         raise UsageError(f"data: {task} has no data of its own, got {path}", f"demos: {', '.join(DEMOS)}")
     files = FILES[task]
     if not files.fits(path):
-        raise UsageError(f"data: {path} is {files.kinds}")
+        raise UsageError(f"data: {path} is {files.kinds}", files.instead if path.is_dir() else "")
     summary = files.describe(path, pixel_max)
     check_names(summary.class_names)
     return summary
@@ -113,12 +118,15 @@ def images_of(source: str, side: int, pixel_max: int | None = None) -> ImageData
     return demo.images(side)
 
 
-def boxes_of(source: str, pixel_max: int | None = None) -> BoxData:
-    """A detector's images and boxes, read once for all trials of a worker.
+def boxes_of(source: str | WholeImages, pixel_max: int | None = None) -> BoxData:
+    """A detector's images and boxes, read once for all trials of a worker; of whole images, their tiles.
 
     Raises:
-        UsageError: As `boxes.data_set.load_detection`.
+        UsageError: As `boxes.data_set.load_detection` and `cut_once.tiles_once`.
+        RunError: As `cut_once.tiles_once`.
     """
+    if isinstance(source, WholeImages):
+        return tiles_once(source)
     demo = DEMOS.get(source)
     path = Path(source) if demo is None or demo.file is None else demo.file()
     return detection_once(path, pixel_max)

@@ -41,7 +41,7 @@ class DataSummary:
         mended: What was left out or changed in images and annotations -> how often.
         warnings: Sentences on what the images are.
         listing: Split -> name and source of each image.
-        whole_images: Whether the images are tiles, and the whole images that they were cut from are known.
+        whole_images: Split -> number of whole images that its images are tiles of; empty if they are none.
     """
 
     class_names: tuple[str, ...]
@@ -53,7 +53,7 @@ class DataSummary:
     mended: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     listing: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
-    whole_images: bool = False
+    whole_images: Mapping[str, int] = field(default_factory=dict)
 
     def held_classes(self) -> tuple[str, ...]:
         """The classes that have an object in some split."""

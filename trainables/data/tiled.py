@@ -65,7 +65,7 @@ def cut_into(out: Path, data: BoxData, grid: Grid, *, workers: int, watch: Watch
     """
     wholes = whole_images(data, grid)
     _refuse_within(out, wholes)
-    with _occupied(out, _request(data, grid)) as fresh:
+    with _occupied(out, request_of(data, grid)) as fresh:
         left = [whole for whole in wholes if not whole.is_done(out)]
         if left:
             (out / DATA).unlink(missing_ok=True)
@@ -77,11 +77,11 @@ def cut_into(out: Path, data: BoxData, grid: Grid, *, workers: int, watch: Watch
             raise
         cut = [whole for whole in wholes if whole.image.name not in problems]
         with _told(out):
-            counts = write_data_set(out, cut, data.class_names, _images_in(wholes[0]))
+            counts = write_data_set(out, cut, data.class_names, images_in(wholes[0]))
     return Tiled(counts, problems, found=len(wholes) - len(left))
 
 
-def _images_in(whole: Whole) -> Path:
+def images_in(whole: Whole) -> Path:
     """What images' names are relative to."""
     return whole.image.path.parents[len(PurePosixPath(whole.image.name).parts) - 1]
 
@@ -89,12 +89,33 @@ def _images_in(whole: Whole) -> Path:
 def _refuse_within(out: Path, wholes: list[Whole]) -> None:
     """Tiles among the images would be taken for images the next time."""
     place = out.resolve()
-    shared = {_images_in(whole) for whole in wholes if whole.image.path.is_relative_to(place)}
+    shared = {images_in(whole) for whole in wholes if whole.image.path.is_relative_to(place)}
     if shared:
         raise UsageError(f"--out: {out} holds the images themselves", "choose a folder of its own")
 
 
-def _request(data: BoxData, grid: Grid) -> dict[str, Any]:
+def refuse_among(images: Path, data: BoxData, out: Path, *, listed: bool) -> None:
+    """Tiles in a folder that is searched for images would be images the next time.
+
+    Args:
+        images: What a person names: a folder, a data.yaml or a COCO json.
+        data: What is there.
+        out: Folder of the tiles.
+        listed: Whether there are annotations that list the images.
+
+    Raises:
+        UsageError: `out` lies in such a folder.
+    """
+    if images.suffix.lower() == ".json" or listed:
+        return
+    searched = {image.path.parent for images in data.splits.values() for image in images}
+    searched |= {images.resolve()} if images.is_dir() else set()
+    if any(out.resolve().is_relative_to(folder) for folder in searched - {out.resolve()}):
+        raise UsageError(f"--out: {out} lies among the images", "choose a folder outside of theirs")
+
+
+def request_of(data: BoxData, grid: Grid) -> dict[str, Any]:
+    """Plain values that say what tiles come of it; others for other images, annotations, splits or cuts."""
     looks = [image.look.digest for images in data.splits.values() for image in images]
     return {
         "version": VERSION,

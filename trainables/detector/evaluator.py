@@ -13,7 +13,7 @@ from trainables.contract.predictions import DetectionPredictions, ShippedBoxes
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.detector.settled import nms, ops
 from trainables.detector.squares import Squares
-from trainables.evaluation.matching import match
+from trainables.evaluation.matching import match, on_hidden
 from trainables.evaluation.operating_point import OperatingPoint
 
 Rows = npt.NDArray[np.float64]
@@ -144,6 +144,7 @@ def predict(
     true_image = np.repeat(np.arange(len(counts)), counts)
     true_class = np.concatenate([each.classes for each in images])
     true_box = _corners(images, sizes)
+    matched = match(image, label, score, box, true_image, true_class, true_box)
     return DetectionPredictions(
         split=split,
         class_names=np.array(data.class_names),
@@ -155,7 +156,8 @@ def predict(
         pred_class=label,
         pred_score=score,
         pred_box=box,
-        pred_match=match(image, label, score, box, true_image, true_class, true_box),
+        pred_match=matched,
+        pred_ignored=on_hidden(image, label, box, *_hidden(images)) & ~matched.any(axis=1),
         true_image=true_image,
         true_class=true_class,
         true_box=true_box,
@@ -166,18 +168,24 @@ def predict(
 
 
 def with_shipped(
-    predictions: DetectionPredictions, rows: Rows, point: OperatingPoint, tuned: npt.NDArray[np.bool_]
+    predictions: DetectionPredictions,
+    images: tuple[BoxImage, ...],
+    rows: Rows,
+    point: OperatingPoint,
+    tuned: npt.NDArray[np.bool_],
 ) -> DetectionPredictions:
     """A split's predictions with those of the weights that ship.
 
     Args:
         predictions: Of the split, untouched.
+        images: Of the split.
         rows: What the weights that ship find there, one label per box, above `point.conf`.
         point: Fitted on val.
         tuned: (P,) predictions that count at the tuned thresholds.
     """
     image, label, score, box = _columns(rows)
     truth = predictions.true_image, predictions.true_class, predictions.true_box
+    matched = match(image, label, score, box, *truth)[:, 0]
     shipped = ShippedBoxes(
         tuned=tuned,
         bias=point.bias,
@@ -186,7 +194,8 @@ def with_shipped(
         label=label,
         score=score,
         box=box,
-        match=match(image, label, score, box, *truth)[:, 0],
+        match=matched,
+        ignored=on_hidden(image, label, box, *_hidden(images)) & ~matched,
     )
     return replace(predictions, shipped=shipped)
 
@@ -205,6 +214,16 @@ def _columns(rows: Rows) -> tuple[Any, Any, Any, Any]:
     """Image (P,) and class (P,) as int64, score (P,) and box (P, 4) as float32."""
     image, label = rows[:, 0].astype(np.int64), rows[:, 6].astype(np.int64)
     return image, label, rows[:, 5].astype(np.float32), rows[:, 1:5].astype(np.float32)
+
+
+def _hidden(images: tuple[BoxImage, ...]) -> tuple[Any, Any, Any]:
+    """Image (H,), class (H,) and box (H, 4) of the objects that tiles show too little of."""
+    image = np.repeat(np.arange(len(images)), [len(each.hidden_classes) for each in images])
+    return (
+        image,
+        np.concatenate([each.hidden_classes for each in images]),
+        np.concatenate([each.hidden_boxes for each in images]),
+    )
 
 
 def _corners(images: tuple[BoxImage, ...], sizes: Any) -> Any:

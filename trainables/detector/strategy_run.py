@@ -234,15 +234,16 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             tuned: (P,) which of the predictions count at its thresholds.
         """
         fold_bias(self.ema.ema, point.bias)
+        loader = self._measured_by(predictions.split)
         rows = find_boxes(
             for_inference(self.ema.ema),
-            self._measured_by(predictions.split),
+            loader,
             conf=point.conf,
             max_det=predictions.max_det,
             multi_label=False,
             device=self.device,
         )
-        return with_shipped(predictions, rows, point, tuned)
+        return with_shipped(predictions, loader.dataset.images, rows, point, tuned)
 
     def _measured_by(self, split: str) -> Any:
         return (

@@ -44,7 +44,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         ReceiptMismatch: The run was given a GPU, and torch sees none.
         UsageError: The data or the model cannot be used as asked.
     """
-    data = boxes_of(spec.data.source, spec.data.pixel_max)
+    data = boxes_of(spec.data.place, spec.data.pixel_max)
     with _isolated():
         run = StrategyRun(spec, folder, data, on_epoch)
         run.train()

@@ -10,6 +10,8 @@ the mean of the others.
 `tuned/` counts at per-class thresholds (`operating_point`), `deployed/` what the shipped weights find as
 they are used: one label per box, at the one confidence that ships.
 
+On a tile, what lies on an object that the cut hid is `pred_ignored`, and left out of all of these.
+
 Free-response figures (FROC) count false positives per true object of the class, where LUNA16 (Setio et al.
 2017) counts them per scan; a second box on an object already found is one. As for AP, predictions of the same
 score are passed one by one, in their order.
@@ -146,6 +148,7 @@ class RankedPredictions:
     def __init__(self, predictions: DetectionPredictions) -> None:
         # Stable, so that equal scores keep their order whatever else is in the split.
         order = np.argsort(-predictions.pred_score, kind="stable")
+        order = order[~predictions.pred_ignored[order]]
         label = predictions.pred_class[order]
         self._names: list[str] = predictions.class_names.tolist()
         self._minority: list[int] = predictions.minority.tolist()
@@ -203,7 +206,7 @@ class RankedPredictions:
     def _used(self, keep: Bools, shipped: ShippedBoxes) -> Metrics:
         """`tuned/` and `deployed/`, counted, of the images to keep."""
         tuned = {c: counts for c, ranked in self._classes.items() if (counts := ranked.tuned(keep))[2]}
-        kept = keep[shipped.image]
+        kept = keep[shipped.image] & ~shipped.ignored
         deployed = {
             c: (
                 int((kept & (shipped.label == c) & shipped.match).sum()),

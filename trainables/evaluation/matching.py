@@ -52,6 +52,43 @@ def match(
     return matched
 
 
+def on_hidden(
+    pred_image: Ints,
+    pred_class: Ints,
+    pred_box: npt.NDArray[np.floating],
+    hidden_image: Ints,
+    hidden_class: Ints,
+    hidden_box: npt.NDArray[np.floating],
+) -> Bools:
+    """Which predictions lie on an object that is there but has no label.
+
+    At least half of such a prediction's area lies within what the image shows of an object of its class. So
+    COCO treats crowds at IoU .5; a box with an IoU of .5 or more with that part is always one.
+
+    Args:
+        pred_image: (P,) image index of each prediction; `hidden_image` (H,) likewise.
+        pred_class: (P,) class ids; `hidden_class` (H,) likewise.
+        pred_box: (P, 4) xyxy; `hidden_box` (H, 4) likewise.
+        hidden_image: See above.
+        hidden_class: See above.
+        hidden_box: See above.
+
+    Returns:
+        (P,).
+    """
+    found = np.zeros(len(pred_image), dtype=bool)
+    by_image, images = np.argsort(pred_image, kind="stable"), np.unique(hidden_image)
+    starts = np.searchsorted(pred_image[by_image], [images, images + 1])
+    for image, first, last in zip(images, *starts, strict=True):
+        mine, there = by_image[first:last], hidden_image == image
+        own = pred_box[mine].astype(np.float64)
+        within = _shared(own, hidden_box[there].astype(np.float64))  # (p, h)
+        within[pred_class[mine][:, None] != hidden_class[there]] = 0
+        area = (own[:, 2:] - own[:, :2]).prod(axis=-1)
+        found[mine] = (within.max(axis=1) >= area / 2) & (area > 0)
+    return found
+
+
 def _take_turns(iou: Floats, mine: Ints, matched: Bools) -> None:
     """Let one image's predictions, (p,) `mine` by descending score, take objects; fills rows of `matched`.
 
@@ -78,8 +115,14 @@ def _take_turns(iou: Floats, mine: Ints, matched: Bools) -> None:
 
 def _iou(boxes: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
     """IoU of each box (p, 4) with each other (t, 4); (p, t)."""
-    one, two = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
-    sides = np.minimum(one[..., 2:], two[..., 2:]) - np.maximum(one[..., :2], two[..., :2])
-    shared = np.clip(sides, 0, None).prod(axis=-1)
-    areas = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (two[..., 2:] - two[..., :2]).prod(axis=-1)
+    one, two = boxes.astype(np.float64), others.astype(np.float64)
+    shared = _shared(one, two)
+    areas = (one[:, 2:] - one[:, :2]).prod(axis=-1)[:, None] + (two[:, 2:] - two[:, :2]).prod(axis=-1)
     return np.asarray(shared / np.maximum(areas - shared, 1e-7))
+
+
+def _shared(boxes: Floats, others: Floats) -> Floats:
+    """Area that each box (p, 4) has in common with each other (t, 4); (p, t)."""
+    one, two = boxes[:, None], others[None]
+    sides = np.minimum(one[..., 2:], two[..., 2:]) - np.maximum(one[..., :2], two[..., :2])
+    return np.asarray(np.clip(sides, 0, None).prod(axis=-1))

@@ -123,7 +123,7 @@ def _mean_f1(predictions: DetectionPredictions, decided: Bools, curves: Curves) 
     """Over the classes with an object: 2 tp / (kept + objects)."""
     found = []
     for c, curve in curves.items():
-        mine = decided & (predictions.pred_class == c)
+        mine = decided & (predictions.pred_class == c) & ~predictions.pred_ignored
         true = int((mine & predictions.pred_match[:, 0]).sum())
         found.append(2 * true / (int(mine.sum()) + curve.support))
     return float(np.mean(found)) if found else 0.0
@@ -139,6 +139,8 @@ def _per_class(curves: Curves) -> Thresholds:
 
 def _adjusted(curves: Curves, log_prior: Floats) -> Thresholds:
     """Of the exponent and confidence with the highest smoothed mean F1, on untouched scores."""
+    if not curves:  # without the only source of val
+        return {}
     grid = np.clip(GRID, EDGE, 1 - EDGE)
     best, found = -1.0, dict.fromkeys(curves, 0.5)
     for tau in TAUS:

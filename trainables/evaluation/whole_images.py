@@ -67,6 +67,7 @@ def merged(tiles: DetectionPredictions, wholes: WholeImages, way: Merging) -> De
         pred_score=found.score,
         pred_box=found.box,
         pred_match=_matched(wholes, found),
+        pred_ignored=np.zeros(len(found.score), dtype=bool),  # a whole image hides nothing
         true_image=wholes.true_image,
         true_class=wholes.true_class,
         true_box=wholes.true_box.astype(np.float32),
@@ -130,4 +131,5 @@ def _shipped(tiles: ShippedBoxes, wholes: WholeImages, way: Merging, predicted: 
         score=found.score,
         box=found.box,
         match=_matched(wholes, found)[:, 0],
+        ignored=np.zeros(len(found.score), dtype=bool),
     )

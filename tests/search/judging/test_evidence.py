@@ -216,6 +216,7 @@ def detections(truth: dict[str, Floats], skill: float, rng: np.random.Generator)
         pred_score=score[order],
         pred_box=np.zeros((n + n_false, 4)),
         pred_match=np.repeat((order < n)[:, None], 10, axis=1),
+        pred_ignored=np.zeros(n + n_false, dtype=bool),
         true_image=truth["image"].astype(int),
         true_class=np.zeros(n, dtype=int),
         true_box=np.zeros((n, 4)),

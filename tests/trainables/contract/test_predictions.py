@@ -76,6 +76,7 @@ def test_images_that_go_take_their_columns_along_and_the_others_are_re_indexed()
         pred_score=np.array([0.9, 0.8, 0.7, 0.6]),
         pred_box=np.arange(16.0).reshape(4, 4),
         pred_match=np.repeat([[True], [False], [True], [False]], 10, axis=1),
+        pred_ignored=np.array([False, True, False, True]),
         true_image=np.array([0, 1, 2]),
         true_class=np.array([1, 0, 0]),
         true_box=np.arange(12.0).reshape(3, 4),
@@ -93,6 +94,7 @@ def test_images_that_go_take_their_columns_along_and_the_others_are_re_indexed()
         pred_score=np.array([0.9, 0.7, 0.6]),
         pred_box=np.array([[0.0, 1, 2, 3], [8, 9, 10, 11], [12, 13, 14, 15]]),
         pred_match=np.repeat([[True], [True], [False]], 10, axis=1),
+        pred_ignored=np.array([False, False, True]),
         true_image=np.array([0, 1]),
         true_class=np.array([1, 0]),
         true_box=np.array([[0.0, 1, 2, 3], [8, 9, 10, 11]]),
@@ -115,9 +117,15 @@ def test_a_file_of_0_1_0_lacks_what_ships_and_is_read(tmp_path: Path) -> None:
         tmp_path / "old.npz",
         version=2,
         task="detection",
-        **{name: value for name, value in vars(plain).items() if name != "shipped"},
+        **{name: value for name, value in vars(plain).items() if name not in ("shipped", "pred_ignored")},
     )
     assert_equal(load_predictions(tmp_path / "old.npz"), plain)
+
+
+def test_a_file_of_version_4_ignores_nothing(tmp_path: Path) -> None:
+    ours = drawn_detections(0)
+    old = altered(ours, tmp_path / "p.npz", version=4, pred_ignored=None, shipped_ignored=None)
+    assert_equal(load_predictions(old), ours)
 
 
 def altered(predictions: Predictions, path: Path, **arrays: Any) -> Path:

@@ -102,6 +102,7 @@ def test_the_predictions_of_large_sets_shrink_less_than_a_bomb(tmp_path: Path) -
         pred_image=rng.integers(0, images, boxes),
         pred_class=np.zeros(boxes, dtype=int),
         pred_match=np.zeros((boxes, 10), dtype=bool),
+        pred_ignored=np.zeros(boxes, dtype=bool),
         pred_score=np.sort(rng.random(boxes).astype(np.float32)),
     )
     with zipfile.ZipFile(tmp_path / "p.npz") as archive:

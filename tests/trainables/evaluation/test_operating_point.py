@@ -90,3 +90,11 @@ def test_what_is_out_of_fold_does_not_know_its_fold() -> None:
     assert points[0].way == points[1].way != "shared"
     np.testing.assert_array_equal(points[0].tuned[inside], points[1].tuned[inside])
     assert (points[0].tuned != points[1].tuned).any()
+
+
+def test_a_val_split_of_one_source_has_nothing_out_of_fold() -> None:
+    predictions = shifted(drawn(5), np.array([0.5, -3.0]))
+    alone = replace(predictions, source=np.full_like(predictions.source, "s0"))
+    point = fit_operating_point(alone, PRIOR)
+    assert point.way == "shared"
+    assert point.conf == detection_metrics(alone)["threshold"]

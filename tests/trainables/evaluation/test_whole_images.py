@@ -49,6 +49,7 @@ def shipped(tiles: DetectionPredictions, conf: float) -> DetectionPredictions:
             score=tiles.pred_score[kept],
             box=tiles.pred_box[kept],
             match=tiles.pred_match[kept, 0],
+            ignored=tiles.pred_ignored[kept],
         ),
     )
 

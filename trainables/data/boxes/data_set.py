@@ -72,7 +72,7 @@ def summary_of(data: BoxData) -> DataSummary:
             split: tuple((image.name, image.source) for image in images)
             for split, images in data.splits.items()
         },
-        whole_images=bool(data.wholes),
+        whole_images=data.whole_images(),
     )
 
 

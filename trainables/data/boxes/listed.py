@@ -86,6 +86,9 @@ class BoxImage:
         look: What a look at the file said.
         pixel_max: The 16-bit value that is white; None if they lose their low byte.
         tile: Its place in a whole image, if it was cut from one by `rarecall tile`.
+        hidden_classes: (h,) class ids of objects of which a tile shows too little for a label: what is found
+            on them is ignored. Empty of an image that is no tile.
+        hidden_boxes: (h, 4) left, top, right, bottom of what it shows of them; its pixels.
     """
 
     path: Path
@@ -96,6 +99,8 @@ class BoxImage:
     look: Look
     pixel_max: int | None = None
     tile: Tile | None = None
+    hidden_classes: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    hidden_boxes: Floats = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -140,6 +145,18 @@ class BoxData:
     wholes: Mapping[str, Source] = field(default_factory=dict)
     grid: Grid | None = None
 
+    def whole_images(self) -> dict[str, int]:
+        """Split -> number of whole images that its tiles were cut from; empty if they are no tiles."""
+        places = {split: [image.tile for image in images] for split, images in self.splits.items()}
+        return {
+            split: len({tile.source for tile in tiles if tile is not None})
+            for split, tiles in (places.items() if self.wholes else ())
+        }
+
     def most_objects(self) -> int:
-        """Objects in the fullest image of all splits."""
-        return max(len(image.classes) for images in self.splits.values() for image in images)
+        """Objects in the fullest image of all splits, those included that it shows too little of."""
+        return max(
+            len(image.classes) + len(image.hidden_classes)
+            for images in self.splits.values()
+            for image in images
+        )

@@ -176,6 +176,25 @@ def _add_truth(truth: dict[str, Any], laid: Laid) -> None:
     ]
 
 
+def count(wholes: Iterable[Whole], n_classes: int) -> dict[str, Counts]:
+    """Split -> what its tiles hold, whether they are cut yet or not."""
+    counts: dict[str, Counts] = {}
+    for whole in wholes:
+        counts.setdefault(whole.split, Counts.zero(n_classes)).add(whole.laid())
+    return counts
+
+
+def written(out: Path) -> tuple[Path, frozenset[str]] | None:
+    """What `write_data_set` was told of: where the images are, and their names; None before it is done."""
+    if not ((out / DATA).is_file() and (out / MANIFEST).is_file()):
+        return None
+    try:
+        truth = json.loads((out / TRUTH).read_text(encoding="utf-8"))
+        return Path(truth["info"]["images_in"]), frozenset(entry["file_name"] for entry in truth["images"])
+    except (OSError, ValueError, LookupError, TypeError):  # it is written anew
+        return None
+
+
 @dataclass(frozen=True)
 class Tiles:
     """A data set of tiles.
@@ -305,15 +324,15 @@ def with_tiles(data: BoxData, data_file: Path) -> BoxData:
     tiles = read_tiles(data_file)
     if tiles is None:
         return data
-    by_name = {tile.name: tile for source in tiles.sources.values() for tile in source.tiles}
+    known = {name: of for source in tiles.sources.values() for name, of in _known(source)}
 
     def placed(image: BoxImage) -> BoxImage:
-        if image.name not in by_name:
+        if image.name not in known:
             raise UsageError(
                 f"{data_file.parent / MANIFEST}: {image.name} is in the data set, but not here",
                 f"a data set is of tiles alone; without {MANIFEST} and {TRUTH} none is taken for one",
             )
-        return replace(image, tile=by_name[image.name])
+        return replace(image, **known[image.name])
 
     splits = {split: tuple(placed(image) for image in images) for split, images in data.splits.items()}
     return replace(data, splits=splits, wholes=tiles.sources, grid=_grid(data_file.parent / REQUEST))
@@ -327,3 +346,13 @@ def _grid(path: Path) -> Grid:
         raise UsageError(f"{path}: no such file, but there is {TRUTH}") from None
     except (ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{path}: not as `rarecall tile` writes it: {error}") from error
+
+
+def _known(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name of each tile, and what `BoxImage` says of it alone."""
+    pieces = source.pieces()
+    classes, ends = source.classes[pieces.object], pieces.boxes[:, :2] + pieces.boxes[:, 2:]
+    boxes = np.hstack([pieces.boxes[:, :2], ends])
+    for i, tile in enumerate(source.tiles):
+        hidden = ~pieces.kept & (pieces.window == i)
+        yield tile.name, {"tile": tile, "hidden_classes": classes[hidden], "hidden_boxes": boxes[hidden]}
