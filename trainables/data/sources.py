@@ -14,7 +14,7 @@ from trainables.contract.trial import WholeImages
 from trainables.data.boxes.data_set import describe_detection, detection_once
 from trainables.data.boxes.listed import BoxData
 from trainables.data.cut_once import tiles_once
-from trainables.data.demo import cytology, digits, toy
+from trainables.data.demo import cytology, cytology_whole, digits, toy
 from trainables.data.files import check_names, existing
 from trainables.data.images.data_set import describe_classification
 from trainables.data.images.pixels import ImageData, load_files
@@ -58,6 +58,7 @@ class Files:
 DEMOS = {
     "demo:digits": Demo("classification", digits.describe, images=digits.at_side),
     "demo:cytology": Demo("detection", cytology.describe, file=cytology.materialise),
+    "demo:cytology_whole": Demo("detection", cytology_whole.describe, file=cytology_whole.materialise),
     "demo:toy": Demo("toy", toy.describe),
 }
 FILES: dict[Task, Files] = {
