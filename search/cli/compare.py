@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
 
 def _compare(args: argparse.Namespace) -> int:
     one_format(args)
+    from search.judging.judge import requirements  # noqa: PLC0415
     from search.pipeline.comparing import compare_strategies  # noqa: PLC0415  (as in `common.cluster_of`)
 
     found, comparison = compare_strategies(
@@ -46,7 +47,9 @@ def _compare(args: argparse.Namespace) -> int:
         write_csv(as_rows(comparison), sys.stdout)
     else:
         console = wide_console()
-        console.print(as_table(comparison.with_whole_images(found.config.shown_metrics)))
+        shown = comparison.with_whole_images(found.config.shown_metrics)
+        asked = requirements(found.config, whole_images=bool(found.summary.whole_images))
+        console.print(as_table(shown, [one for one in asked if one.metric in shown.metrics]))
         names = "compare.csv (every metric) and compare.svg"
         console.print(f"also in {found.where}: {names}", highlight=False)
     return DONE

@@ -17,7 +17,7 @@ from search.cli.common import (
     command,
     one_format,
 )
-from search.judging.choosing import Recommended, recommended
+from search.judging.choosing import Recommended, choose_merging, recommended
 from search.judging.front import front
 from search.record.folder import StudyFolder
 from search.record.study import Study
@@ -27,6 +27,7 @@ from search.show.front import (
     as_rows,
     caption,
     none_recommended,
+    on_whole_images_line,
     pareto_table,
     recommendation,
     strategies,
@@ -111,5 +112,9 @@ def _show_front(
         console.print(caption(found, being_searched=being_searched), highlight=False, soft_wrap=True)
         if best is not None and baseline is not None:
             console.print(recommendation(best, baseline, study.config), highlight=False, soft_wrap=True)
+        wholes = None if baseline is None else on_whole_images_line(best, baseline, choose_merging(study))
+        if wholes is not None:
+            console.print(wholes, highlight=False, soft_wrap=True)
+        if best is not None and baseline is not None:
             console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)
     return best

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
+from search.judging.statistics.values import Requirement
 from search.record.experiments import COMPARISON, Wanted, seeds_of
 from search.request.config import CompareConfig, StudyConfig
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
-from trainables.contract.tasks import LOWER_IS_BETTER, on_whole_images
+from trainables.contract.tasks import LOWER_IS_BETTER, ROUNDING, on_whole_images
 from trainables.contract.trial import DataSpec, Merging, Split
 
 
@@ -135,6 +136,28 @@ class Comparison:
         """As `of`, each metric followed by that of whole images, where these were measured."""
         pairs = [name for metric in metrics for name in (metric, on_whole_images(metric))]
         return self.of([name for name in dict.fromkeys(pairs) if name in self.metrics])
+
+
+def at_margins(arm: ArmResult, asked: Sequence[Requirement]) -> str:
+    """Whether an arm's 95 % intervals lie beyond every margin: `yes`, `no` if one lies below its own, `open`.
+
+    Exploratory: a verdict takes fresh seeds and images that nothing was chosen on.
+
+    Args:
+        arm: Not the reference.
+        asked: Of metrics that were compared.
+    """
+    beyond = []
+    for one in asked:
+        measured = arm.measured[one.metric]
+        estimate = measured.gain if one.against_baseline else measured.mean
+        if estimate is None or estimate.interval is None:
+            return "open"
+        low, high = sorted(one.sign * end for end in estimate.interval)
+        beyond.append((low >= one.margin - ROUNDING, high < one.margin - ROUNDING))
+    if any(below for _, below in beyond):
+        return "no"
+    return "yes" if all(above for above, _ in beyond) else "open"
 
 
 def is_better(metric: str, gain: float) -> bool:

@@ -1,30 +1,52 @@
 """A comparison as a table, as rows and as plain values, and what must be said beside any view of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from search.judging.comparison import ArmResult, Comparison, Estimate, Measured, is_better
-from trainables.contract.tasks import LOWER_IS_BETTER
+from search.judging.comparison import ArmResult, Comparison, Estimate, Measured, at_margins, is_better
+from search.judging.statistics.values import Requirement
+from trainables.contract.tasks import LOWER_IS_BETTER, MERGED
 
 MARK = "*"  # on an arm that differs from the reference after Holm
 
 
-def as_table(comparison: Comparison) -> Table:
-    """A row per arm; a cell holds the mean, and below it the gain, coloured if its interval is clear of 0."""
+def as_table(comparison: Comparison, asked: Sequence[Requirement] = ()) -> Table:
+    """A row per arm; a cell holds the mean, and below it the gain, coloured if its interval is clear of 0.
+
+    Args:
+        comparison: With the metrics to show.
+        asked: What a confirmation would ask of a candidate; their metrics must be among those.
+    """
     table = Table(title=f"compared with {comparison.reference}", title_justify="left", show_lines=True)
     table.add_column("arm\nseeds, exposure", no_wrap=True, overflow="fold")
     for metric in comparison.metrics:
         table.add_column(f"{metric}\n{'lower' if metric in LOWER_IS_BETTER else 'higher'} is better")
     for arm in comparison.arms:
         cells = [_cell(metric, measured, arm, comparison) for metric, measured in arm.measured.items()]
-        table.add_row(f"{arm.name}\n{details(arm)}", *cells)
+        reached = (
+            "" if not asked or arm.name == comparison.reference else f"\nmargins: {at_margins(arm, asked)}"
+        )
+        table.add_row(f"{arm.name}\n{details(arm)}{reached}", *cells)
     first = f"Mean ± sd over seeds; below it the difference from {comparison.reference}, 95% interval."
-    table.caption = Text("\n".join([first, *caption(comparison)]))
+    table.caption = Text("\n".join([first, *caption(comparison), *_margins(asked)]))
     table.caption_justify = "left"
     return table
+
+
+def _margins(asked: Sequence[Requirement]) -> list[str]:
+    """What `margins` in the table means."""
+    if not asked:
+        return []
+    wanted = []
+    for one in asked:
+        value, side = one.sign * one.margin, "≤" if one.lower_is_better else "≥"
+        wanted.append(f"{one.metric} {side} {f'{value:+g}' if one.against_baseline else f'{value:g}'}")
+    said = f"margins: whether all intervals keep to {', '.join(wanted)}"
+    return [f"{said}; deciding takes `rarecall confirm`."]
 
 
 def details(arm: ArmResult) -> str:
@@ -69,6 +91,11 @@ def caption(comparison: Comparison) -> list[str]:
         f"Intervals are 95% each, not simultaneous. {_errors_counted(comparison)}",
         f"{MARK} differs from {reference.name} in {comparison.deciding} after Holm over {len(others)} arms "
         f"at {comparison.alpha:.0%}.",
+        *(
+            [f"{MERGED}…: on whole images, on what was found on their tiles, merged."]
+            if any(metric.startswith(MERGED) for metric in comparison.metrics)
+            else []
+        ),
         *_pairs(comparison),
         *_problems(comparison),
     ]

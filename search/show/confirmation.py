@@ -10,6 +10,7 @@ from search.judging.confirmation import Confirmation, Result, SplitUse
 from search.judging.diagnostics import lines as notes_lines
 from search.judging.statistics.values import Advice, Bounds
 from search.show.common import in_words, own_and_shared
+from trainables.contract.tasks import MERGED
 
 STYLE = {"accepted": "bold green", "rejected": "red", "inconclusive": "yellow", "invalid": "red"}
 DEPLOYED = {
@@ -81,6 +82,11 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
             met = "met" if verdict.point_rule else "not met"
             said.append(f"    the point rule (means alone; wrong for half of those on the margin): {met}")
     said += [f"note on all candidates: {line}" for line in shared]
+    if confirmation.plan.whole_images:
+        said.append(
+            "merged/…: of whole images, on what was found on their tiles, merged by "
+            f"{confirmation.plan.merging}; it is they that decide"
+        )
     said.append(
         "asked: what must hold; bound: what holds but for a chance of `level`, all of them together at most "
         f"{confirmation.plan.settings.alpha:g}; test alone: how uncertain the test images alone leave it"
@@ -92,12 +98,16 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
 
 def _deployed(result: Result) -> list[str]:
     """What the weights that ship do on the test split, beside the baseline's; nothing of older records."""
-    shown = [
-        f"{words} {_plain(result.baseline.get(metric))} -> {_plain(result.means[metric])}"
-        for metric, words in DEPLOYED.items()
-        if metric in result.means
-    ]
-    return [f"deployed, as exported: {', '.join(shown)}"] if shown else []
+    said = []
+    for prefix, where in (("", ""), (MERGED, ", on whole images")):
+        named = {f"{prefix}{metric}": words for metric, words in DEPLOYED.items()}
+        shown = [
+            f"{words} {_plain(result.baseline.get(metric))} -> {_plain(result.means[metric])}"
+            for metric, words in named.items()
+            if metric in result.means
+        ]
+        said += [f"deployed, as exported{where}: {', '.join(shown)}"] if shown else []
+    return said
 
 
 def advice_sentence(advice: Advice, result: Result, path: str) -> str:

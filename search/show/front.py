@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from rich.table import Table
 
@@ -12,8 +12,8 @@ from search.judging.front import Front, notes, notes_on_baseline
 from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import against, in_words, own_and_shared
-from trainables.contract.tasks import NO_DIRECTION
-from trainables.contract.trial import Metrics, valued
+from trainables.contract.tasks import MERGED, NO_DIRECTION
+from trainables.contract.trial import Merging, Metrics, valued
 
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
 NONE_BEST = "no trial kept within the guards and reached the baseline's mean"
@@ -31,6 +31,32 @@ def recommendation(best: Recommended, baseline: Baseline, config: StudyConfig) -
     """The trial to take, what it lifts and what it costs; and if so, that its guards have no margin."""
     marked = "" if best.with_margin else f" ({NO_MARGIN})"
     return f"recommended: trial {best.trial.number}, {change(best.trial, baseline, config)}{marked}"
+
+
+def on_whole_images_line(best: Recommended | None, baseline: Baseline, merging: Merging) -> str | None:
+    """What the recommended trial lifts on whole images, and how their tiles are merged; None without these.
+
+    Args:
+        best: The recommended trial, if any is.
+        baseline: Over its finished seeds.
+        merging: That a confirmation would use.
+    """
+    ways = {
+        way: value
+        for way in get_args(Merging)
+        if (value := baseline.metrics.get(f"merging/{way}/minority_ap50")) is not None
+    }
+    if not ways:
+        return None
+    measured = Metrics() if best is None or best.trial.report is None else best.trial.report.metrics
+    lifted = [
+        f"{name} {_signed(f'{MERGED}{name}', measured, baseline)}"
+        for name in ("minority_recall", "minority_ap50", "map50_95")
+        if f"{MERGED}{name}" in measured
+    ]
+    listed = ", ".join(f"{way} {value:.3f}" for way, value in ways.items())
+    said = f"on whole images: {', '.join(lifted)}; " if lifted else "on whole images "
+    return f"{said}tiles are merged by {merging} (minority AP50 of the baseline on val: {listed})"
 
 
 def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *, everything: bool) -> Table:

@@ -11,8 +11,9 @@ from reports import DIVERGED
 from rich.console import Console
 
 from search.judging.compare import compare
-from search.judging.comparison import Comparison
+from search.judging.comparison import Comparison, at_margins
 from search.judging.statistics.bounds import welch
+from search.judging.statistics.values import Requirement
 from search.show.comparison import as_json, as_rows, as_table, caption
 from search.show.plots import Mark, comparison_picture, draw_comparison
 from spaces.errors import UsageError
@@ -57,6 +58,38 @@ def test_a_pairs_difference_is_the_one_over_the_other(shown: Comparison) -> None
     assert shown.pairs[0].differences[RECALL].interval == pytest.approx(
         (expected.lower(0.025), expected.upper(0.025))
     )
+
+
+@pytest.mark.parametrize(
+    ("margins", "expected"),
+    [
+        pytest.param([0.05], {"lifted": "yes", "worse": "no", "broken": "open"}, id="a gain asked for"),
+        pytest.param([0.13], {"lifted": "open", "worse": "no"}, id="within the interval"),
+        pytest.param([0.3], {"lifted": "no", "worse": "no"}, id="more than there is"),
+        pytest.param([0.05, 0.5], {"lifted": "no", "worse": "no"}, id="all of them must hold"),
+    ],
+)
+def test_whether_an_arm_is_beyond_the_margins(
+    shown: Comparison, margins: list[float], expected: dict[str, str]
+) -> None:
+    asked = [Requirement(RECALL, margin) for margin in margins]
+    arms = {one.name: one for one in shown.arms}
+    assert {name: at_margins(arms[name], asked) for name in expected} == expected
+
+
+def test_where_lower_is_better_the_margin_is_of_the_other_sign(shown: Comparison) -> None:
+    lifted = next(one for one in shown.arms if one.name == "lifted")  # its nll falls by .12
+    assert at_margins(lifted, [Requirement(NLL, 0.05, lower_is_better=True)]) == "yes"
+    assert at_margins(lifted, [Requirement(NLL, 0.05)]) == "no"
+
+
+def test_the_table_says_which_arms_are_beyond_the_margins(shown: Comparison) -> None:
+    screen = io.StringIO()
+    Console(width=140, file=screen).print(as_table(shown, [Requirement(RECALL, 0.05)]))
+    text = screen.getvalue()
+    assert text.count("margins: yes") == 1
+    assert text.count("margins: no") == 1
+    assert "whether all intervals keep to minority_recall ≥ +0.05" in text
 
 
 def test_the_table_shows_means_gains_and_marks(shown: Comparison) -> None:
