@@ -17,7 +17,6 @@ Where a limit of the overlap is met, two boxes are one if their overlap is above
 whole image, boxes xyxy; windows are x, y, width, height.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -31,6 +30,7 @@ from trainables.evaluation.overlaps import (
     between,
     over_smaller,
     over_union,
+    some_images,
     within,
 )
 from trainables.evaluation.weighted_boxes import fuse
@@ -38,13 +38,13 @@ from trainables.evaluation.weighted_boxes import fuse
 Way = Literal["core", "nms", "ios", "wbf", "joined", "none"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
-AT_ONCE = 2**18  # boxes of whole images that are merged in one go
 # Two tiles' boxes of one object differ, and so do their centres: where each of the two would leave the object
 # to the other, it would be lost. So a box also counts if its centre, moved towards its tile's by this share
 # of its sides, is owned, and it is not mostly covered by what counts already.
 LEEWAY = 0.25
 STEP = 64  # centres are rounded to a 64th of a pixel, so that both tiles see the same tie
 TOUCH = 3.0  # px; a box whose edge is as near to a cut was ended by it
+SLACK = 0.1  # of a piece's sides; by so much more may its other edges differ from its union's
 
 Bools = npt.NDArray[np.bool_]
 AnyFloats = npt.NDArray[np.floating]
@@ -106,7 +106,7 @@ def merge(
     if way not in WAYS:
         raise ValueError(f"no such way of merging {way!r}, it is one of {', '.join(WAYS)}")
     grid = _Grid.of(windows, window_image)
-    parts = [_merge(_Found.of(placed, some), grid, way, iou) for some in _some_images(placed)]
+    parts = [_merge(_Found.of(placed, some), grid, way, iou) for some in some_images(placed.image)]
     origin = np.concatenate([np.zeros(0, dtype=np.int64), *(part.origin for part in parts)])
     score = np.concatenate([np.zeros(0), *(part.score for part in parts)]).astype(np.float32)
     box = np.concatenate([np.zeros((0, 4)), *(part.box for part in parts)]).astype(np.float32)
@@ -154,17 +154,6 @@ class _Found:
             np.concatenate([self.score, other.score]),
             np.concatenate([self.box, other.box]),
         )
-
-
-def _some_images(placed: Placed) -> Iterator[Ints]:
-    """Indices of the boxes of some whole images at a time, so that what is made on the way stays small."""
-    order = np.argsort(placed.image, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(placed.image[order])) + 1, len(order))  # of each image
-    first = 0
-    while first < len(order):
-        last = int(ends[ends <= max(first + AT_ONCE, ends[ends > first][0])][-1])
-        yield order[first:last]
-        first = last
 
 
 def _merge(found: _Found, grid: "_Grid", way: Way, iou: float) -> _Found:
@@ -274,25 +263,36 @@ class _Grid:
 
 
 def _joined(found: _Found, grid: _Grid, least: float) -> _Found:
-    """Pieces of one object that was cut in several tiles, as their union with the highest of their scores."""
-    one, other = _continued(found, grid, least)
-    root = np.arange(len(found.box))
-    while True:  # as often as pieces follow one another
-        lowest = np.minimum(root[one], root[other])
-        before = root.copy()
-        np.minimum.at(root, one, lowest)
-        np.minimum.at(root, other, lowest)
-        if np.array_equal(root, before):
-            break
+    """Pieces of one object that was cut in several tiles, as their union with the highest of their scores.
+
+    The pairs that agree best take their turns. A union has one piece of a tile, and goes beyond a piece only
+    where a cut ended that.
+    """
+    first = list(range(len(found.box)))  # of each box: the first of its union
+    members: dict[int, list[int]] = {}
     union = found.box.copy()
-    np.minimum.at(union[:, :2], root, found.box[:, :2])
-    np.maximum.at(union[:, 2:], root, found.box[:, 2:])
-    mine = np.flatnonzero(root == np.arange(len(root)))
+    touched = grid.touched(found)
+    leeway = np.tile(TOUCH + SLACK * (found.box[:, 2:] - found.box[:, :2]), 2)
+    for i, j in _continued(found, grid, least):
+        one, other = sorted((first[i], first[j]))
+        all_ = members.get(one, [one]) + members.get(other, [other])
+        if one == other or len(set(found.tile[all_].tolist())) < len(all_):
+            continue
+        box = np.hstack(
+            [np.minimum(union[one, :2], union[other, :2]), np.maximum(union[one, 2:], union[other, 2:])]
+        )
+        if not (touched[all_] | (np.abs(box - found.box[all_]) <= leeway[all_])).all():
+            continue
+        union[one] = box
+        members[one] = all_
+        for k in all_:
+            first[k] = one
+    mine = np.flatnonzero(np.array(first, dtype=np.int64) == np.arange(len(first)))
     return _Found(found.origin[mine], found.group[mine], found.tile[mine], found.score[mine], union[mine])
 
 
-def _continued(found: _Found, grid: _Grid, least: float) -> tuple[Ints, Ints]:
-    """Pairs of boxes, each ended by a cut, that agree on what both their tiles show."""
+def _continued(found: _Found, grid: _Grid, least: float) -> list[tuple[int, int]]:
+    """Pairs of boxes, each ended by a cut, that agree on what both their tiles show; the surest first."""
     touched = grid.touched(found)
     ended = np.flatnonzero(touched.any(axis=1))
     # Beyond the cut, so that pieces meet where tiles do not overlap.
@@ -312,19 +312,8 @@ def _continued(found: _Found, grid: _Grid, least: float) -> tuple[Ints, Ints]:
     shown = np.hstack([low, low]), np.hstack([high, high])
     agreed = _iou(np.clip(reach[one], *shown), np.clip(reach[other], *shown))
     one, other, agreed = one[agreed > least], other[agreed > least], agreed[agreed > least]
-    worth = agreed * np.minimum(found.score[one], found.score[other])
-    best = _best(one, found.tile[other], worth) & _best(other, found.tile[one], worth)
-    return one[best], other[best]
-
-
-def _best(box: Ints, tile: Ints, worth: Floats) -> Bools:
-    """(pairs,) whether of all pairs of a box with boxes of a tile it is the one of most worth."""
-    order = np.lexsort((-worth, tile, box))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (np.diff(box[order]) != 0) | (np.diff(tile[order]) != 0)
-    best = np.zeros(len(order), dtype=bool)
-    best[order[first]] = True
-    return best
+    order = np.argsort(-agreed * np.minimum(found.score[one], found.score[other]), kind="stable")
+    return list(zip(one[order].tolist(), other[order].tolist(), strict=True))
 
 
 def _iou(one: Floats, other: Floats) -> Floats:

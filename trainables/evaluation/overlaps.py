@@ -17,7 +17,23 @@ AnyFloats = npt.NDArray[np.floating]
 Pairs = tuple[Ints, Ints, Floats]  # (n,) first box, (n,) second box, (n,) how much they overlap
 Measure = Callable[[Floats, Floats, Floats], Floats]
 
-AT_ONCE = 2**20  # pairs looked at in one go
+PAIRS_AT_ONCE, BOXES_AT_ONCE = 2**20, 2**18
+
+
+def some_images(image: Ints) -> Iterator[Ints]:
+    """Indices of the boxes of some images at a time, so that what is made of them on the way stays small.
+
+    Args:
+        image: (n,) that each box is on.
+    """
+    order = np.argsort(image, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(image[order])) + 1, len(order))  # of each image
+    first = 0
+    while first < len(order):
+        fit = np.searchsorted(ends, first + BOXES_AT_ONCE, side="right") - 1
+        last = int(ends[max(fit, np.searchsorted(ends, first, side="right"))])  # at least one image
+        yield order[first:last]
+        first = last
 
 
 def over_union(shared: Floats, one: Floats, other: Floats) -> Floats:
@@ -148,7 +164,7 @@ def _sweep(laid: _Laid, others: _Laid, low: Ints) -> Iterator[tuple[Ints, Ints]]
     first = 0
     while first < len(low):
         before = ends[first - 1] if first else 0
-        last = max(int(np.searchsorted(ends, before + AT_ONCE, side="right")), first + 1)
+        last = max(int(np.searchsorted(ends, before + PAIRS_AT_ONCE, side="right")), first + 1)
         counts = (high - low)[first:last]
         one = np.repeat(np.arange(first, last), counts)
         other = np.arange(len(one)) + np.repeat(low[first:last] - (counts.cumsum() - counts), counts)
