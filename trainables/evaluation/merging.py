@@ -4,8 +4,7 @@ An object near a cut is found by several tiles, by some of them in part. All way
 whole image and class at a time:
 
     core    a box counts where its tile owns its centre, that is, where no tile that holds the centre has its
-            own centre nearer to it; then NMS. A tile that owns the centre of an object no larger than the
-            overlap shows it whole, and owns no centre of a piece of what another tile shows whole
+            own centre nearer to it; then NMS. `LEEWAY` says what else counts
     joined  as core, but pieces of one object that a cut ended in two tiles are joined before the NMS
     nms     non-maximum suppression over what all tiles found
     ios     the same, where the overlap is the shared area over the smaller box's
@@ -13,8 +12,13 @@ whole image and class at a time:
             box has the mean score of its boxes, so what one tile alone found keeps its score
     none    all that was found
 
-Where a limit of the overlap is met, two boxes are one if their overlap is above it. Pixels are those of the
-whole image, boxes xyxy; windows are x, y, width, height.
+Why core neither loses nor doubles an object no larger than the overlap: along one axis let a tile end at a,
+and the next one begin at b < a, so that they part at m = (a + b) / 2. An object of side w <= a - b whose
+centre is not beyond m ends at m + w / 2 <= a or before: the first tile shows it whole. And of an object that
+ends at r <= a the second tile shows a piece from b to r, whose centre (b + r) / 2 <= m it does not own.
+
+Two boxes are of one object if their overlap is above the limit. Pixels are those of the whole image, boxes
+xyxy; windows are x, y, width, height.
 """
 
 from dataclasses import dataclass
@@ -145,7 +149,7 @@ class _Found:
     def __getitem__(self, some: Ints | Bools) -> "_Found":
         return _Found(self.origin[some], self.group[some], self.tile[some], self.score[some], self.box[some])
 
-    def and_(self, other: "_Found") -> "_Found":
+    def plus(self, other: "_Found") -> "_Found":
         """Both, not by score."""
         return _Found(
             np.concatenate([self.origin, other.origin]),
@@ -193,7 +197,7 @@ def _core(found: _Found, grid: "_Grid", iou: float, *, join: bool) -> _Found:
     free = np.ones(len(near.box), dtype=bool)
     free[covered[value > iou]] = False
     near = near[free]
-    return kept.and_(near[_survives(near, iou)])
+    return kept.plus(near[_survives(near, iou)])
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,8 @@ class _Grid:
         low: (W, 2) upper left corners; pixels.
         high: (W, 2) lower right ones.
         place: (W,) rank by row, then by column: of two tiles as near to a point, the first owns it.
+        inner_low: (W, 2) corners of the part that no other tile holds a point of.
+        inner_high: (W, 2) likewise.
         start: (W + 1,) where each tile's neighbours begin in `neighbour`.
         neighbour: Tiles that overlap it.
         cut: (W, 4) whether the left, upper, right and lower edge lie within the whole image.
@@ -212,6 +218,8 @@ class _Grid:
     low: Floats
     high: Floats
     place: Ints
+    inner_low: Floats
+    inner_high: Floats
     start: Ints
     neighbour: Ints
     cut: Bools
@@ -223,17 +231,30 @@ class _Grid:
         one, other, _ = within(image, np.hstack([low, high]), 0.0)
         tile, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
         order = np.argsort(tile, kind="stable")
+        before, after = low[neighbour] < low[tile], low[neighbour] > low[tile]
+        inner_low, inner_high = low.copy(), high.copy()
+        np.maximum.at(inner_low, tile, np.where(before, high[neighbour], -np.inf))
+        np.minimum.at(inner_high, tile, np.where(after, low[neighbour], np.inf))
+        inner_high[tile[~(before | after).any(axis=1)]] = -np.inf  # another one lies in the same place
         place = np.empty(len(windows), dtype=np.int64)
         place[np.lexsort((low[:, 0], low[:, 1], image))] = np.arange(len(windows))
         start = np.searchsorted(tile[order], np.arange(len(windows) + 1))
         extent = np.full((int(image.max(initial=-1)) + 1, 4), -np.inf)
         np.maximum.at(extent, image, np.hstack([-low, high]))
         cut = np.hstack([-low, high]) < extent[image]
-        return cls(low, high, place, start, neighbour[order], cut)
+        return cls(low, high, place, inner_low, inner_high, start, neighbour[order], cut)
 
     def own(self, tile: Ints, point: Floats) -> Bools:
         """(n,) whether each tile (n,) owns a point (n, 2) of its own."""
         point = (point * STEP).round() / STEP
+        inner = (self.inner_low[tile] < point) & (point < self.inner_high[tile])
+        owned: Bools = inner[:, 0] & inner[:, 1]
+        shared = np.flatnonzero(~owned)
+        owned[shared] = self._own(tile[shared], point[shared])
+        return owned
+
+    def _own(self, tile: Ints, point: Floats) -> Bools:
+        """The same of any points, against all tiles that hold one."""
         counts = self.start[tile + 1] - self.start[tile]
         of = np.repeat(np.arange(len(tile)), counts)
         nth = np.arange(len(of)) - np.repeat(counts.cumsum() - counts, counts)

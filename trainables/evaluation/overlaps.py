@@ -176,13 +176,16 @@ def _sweep(laid: _Laid, others: _Laid, low: Ints) -> Iterator[tuple[Ints, Ints]]
 def _measured(
     met: Iterator[tuple[Ints, Ints]], boxes: Floats, others: Floats, least: float, measure: Measure
 ) -> Pairs:
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    other_areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    # Column by column: several times as fast as rows of four.
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)
+    lefts, tops, rights, bottoms = np.ascontiguousarray(others.T)
+    areas, other_areas = (right - left) * (bottom - top), (rights - lefts) * (bottoms - tops)
     none = np.zeros(0, dtype=np.int64)
     found: list[Pairs] = [(none, none, none.astype(np.float64))]
     for one, other in met:
-        sides = np.minimum(boxes[one, 2:], others[other, 2:]) - np.maximum(boxes[one, :2], others[other, :2])
-        shared = np.clip(sides, 0, None).prod(axis=1)
+        width = np.minimum(right[one], rights[other]) - np.maximum(left[one], lefts[other])
+        height = np.minimum(bottom[one], bottoms[other]) - np.maximum(top[one], tops[other])
+        shared = np.clip(width, 0, None) * np.clip(height, 0, None)
         value = measure(shared, areas[one], other_areas[other])
         enough = (shared > 0) & (value >= least)
         found.append((one[enough], other[enough], value[enough]))
