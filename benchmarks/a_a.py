@@ -16,8 +16,8 @@ from pathlib import Path
 from scipy import stats
 
 from search.cluster.launch import connected, run_connected
-from search.judging.confirmation import ConfirmPlan, Look, PlannedCandidate, store
-from search.judging.judge import judge, requirements
+from search.judging.confirmation import ConfirmPlan, Look, PlannedCandidate, requirements, store
+from search.judging.judge import judge
 from search.judging.measured import Measurer
 from search.pipeline.opening import data_of
 from search.record.experiments import CONFIRMATIONS

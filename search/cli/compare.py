@@ -15,6 +15,7 @@ from search.cli.common import (
     command,
     one_format,
 )
+from search.judging.confirmation import requirements
 from search.show.common import progress_console, wide_console, write_csv
 from search.show.comparison import as_json, as_rows, as_table
 
@@ -31,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def _compare(args: argparse.Namespace) -> int:
     one_format(args)
-    from search.judging.judge import requirements  # noqa: PLC0415
+
     from search.pipeline.comparing import compare_strategies  # noqa: PLC0415  (as in `common.cluster_of`)
 
     found, comparison = compare_strategies(

@@ -4,21 +4,23 @@ Needs no SciPy; `judge` computes. `load`, `store`, `verdicts` and `ledger` know 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
 from search.judging.diagnostics import Diagnosis
-from search.judging.statistics.values import Advice, Plan, Seeds, Verdict
+from search.judging.statistics.values import Advice, Plan, Requirement, Seeds, Verdict
 from search.record.experiments import BASELINE_ARM, CONFIRMATIONS, ExperimentRecord, Wanted, seeds_of
 from search.record.stored import packed, unpacked
 from search.record.study import Study
 from search.request.config import ConfirmConfig, StudyConfig
 from search.request.config_errors import line
+from search.request.guards import Floor, MaxDrop
 from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
+from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, on_whole_images
 from trainables.contract.trial import DataSpec, Merging, Metrics
 
 LEAST_SEEDS_OF_SEVERAL = 4  # per arm, where several candidates are judged
@@ -61,6 +63,30 @@ class Asked:
             return StudyConfig.model_validate(request | {"confirm": request["confirm"] | given}).confirm
         except ValidationError as error:
             raise UsageError("\n".join(line(item, StudyConfig) for item in error.errors())) from None
+
+
+def requirements(config: StudyConfig, *, whole_images: bool = False) -> tuple[Requirement, ...]:
+    """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall.
+
+    Args:
+        config: Of the study.
+        whole_images: Whether it must show it on whole images, where it shows it on tiles else.
+    """
+    asked = [Requirement(config.objectives[0], config.confirm.min_gain)]
+    for guard in config.guards:
+        lower = guard.metric in LOWER_IS_BETTER
+        match guard:
+            case MaxDrop():
+                # Not `-guard.max_drop`: the -0.0 of a drop of 0 would be shown as -0.000.
+                asked.append(Requirement(guard.metric, 0.0 - guard.max_drop, lower))
+            case Floor():
+                asked.append(Requirement(guard.metric, -guard.floor if lower else guard.floor, lower, False))
+    ranking = TASKS[config.task].ranking
+    if ranking is not None and all(guard.metric != ranking for guard in config.guards):
+        asked.append(Requirement(ranking, 0.0))
+    if not whole_images:
+        return tuple(asked)
+    return tuple(replace(one, metric=on_whole_images(one.metric)) for one in asked)
 
 
 class PlannedCandidate(Frozen):

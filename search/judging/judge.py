@@ -1,11 +1,10 @@
 """What a candidate must show, and the verdicts of a look. Values in, values out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from search.judging.confirmation import ConfirmPlan, Look, Result
+from search.judging.confirmation import ConfirmPlan, Look, Result, requirements
 from search.judging.diagnostics import Diagnosis, diagnose
 from search.judging.measured import Arm
 from search.judging.statistics.bounds import Floats, Part
@@ -17,32 +16,7 @@ from search.judging.statistics.values import Requirement, Seeds
 from search.record.experiments import BASELINE_ARM, now
 from search.record.study import over_seeds
 from search.request.config import StudyConfig
-from search.request.guards import Floor, MaxDrop
-from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task, on_whole_images
-
-
-def requirements(config: StudyConfig, *, whole_images: bool = False) -> tuple[Requirement, ...]:
-    """What a candidate must show: the gain, every guard, and for a detector a ranking that does not fall.
-
-    Args:
-        config: Of the study.
-        whole_images: Whether it must show it on whole images, where it shows it on tiles else.
-    """
-    asked = [Requirement(config.objectives[0], config.confirm.min_gain)]
-    for guard in config.guards:
-        lower = guard.metric in LOWER_IS_BETTER
-        match guard:
-            case MaxDrop():
-                # Not `-guard.max_drop`: the -0.0 of a drop of 0 would be shown as -0.000.
-                asked.append(Requirement(guard.metric, 0.0 - guard.max_drop, lower))
-            case Floor():
-                asked.append(Requirement(guard.metric, -guard.floor if lower else guard.floor, lower, False))
-    ranking = TASKS[config.task].ranking
-    if ranking is not None and all(guard.metric != ranking for guard in config.guards):
-        asked.append(Requirement(ranking, 0.0))
-    if not whole_images:
-        return tuple(asked)
-    return tuple(replace(one, metric=on_whole_images(one.metric)) for one in asked)
+from trainables.contract.tasks import TASKS, Task
 
 
 def judge(

@@ -11,9 +11,10 @@ from search.judging.confirmation import (
     latest,
     refuse_another_plan,
     refuse_too_few_seeds,
+    requirements,
     store,
 )
-from search.judging.judge import judge, requirements
+from search.judging.judge import judge
 from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study

@@ -1,4 +1,4 @@
-"""Whole images with objects, cut at random, and what a model that finds all of it would find on tiles."""
+"""Whole images with objects, cut at random, and what a model that finds everything finds on the tiles."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.boxes.tiling import cut, windows
-from trainables.evaluation.matching import _iou
 from trainables.evaluation.merging import Merged, Placed
 
 Ints = npt.NDArray[np.int64]
@@ -53,7 +52,7 @@ def perfect(rng: np.random.Generator, found: Ints, label: Ints, objects: Floats)
 
 def lost_and_doubled(layout: Layout, merged: Merged, least: float = 0.99) -> tuple[int, int]:
     """Objects that no box shows at that IoU, and boxes more than one for an object, or for none."""
-    iou = _iou(merged.box, layout.objects)
+    iou = iou_matrix(merged.box, layout.objects)
     iou[merged.label[:, None] != layout.label] = 0
     shown = (iou >= least).any(axis=0)
     return int((~shown).sum()), len(merged.box) - int(shown.sum())
@@ -67,7 +66,7 @@ def _objects(
     sides[rng.random((n, 2)) < 0.1] = largest
     sides = np.minimum(sides, (width, height))
     low = rng.uniform(0, 1, (n, 2)) * ((width, height) - sides)
-    # On cuts: an edge or a centre is where a tile begins, ends, or where the next one takes over.
+    # On cuts: an edge or the centre of an object is where a tile begins or ends, or between two of these.
     ends = np.vstack([found[:, :2], found[:, :2] + found[:, 2:]])
     lines = [np.unique(ends[:, axis]) for axis in (0, 1)]
     for axis in (0, 1):
@@ -76,12 +75,22 @@ def _objects(
         at = line - sides[:, axis] * rng.choice([0, 0.5, 1], n)
         low[:, axis] = np.where(rng.random(n) < 0.4, at, low[:, axis])
     low = np.clip(low, 0, (width, height) - sides)
-    boxes = np.hstack([low, low + sides]).round(int(rng.choice([0, 1, 3])))
+    tenths = 10 ** int(rng.choice([0, 1, 3]))
+    boxes = np.floor(np.hstack([low, low + sides]) * tenths) / tenths  # rounded, half of them would grow
     boxes = np.clip(boxes, 0, (width, height, width, height))
     label = rng.integers(0, 2, n)
     chosen: list[int] = []
     for i in range(n):
         same = [j for j in chosen if label[j] == label[i]]
-        if (_iou(boxes[[i]], boxes[same]) < 0.5).all():
+        if (iou_matrix(boxes[[i]], boxes[same]) < 0.5).all():
             chosen.append(i)
     return boxes[chosen], label[chosen]
+
+
+def iou_matrix(boxes: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
+    """(n, m) of each box (n, 4) with each other (m, 4), written down as it is defined."""
+    one, two = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
+    sides = np.minimum(one[..., 2:], two[..., 2:]) - np.maximum(one[..., :2], two[..., :2])
+    shared = np.clip(sides, 0, None).prod(axis=-1)
+    areas = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (two[..., 2:] - two[..., :2]).prod(axis=-1)
+    return np.asarray(shared / np.maximum(areas - shared, 1e-7))

@@ -1,9 +1,9 @@
-"""Which predicted boxes are true positives. Pure NumPy; flat in memory: one image at a time."""
-
-from itertools import pairwise
+"""Which predicted boxes are true positives. Pure NumPy; flat in memory: only pairs that overlap are made."""
 
 import numpy as np
 import numpy.typing as npt
+
+from trainables.evaluation.overlaps import between, some_images
 
 IOUS = np.linspace(0.5, 0.95, 10)
 
@@ -39,16 +39,18 @@ def match(
         (P, 10).
     """
     matched = np.zeros((len(pred_image), len(IOUS)), dtype=bool)
-    by_image = np.lexsort((-pred_score, pred_image))  # stable: equal scores keep their order
-    of_image = np.argsort(true_image, kind="stable")
-    starts = np.searchsorted(pred_image[by_image], [true_image[of_image], true_image[of_image] + 1])
-    firsts = np.flatnonzero(np.diff(true_image[of_image], prepend=-1))  # the first object of each image
-    for first, last in pairwise([*firsts, len(of_image)]):
-        mine = by_image[starts[0, first] : starts[1, first]]  # (p,)
-        truth = of_image[first:last]  # (t,)
-        iou = _iou(pred_box[mine], true_box[truth])  # (p, t)
-        iou[pred_class[mine][:, None] != true_class[truth]] = 0
-        _take_turns(iou, mine, matched)
+    classes = max(pred_class.max(initial=0), true_class.max(initial=0)) + 1
+    groups = pred_image * classes + pred_class, true_image * classes + true_class
+    turn = np.empty(len(pred_image), dtype=np.int64)
+    turn[np.argsort(-pred_score, kind="stable")] = np.arange(len(turn))  # equal scores keep their order
+    for some in some_images(np.concatenate([pred_image, true_image])):
+        mine, truth = some[some < len(turn)], some[some >= len(turn)] - len(turn)  # (p,), (t,)
+        pred, true, iou = between(
+            groups[0][mine], pred_box[mine], groups[1][truth], true_box[truth], float(IOUS[0])
+        )
+        pred, true = mine[pred], truth[true]
+        order = np.lexsort((true, -iou, turn[pred]))  # a prediction's objects, the one it overlaps most first
+        _take_turns(pred[order], true[order], iou[order], matched)
     return matched
 
 
@@ -89,36 +91,22 @@ def on_hidden(
     return found
 
 
-def _take_turns(iou: Floats, mine: Ints, matched: Bools) -> None:
-    """Let one image's predictions, (p,) `mine` by descending score, take objects; fills rows of `matched`.
+def _take_turns(pred: Ints, true: Ints, iou: Floats, matched: Bools) -> None:
+    """Let predictions take objects, of the pairs (n,) in order; fills rows of `matched`.
 
     An object is free at each threshold by itself: a bit each.
     """
-    row, column = np.nonzero(iou >= IOUS[0])
-    if len(row) == 0:
-        return
-    close = iou[row, column]
-    order = np.lexsort((-close, row))  # a prediction's objects, the one that it overlaps most first
-    reach = (
-        1 << np.searchsorted(IOUS, close, side="right")
-    ) - 1  # (pairs,) thresholds that the overlap meets
-    free = [(1 << len(IOUS)) - 1] * iou.shape[1]
+    # (n,) thresholds that the overlap meets
+    reach = (1 << np.searchsorted(IOUS, iou, side="right")) - 1
+    free = dict.fromkeys(true.tolist(), (1 << len(IOUS)) - 1)
     taken: dict[int, int] = {}
-    for i, j, bits in zip(row[order].tolist(), column[order].tolist(), reach[order].tolist(), strict=True):
+    for i, j, bits in zip(pred.tolist(), true.tolist(), reach.tolist(), strict=True):
         won = bits & free[j] & ~taken.get(i, 0)
         if won:
             taken[i] = taken.get(i, 0) | won
             free[j] &= ~won
     bits_won = np.array(list(taken.values()), dtype=np.int64)
-    matched[mine[list(taken)]] = bits_won[:, None] >> np.arange(len(IOUS)) & 1
-
-
-def _iou(boxes: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
-    """IoU of each box (p, 4) with each other (t, 4); (p, t)."""
-    one, two = boxes.astype(np.float64), others.astype(np.float64)
-    shared = _shared(one, two)
-    areas = (one[:, 2:] - one[:, :2]).prod(axis=-1)[:, None] + (two[:, 2:] - two[:, :2]).prod(axis=-1)
-    return np.asarray(shared / np.maximum(areas - shared, 1e-7))
+    matched[np.array(list(taken), dtype=np.int64)] = bits_won[:, None] >> np.arange(len(IOUS)) & 1
 
 
 def _shared(boxes: Floats, others: Floats) -> Floats:

@@ -4,8 +4,7 @@ An object near a cut is found by several tiles, by some of them in part. All way
 whole image and class at a time:
 
     core    a box counts where its tile owns its centre, that is, where no tile that holds the centre has its
-            own centre nearer to it; then NMS. A tile that owns the centre of an object no larger than the
-            overlap shows it whole, and owns no centre of a piece of what another tile shows whole
+            own centre nearer to it; then NMS. `LEEWAY` says what else counts
     joined  as core, but pieces of one object that a cut ended in two tiles are joined before the NMS
     nms     non-maximum suppression over what all tiles found
     ios     the same, where the overlap is the shared area over the smaller box's
@@ -13,11 +12,15 @@ whole image and class at a time:
             box has the mean score of its boxes, so what one tile alone found keeps its score
     none    all that was found
 
-Where a limit of the overlap is met, two boxes are one if their overlap is above it. Pixels are those of the
-whole image, boxes xyxy; windows are x, y, width, height.
+Why core neither loses nor doubles an object no larger than the overlap: along one axis let a tile end at a,
+and the next one begin at b < a, so that they part at m = (a + b) / 2. An object of side w <= a - b whose
+centre is not beyond m ends at m + w / 2 <= a or before: the first tile shows it whole. And of an object that
+ends at r <= a the second tile shows a piece from b to r, whose centre (b + r) / 2 <= m it does not own.
+
+Two boxes are of one object if their overlap is above the limit. Pixels are those of the whole image, boxes
+xyxy; windows are x, y, width, height.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -32,19 +35,20 @@ from trainables.evaluation.overlaps import (
     between,
     over_smaller,
     over_union,
+    some_images,
     within,
 )
 from trainables.evaluation.weighted_boxes import fuse
 
 WAYS: tuple[Merging, ...] = get_args(Merging)
 
-AT_ONCE = 2**18  # boxes of whole images that are merged in one go
 # Two tiles' boxes of one object differ, and so do their centres: where each of the two would leave the object
 # to the other, it would be lost. So a box also counts if its centre, moved towards its tile's by this share
 # of its sides, is owned, and it is not mostly covered by what counts already.
 LEEWAY = 0.25
 STEP = 64  # centres are rounded to a 64th of a pixel, so that both tiles see the same tie
 TOUCH = 3.0  # px; a box whose edge is as near to a cut was ended by it
+SLACK = 0.1  # of a piece's sides; by so much more may its other edges differ from its union's
 
 Bools = npt.NDArray[np.bool_]
 AnyFloats = npt.NDArray[np.floating]
@@ -106,7 +110,7 @@ def merge(
     if way not in WAYS:
         raise ValueError(f"no such way of merging {way!r}, it is one of {', '.join(WAYS)}")
     grid = _Grid.of(windows, window_image)
-    parts = [_merge(_Found.of(placed, some), grid, way, iou) for some in _some_images(placed)]
+    parts = [_merge(_Found.of(placed, some), grid, way, iou) for some in some_images(placed.image)]
     origin = np.concatenate([np.zeros(0, dtype=np.int64), *(part.origin for part in parts)])
     score = np.concatenate([np.zeros(0), *(part.score for part in parts)]).astype(np.float32)
     box = np.concatenate([np.zeros((0, 4)), *(part.box for part in parts)]).astype(np.float32)
@@ -145,7 +149,7 @@ class _Found:
     def __getitem__(self, some: Ints | Bools) -> "_Found":
         return _Found(self.origin[some], self.group[some], self.tile[some], self.score[some], self.box[some])
 
-    def and_(self, other: "_Found") -> "_Found":
+    def plus(self, other: "_Found") -> "_Found":
         """Both, not by score."""
         return _Found(
             np.concatenate([self.origin, other.origin]),
@@ -154,17 +158,6 @@ class _Found:
             np.concatenate([self.score, other.score]),
             np.concatenate([self.box, other.box]),
         )
-
-
-def _some_images(placed: Placed) -> Iterator[Ints]:
-    """Indices of the boxes of some whole images at a time, so that what is made on the way stays small."""
-    order = np.argsort(placed.image, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(placed.image[order])) + 1, len(order))  # of each image
-    first = 0
-    while first < len(order):
-        last = int(ends[ends <= max(first + AT_ONCE, ends[ends > first][0])][-1])
-        yield order[first:last]
-        first = last
 
 
 def _merge(found: _Found, grid: "_Grid", way: Merging, iou: float) -> _Found:
@@ -204,7 +197,7 @@ def _core(found: _Found, grid: "_Grid", iou: float, *, join: bool) -> _Found:
     free = np.ones(len(near.box), dtype=bool)
     free[covered[value > iou]] = False
     near = near[free]
-    return kept.and_(near[_survives(near, iou)])
+    return kept.plus(near[_survives(near, iou)])
 
 
 @dataclass(frozen=True)
@@ -215,6 +208,8 @@ class _Grid:
         low: (W, 2) upper left corners; pixels.
         high: (W, 2) lower right ones.
         place: (W,) rank by row, then by column: of two tiles as near to a point, the first owns it.
+        inner_low: (W, 2) corners of the part that no other tile holds a point of.
+        inner_high: (W, 2) likewise.
         start: (W + 1,) where each tile's neighbours begin in `neighbour`.
         neighbour: Tiles that overlap it.
         cut: (W, 4) whether the left, upper, right and lower edge lie within the whole image.
@@ -223,6 +218,8 @@ class _Grid:
     low: Floats
     high: Floats
     place: Ints
+    inner_low: Floats
+    inner_high: Floats
     start: Ints
     neighbour: Ints
     cut: Bools
@@ -234,17 +231,30 @@ class _Grid:
         one, other, _ = within(image, np.hstack([low, high]), 0.0)
         tile, neighbour = np.concatenate([one, other]), np.concatenate([other, one])
         order = np.argsort(tile, kind="stable")
+        before, after = low[neighbour] < low[tile], low[neighbour] > low[tile]
+        inner_low, inner_high = low.copy(), high.copy()
+        np.maximum.at(inner_low, tile, np.where(before, high[neighbour], -np.inf))
+        np.minimum.at(inner_high, tile, np.where(after, low[neighbour], np.inf))
+        inner_high[tile[~(before | after).any(axis=1)]] = -np.inf  # another one lies in the same place
         place = np.empty(len(windows), dtype=np.int64)
         place[np.lexsort((low[:, 0], low[:, 1], image))] = np.arange(len(windows))
         start = np.searchsorted(tile[order], np.arange(len(windows) + 1))
         extent = np.full((int(image.max(initial=-1)) + 1, 4), -np.inf)
         np.maximum.at(extent, image, np.hstack([-low, high]))
         cut = np.hstack([-low, high]) < extent[image]
-        return cls(low, high, place, start, neighbour[order], cut)
+        return cls(low, high, place, inner_low, inner_high, start, neighbour[order], cut)
 
     def own(self, tile: Ints, point: Floats) -> Bools:
         """(n,) whether each tile (n,) owns a point (n, 2) of its own."""
         point = (point * STEP).round() / STEP
+        inner = (self.inner_low[tile] < point) & (point < self.inner_high[tile])
+        owned: Bools = inner[:, 0] & inner[:, 1]
+        shared = np.flatnonzero(~owned)
+        owned[shared] = self._own(tile[shared], point[shared])
+        return owned
+
+    def _own(self, tile: Ints, point: Floats) -> Bools:
+        """The same of any points, against all tiles that hold one."""
         counts = self.start[tile + 1] - self.start[tile]
         of = np.repeat(np.arange(len(tile)), counts)
         nth = np.arange(len(of)) - np.repeat(counts.cumsum() - counts, counts)
@@ -274,25 +284,36 @@ class _Grid:
 
 
 def _joined(found: _Found, grid: _Grid, least: float) -> _Found:
-    """Pieces of one object that was cut in several tiles, as their union with the highest of their scores."""
-    one, other = _continued(found, grid, least)
-    root = np.arange(len(found.box))
-    while True:  # as often as pieces follow one another
-        lowest = np.minimum(root[one], root[other])
-        before = root.copy()
-        np.minimum.at(root, one, lowest)
-        np.minimum.at(root, other, lowest)
-        if np.array_equal(root, before):
-            break
+    """Pieces of one object that was cut in several tiles, as their union with the highest of their scores.
+
+    The pairs that agree best take their turns. A union has one piece of a tile, and goes beyond a piece only
+    where a cut ended that.
+    """
+    first = list(range(len(found.box)))  # of each box: the first of its union
+    members: dict[int, list[int]] = {}
     union = found.box.copy()
-    np.minimum.at(union[:, :2], root, found.box[:, :2])
-    np.maximum.at(union[:, 2:], root, found.box[:, 2:])
-    mine = np.flatnonzero(root == np.arange(len(root)))
+    touched = grid.touched(found)
+    leeway = np.tile(TOUCH + SLACK * (found.box[:, 2:] - found.box[:, :2]), 2)
+    for i, j in _continued(found, grid, least):
+        one, other = sorted((first[i], first[j]))
+        all_ = members.get(one, [one]) + members.get(other, [other])
+        if one == other or len(set(found.tile[all_].tolist())) < len(all_):
+            continue
+        box = np.hstack(
+            [np.minimum(union[one, :2], union[other, :2]), np.maximum(union[one, 2:], union[other, 2:])]
+        )
+        if not (touched[all_] | (np.abs(box - found.box[all_]) <= leeway[all_])).all():
+            continue
+        union[one] = box
+        members[one] = all_
+        for k in all_:
+            first[k] = one
+    mine = np.flatnonzero(np.array(first, dtype=np.int64) == np.arange(len(first)))
     return _Found(found.origin[mine], found.group[mine], found.tile[mine], found.score[mine], union[mine])
 
 
-def _continued(found: _Found, grid: _Grid, least: float) -> tuple[Ints, Ints]:
-    """Pairs of boxes, each ended by a cut, that agree on what both their tiles show."""
+def _continued(found: _Found, grid: _Grid, least: float) -> list[tuple[int, int]]:
+    """Pairs of boxes, each ended by a cut, that agree on what both their tiles show; the surest first."""
     touched = grid.touched(found)
     ended = np.flatnonzero(touched.any(axis=1))
     # Beyond the cut, so that pieces meet where tiles do not overlap.
@@ -312,19 +333,8 @@ def _continued(found: _Found, grid: _Grid, least: float) -> tuple[Ints, Ints]:
     shown = np.hstack([low, low]), np.hstack([high, high])
     agreed = _iou(np.clip(reach[one], *shown), np.clip(reach[other], *shown))
     one, other, agreed = one[agreed > least], other[agreed > least], agreed[agreed > least]
-    worth = agreed * np.minimum(found.score[one], found.score[other])
-    best = _best(one, found.tile[other], worth) & _best(other, found.tile[one], worth)
-    return one[best], other[best]
-
-
-def _best(box: Ints, tile: Ints, worth: Floats) -> Bools:
-    """(pairs,) whether of all pairs of a box with boxes of a tile it is the one of most worth."""
-    order = np.lexsort((-worth, tile, box))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (np.diff(box[order]) != 0) | (np.diff(tile[order]) != 0)
-    best = np.zeros(len(order), dtype=bool)
-    best[order[first]] = True
-    return best
+    order = np.argsort(-agreed * np.minimum(found.score[one], found.score[other]), kind="stable")
+    return list(zip(one[order].tolist(), other[order].tolist(), strict=True))
 
 
 def _iou(one: Floats, other: Floats) -> Floats:

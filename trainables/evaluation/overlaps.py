@@ -17,7 +17,23 @@ AnyFloats = npt.NDArray[np.floating]
 Pairs = tuple[Ints, Ints, Floats]  # (n,) first box, (n,) second box, (n,) how much they overlap
 Measure = Callable[[Floats, Floats, Floats], Floats]
 
-AT_ONCE = 2**20  # pairs looked at in one go
+PAIRS_AT_ONCE, BOXES_AT_ONCE = 2**20, 2**18
+
+
+def some_images(image: Ints) -> Iterator[Ints]:
+    """Indices of the boxes of some images at a time, so that what is made of them on the way stays small.
+
+    Args:
+        image: (n,) that each box is on.
+    """
+    order = np.argsort(image, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(image[order])) + 1, len(order))  # of each image
+    first = 0
+    while first < len(order):
+        fit = np.searchsorted(ends, first + BOXES_AT_ONCE, side="right") - 1
+        last = int(ends[max(fit, np.searchsorted(ends, first, side="right"))])  # at least one image
+        yield order[first:last]
+        first = last
 
 
 def over_union(shared: Floats, one: Floats, other: Floats) -> Floats:
@@ -148,7 +164,7 @@ def _sweep(laid: _Laid, others: _Laid, low: Ints) -> Iterator[tuple[Ints, Ints]]
     first = 0
     while first < len(low):
         before = ends[first - 1] if first else 0
-        last = max(int(np.searchsorted(ends, before + AT_ONCE, side="right")), first + 1)
+        last = max(int(np.searchsorted(ends, before + PAIRS_AT_ONCE, side="right")), first + 1)
         counts = (high - low)[first:last]
         one = np.repeat(np.arange(first, last), counts)
         other = np.arange(len(one)) + np.repeat(low[first:last] - (counts.cumsum() - counts), counts)
@@ -160,13 +176,16 @@ def _sweep(laid: _Laid, others: _Laid, low: Ints) -> Iterator[tuple[Ints, Ints]]
 def _measured(
     met: Iterator[tuple[Ints, Ints]], boxes: Floats, others: Floats, least: float, measure: Measure
 ) -> Pairs:
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    other_areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    # Column by column: several times as fast as rows of four.
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)
+    lefts, tops, rights, bottoms = np.ascontiguousarray(others.T)
+    areas, other_areas = (right - left) * (bottom - top), (rights - lefts) * (bottoms - tops)
     none = np.zeros(0, dtype=np.int64)
     found: list[Pairs] = [(none, none, none.astype(np.float64))]
     for one, other in met:
-        sides = np.minimum(boxes[one, 2:], others[other, 2:]) - np.maximum(boxes[one, :2], others[other, :2])
-        shared = np.clip(sides, 0, None).prod(axis=1)
+        width = np.minimum(right[one], rights[other]) - np.maximum(left[one], lefts[other])
+        height = np.minimum(bottom[one], bottoms[other]) - np.maximum(top[one], tops[other])
+        shared = np.clip(width, 0, None) * np.clip(height, 0, None)
         value = measure(shared, areas[one], other_areas[other])
         enough = (shared > 0) & (value >= least)
         found.append((one[enough], other[enough], value[enough]))

@@ -21,32 +21,52 @@ def fuse(group: Ints, score: Floats, box: AnyFloats, limit: float) -> tuple[Ints
     Returns:
         (m,) the first box of each fused one, (m,) scores, (m, 4) boxes.
     """
-    earlier, later, _ = within(group, box, 0.0)
+    earlier, later, overlap = within(group, box, 0.0)
     # A mean of boxes overlaps by so much only what one of these overlaps at all.
     order = np.lexsort((earlier, later))
     starts = np.searchsorted(later[order], np.arange(len(box) + 1)).tolist()
-    met = earlier[order].tolist()
-    now = box.astype(np.float64).tolist()  # of a fused box: what it is now, at the place of its first one
-    first = list(range(len(now)))  # of each box: the first of the fused box that it joined
-    members: dict[int, list[int]] = {}
-    for i in range(len(now)):
-        if starts[i] == starts[i + 1]:
-            continue
+    met, overlaps = earlier[order].tolist(), overlap[order].tolist()
+    boxes, scores = box.astype(np.float64).tolist(), score.tolist()
+    first = list(range(len(boxes)))  # of each box: the first one of the fused box that it is in
+    fused: dict[int, _Mean] = {}  # by its first one; of more than one box
+    for i in range(len(boxes)):
         best, most = -1, limit
-        for k in sorted({first[j] for j in met[starts[i] : starts[i + 1]]}):
-            overlap = _iou(now[i], now[k])
-            if overlap > most:
-                best, most = k, overlap
+        for j, value in zip(met[starts[i] : starts[i + 1]], overlaps[starts[i] : starts[i + 1]], strict=True):
+            k = first[j]
+            if k in fused:
+                value = _iou(boxes[i], fused[k].box)
+            if value > most or (value == most and k < best):
+                best, most = k, value
         if best >= 0:
             first[i] = best
-            members.setdefault(best, [best]).append(i)
-            mine = members[best]
-            now[best] = np.average(box[mine], axis=0, weights=score[mine]).tolist()
-    alone = np.flatnonzero(np.array(first, dtype=np.int64) == np.arange(len(now)))
-    fused_score = score.copy()
-    for k, mine in members.items():
-        fused_score[k] = score[mine].mean()
-    return alone, fused_score[alone], np.array(now, dtype=np.float64).reshape(-1, 4)[alone]
+            if best not in fused:
+                fused[best] = _Mean(boxes[best], scores[best])
+            fused[best].add(boxes[i], scores[i])
+    now, now_score = box.astype(np.float64), score.copy()
+    for k, mean in fused.items():
+        now[k], now_score[k] = mean.box, mean.score
+    alone = np.flatnonzero(np.array(first, dtype=np.int64) == np.arange(len(first)))
+    return alone, now_score[alone], now[alone]
+
+
+class _Mean:
+    """Of boxes, weighted by score."""
+
+    def __init__(self, box: list[float], score: float) -> None:
+        self.box = box
+        self._sum = [score * side for side in box]
+        self._weight, self._count = score, 1
+
+    def add(self, box: list[float], score: float) -> None:
+        self._weight += score
+        self._count += 1
+        self._sum = [sum_ + score * side for sum_, side in zip(self._sum, box, strict=True)]
+        if self._weight > 0:
+            self.box = [sum_ / self._weight for sum_ in self._sum]
+
+    @property
+    def score(self) -> float:
+        return self._weight / self._count
 
 
 def _iou(one: list[float], other: list[float]) -> float:

@@ -7,8 +7,7 @@ import pytest
 from in_process import DATA, config
 from judged_arms import CONFIG, NAMES, plan
 
-from search.judging.confirmation import Asked
-from search.judging.judge import requirements
+from search.judging.confirmation import Asked, requirements
 from search.judging.statistics.values import Requirement
 from search.record.experiments import BASELINE_ARM
 from search.request.config import StudyConfig

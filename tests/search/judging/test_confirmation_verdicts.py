@@ -10,8 +10,8 @@ from in_process import config
 from judged_arms import CONFIG, NAMES, arm, by_name, looked, outcomes, plan, said
 from reports import DIVERGED
 
-from search.judging.confirmation import Confirmation, Look
-from search.judging.judge import judge, requirements
+from search.judging.confirmation import Confirmation, Look, requirements
+from search.judging.judge import judge
 from search.judging.measured import Arm
 from search.judging.statistics.jackknife import Replicates
 from search.judging.statistics.levels import level_of
