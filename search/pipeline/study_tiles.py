@@ -39,7 +39,9 @@ def describe_tiles(config: StudyConfig, console: Console | None) -> DataSummary:
     with bar(console, "looking at whole images") as watch, watched(watch):
         whole = load_asked(asked)
     of_whole = summary_of(whole)
-    minority = check_data(config, of_whole).minority  # what is wrong is told before it takes time
+    # What is wrong is told before it takes time; metrics of whole images are those of its tiles.
+    counts = {split: counted.images for split, counted in of_whole.splits.items()}
+    minority = check_data(config, replace(of_whole, whole_images=counts)).minority
     try:
         with bar(console, "cutting images") as watch:
             made = cut_once(whole, asked.tile, workers=len(os.sched_getaffinity(0)), watch=watch)

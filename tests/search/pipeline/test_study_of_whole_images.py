@@ -146,6 +146,11 @@ def test_what_is_said_of_the_tiles(root: Path) -> None:
     assert read_request(root / "runs" / "whole", root, Console(file=io.StringIO())).data == found.data
 
 
+def test_a_metric_of_whole_images_may_decide(root: Path) -> None:
+    found, _ = asked(root, objectives=["merged/minority_recall", "map50_95"])
+    assert found.config.objectives[0] == "merged/minority_recall"
+
+
 def test_images_no_larger_than_a_tile_become_one_each(root: Path) -> None:
     _, said = asked(root, data=WHOLE | {"tile": {"size": 200, "overlap": 16}})
     assert "note: no image is larger than a tile of 200 pixels: each becomes one tile" in said

@@ -55,7 +55,11 @@ def shipped(tiles: DetectionPredictions, conf: float) -> DetectionPredictions:
 
 
 def test_an_object_on_two_tiles_counts_once_and_against_the_original_truth() -> None:
-    whole = merged(shipped(found_on_tiles(), 0.5), WHOLES, "nms")
+    tiles = found_on_tiles()
+    # What a tile ignores is judged by the whole image's own truth.
+    tiles = replace(tiles, pred_ignored=np.ones_like(tiles.pred_ignored))
+    whole = merged(shipped(tiles, 0.5), WHOLES, "nms")
+    assert whole.pred_ignored.tolist() == [False, False, False]
     assert whole.image.tolist() == ["a", "b"]
     assert whole.source.tolist() == ["patient 1", "patient 2"]
     assert whole.size.tolist() == [[100, 160], [100, 100]]
@@ -66,6 +70,7 @@ def test_an_object_on_two_tiles_counts_once_and_against_the_original_truth() -> 
     assert whole.true_class.tolist() == [1, 0, 1]
     assert whole.shipped is not None
     assert whole.shipped.image.tolist() == [0, 1]
+    assert whole.shipped.ignored.tolist() == [False, False]
     assert whole.shipped.match.tolist() == [True, True]
     assert whole.shipped.tuned.tolist() == [True, True, False]
 
