@@ -20,10 +20,11 @@ import numpy as np
 
 from search.judging.measured import run_replicates
 from trainables.contract.predictions import DetectionPredictions
+from trainables.contract.trial import Merging
 from trainables.data.boxes.tiling import cut, windows
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.matching import match
-from trainables.evaluation.merging import WAYS, Ints, Placed, Way, merge
+from trainables.evaluation.merging import WAYS, Ints, Placed, merge
 from trainables.evaluation.overlaps import Floats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))

@@ -8,10 +8,10 @@ import numpy as np
 from trainables.contract.predictions import MERGED_FILE, DetectionPredictions, save_predictions
 from trainables.contract.trial import Merging, Metrics
 from trainables.data.boxes.listed import BoxData, BoxImage
-from trainables.evaluation.whole_images import WholeImages, compared_ways, merged, merged_metrics
+from trainables.evaluation.whole_images import Layout, compared_ways, merged, merged_metrics
 
 
-def whole_images(data: BoxData, images: Sequence[BoxImage]) -> WholeImages:
+def whole_images(data: BoxData, images: Sequence[BoxImage]) -> Layout:
     """Where tiles lie, and all true objects of the whole images.
 
     Args:
@@ -23,7 +23,7 @@ def whole_images(data: BoxData, images: Sequence[BoxImage]) -> WholeImages:
     names = sorted({tile.source for tile in tiles})
     index = {name: i for i, name in enumerate(names)}
     sources = [data.wholes[name] for name in names]
-    return WholeImages(
+    return Layout(
         name=np.array(names),
         source=np.array([source.group for source in sources]),
         size=np.array([(source.height, source.width) for source in sources], dtype=np.int64),

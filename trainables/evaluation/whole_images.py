@@ -21,7 +21,7 @@ COMPARED = ("minority_ap50", "minority_recall", "map50_95")
 
 
 @dataclass(frozen=True)
-class WholeImages:
+class Layout:
     """The whole images of a split, and where its tiles lie on them.
 
     Attributes:
@@ -45,7 +45,7 @@ class WholeImages:
     true_box: Floats
 
 
-def merged(tiles: DetectionPredictions, wholes: WholeImages, way: Merging) -> DetectionPredictions:
+def merged(tiles: DetectionPredictions, wholes: Layout, way: Merging) -> DetectionPredictions:
     """Predictions of tiles as predictions of the whole images.
 
     Args:
@@ -91,7 +91,7 @@ def merged_metrics(predictions: DetectionPredictions, threshold: float) -> Metri
     }
 
 
-def compared_ways(tiles: DetectionPredictions, wholes: WholeImages, threshold: float) -> Metrics:
+def compared_ways(tiles: DetectionPredictions, wholes: Layout, threshold: float) -> Metrics:
     """`merging/<way>/<metric>` of each way and of what `COMPARED` names; arguments as of `merged`."""
     plain = replace(tiles, shipped=None)
     found: Metrics = {}
@@ -102,7 +102,7 @@ def compared_ways(tiles: DetectionPredictions, wholes: WholeImages, threshold: f
 
 
 def _on_wholes(
-    wholes: WholeImages, way: Merging, tile: Ints, label: Ints, score: AnyFloats, box: AnyFloats
+    wholes: Layout, way: Merging, tile: Ints, label: Ints, score: AnyFloats, box: AnyFloats
 ) -> Merged:
     """Boxes of tiles, (P,) and (P, 4), merged."""
     corner = wholes.window[tile, :2]
@@ -116,12 +116,12 @@ def _on_wholes(
     return merge(placed, wholes.window, wholes.whole, way)
 
 
-def _matched(wholes: WholeImages, found: Merged) -> Bools:
+def _matched(wholes: Layout, found: Merged) -> Bools:
     truth = wholes.true_image, wholes.true_class, wholes.true_box
     return match(found.image, found.label, found.score, found.box, *truth)
 
 
-def _shipped(tiles: ShippedBoxes, wholes: WholeImages, way: Merging, predicted: Merged) -> ShippedBoxes:
+def _shipped(tiles: ShippedBoxes, wholes: Layout, way: Merging, predicted: Merged) -> ShippedBoxes:
     found = _on_wholes(wholes, way, tiles.image, tiles.label, tiles.score, tiles.box)
     return replace(
         tiles,

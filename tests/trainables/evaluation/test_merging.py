@@ -9,8 +9,9 @@ from sahi.postprocess.backends import set_postprocess_backend
 from sahi.postprocess.combine import batched_nms as sahi_batched_nms
 from torchvision.ops import batched_nms
 
+from trainables.contract.trial import Merging
 from trainables.evaluation import overlaps
-from trainables.evaluation.merging import WAYS, Ints, Merged, Placed, Way, merge
+from trainables.evaluation.merging import WAYS, Ints, Merged, Placed, merge
 
 # Two tiles of 100 px that share 20: the first owns what is left of x = 90, and that itself.
 TWO = np.array([[0, 0, 100, 100], [80, 0, 100, 100]])

@@ -7,10 +7,10 @@ import pytest
 from matched_boxes import with_matches
 
 from trainables.contract.predictions import DetectionPredictions, ShippedBoxes
-from trainables.evaluation.whole_images import WholeImages, compared_ways, merged, merged_metrics
+from trainables.evaluation.whole_images import Layout, compared_ways, merged, merged_metrics
 
 # One image of 160 x 100 in two tiles of 100, at 0 and at 60; another that one tile shows.
-WHOLES = WholeImages(
+WHOLES = Layout(
     name=np.array(["a", "b"]),
     source=np.array(["patient 1", "patient 2"]),
     size=np.array([[100, 160], [100, 100]]),
