@@ -24,7 +24,7 @@ from trainables.data.boxes.tiling import Floats, Grid, Ints
 from trainables.data.boxes.whole import HEADERS
 from trainables.data.files import SUFFIXES
 from trainables.data.probing import Look, check_unreadable, look_at, watched
-from trainables.detector.predicting import Detector, Found, Use
+from trainables.detector.measuring.predicting import Detector, Found, Use
 
 RESULTS, TABLE, PICTURES = "predictions.json", "predictions.csv", "pictures"
 

@@ -17,12 +17,12 @@ from trainables.contract.memory import is_out_of_memory
 from trainables.contract.trial import TrialFolder, TrialSpec
 from trainables.contract.trust import bounded_memory, trust_hint, trusts_weights
 from trainables.data.boxes.listed import BoxData
-from trainables.detector.evaluator import max_detections
 from trainables.detector.models import OUR_DETECTORS, check_detector, check_layers, read_description
 from trainables.detector.settled import LAYERS, Conv, guess_model_scale, parse_model, torch_safe_load
 
 MOST_PARAMETERS = 10**9  # the largest that is shipped has 173 million
 BYTES_EACH = 20  # in training: weights, their average, gradients and AdamW's two moments, four bytes each
+LEAST_MAX_DET = 100  # COCO's limit per image
 GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
 
 
@@ -64,6 +64,11 @@ def arguments(spec: TrialSpec, folder: TrialFolder, data: BoxData, device: torch
         "save_dir": str(folder.root / "ultralytics"),
         "exist_ok": True,
     }
+
+
+def max_detections(data: BoxData) -> int:
+    """Predictions kept per image: twice the objects of the fullest, so that the limit never caps recall."""
+    return max(LEAST_MAX_DET, 2 * data.most_objects())
 
 
 def resolve_model(name: str) -> str:

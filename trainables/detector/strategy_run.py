@@ -23,7 +23,14 @@ from trainables.data.boxes.listed import BoxData
 from trainables.detector.arguments import arguments, own_model
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
-from trainables.detector.evaluator import find_boxes, fold_bias, for_inference, predict, with_shipped
+from trainables.detector.measuring.evaluator import (
+    find_boxes,
+    fold_bias,
+    for_inference,
+    predict,
+    with_shipped,
+)
+from trainables.detector.measuring.squares import Squares, square_loader
 from trainables.detector.models import own_file
 from trainables.detector.settled import (
     DetectionTrainer,
@@ -32,7 +39,6 @@ from trainables.detector.settled import (
     ultralytics_version,
     unwrap_model,
 )
-from trainables.detector.squares import Squares, square_loader
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint
 from trainables.strategy.device import given_device

@@ -18,12 +18,12 @@ import torch
 from trainables.contract.predictions import PREDICTIONS_FILE, save_predictions
 from trainables.contract.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
 from trainables.data.sources import boxes_of
+from trainables.detector.arguments import max_detections
 from trainables.detector.criterion import class_losses
 from trainables.detector.dataset import COUNTS, TrainingTiles
-from trainables.detector.evaluator import max_detections
+from trainables.detector.measuring.wholes import measure_whole_images
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.strategy_run import StrategyRun, save_atomically
-from trainables.detector.wholes import measure_whole_images
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint, fit_operating_point
 from trainables.strategy.device import of_device

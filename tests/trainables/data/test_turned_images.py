@@ -25,7 +25,7 @@ from search.export import standalone
 from trainables.contract.predictions import DetectionPredictions
 from trainables.data.boxes.data_set import load_detection
 from trainables.data.images.decoding import decode
-from trainables.detector.squares import Squares
+from trainables.detector.measuring.squares import Squares
 
 HEIGHT, WIDTH = 48, 64
 QUARTERS = np.array([[30, 90], [150, 230]])  # as they are shown

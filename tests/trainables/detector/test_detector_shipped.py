@@ -17,7 +17,7 @@ from ultralytics import YOLO
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 from trainables.data.boxes.data_set import detection_once
 from trainables.data.boxes.listed import BoxImage
-from trainables.detector.evaluator import fold_bias
+from trainables.detector.measuring.evaluator import fold_bias
 from trainables.detector.strategy_run import StrategyRun
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.matching import match

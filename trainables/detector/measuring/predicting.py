@@ -18,7 +18,7 @@ from trainables.contract.trial import Merging
 from trainables.data.boxes.decoding import bands
 from trainables.data.boxes.tiling import Floats, Grid, Ints, windows
 from trainables.detector.arguments import stored_weights
-from trainables.detector.evaluator import Rows, boxes_in, by_score, for_inference
+from trainables.detector.measuring.evaluator import Rows, boxes_in, by_score, for_inference
 from trainables.detector.settled import LetterBox
 from trainables.evaluation.merging import Placed, merge
 

@@ -11,8 +11,9 @@ import torch
 
 from trainables.contract.predictions import DetectionPredictions, ShippedBoxes
 from trainables.data.boxes.listed import BoxData, BoxImage
+from trainables.detector.arguments import max_detections
+from trainables.detector.measuring.squares import Squares
 from trainables.detector.settled import nms, ops
-from trainables.detector.squares import Squares
 from trainables.evaluation.matching import match, on_hidden
 from trainables.evaluation.operating_point import OperatingPoint
 
@@ -21,15 +22,9 @@ Rows = npt.NDArray[np.float64]
 HEAD_MAX_DET = 300  # that `predict` leaves an end-to-end head at least
 CONF = 0.001  # lowest score kept; Ultralytics' validation default
 IOU = 0.7  # of non-maximum suppression; Ultralytics' validation default
-LEAST_MAX_DET = 100  # COCO's limit per image
 NO_TIME_LIMIT = (
     1e6  # seconds per image: past its limit Ultralytics drops the rest of a batch with a mere warning
 )
-
-
-def max_detections(data: BoxData) -> int:
-    """Predictions kept per image: twice the objects of the fullest, so that the limit never caps recall."""
-    return max(LEAST_MAX_DET, 2 * data.most_objects())
 
 
 def find_boxes(

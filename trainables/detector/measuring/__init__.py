@@ -1,0 +1,1 @@
+"""A trained detector on a split, on its whole images, and on any image."""
