@@ -5,11 +5,12 @@ zero (one for `retention`) means *off*. That is what lets a Gaussian process mod
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from spaces.augmentation import Augmentation
+from spaces.division import Division
 from spaces.errors import UsageError
-from spaces.frozen import Frozen
+from spaces.frozen import LATER, Frozen
 from spaces.loss import ALPHA_PRIORS, Loss
 from spaces.ranges import Dimension, Suggests
 from spaces.sampling import Sampling
@@ -21,6 +22,7 @@ class Strategy(Frozen):
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     augmentation: Augmentation = Augmentation()
+    division: Annotated[Division, LATER] = Division()
 
     def knobs(self) -> dict[str, float]:
         """Knob name -> value, over all families; the inverse of `from_knobs`."""
@@ -71,7 +73,12 @@ class Strategy(Frozen):
 
 
 def _family_of() -> dict[str, str]:
-    families: dict[str, Any] = {"sampling": Sampling, "loss": Loss, "augmentation": Augmentation}
+    families: dict[str, Any] = {
+        "sampling": Sampling,
+        "loss": Loss,
+        "augmentation": Augmentation,
+        "division": Division,
+    }
     return {knob: family for family, model in families.items() for knob in model.model_fields}
 
 
@@ -112,6 +119,8 @@ NAMED: dict[str, Strategy] = {
         "copy_paste": {"copy_paste": 0.5},
         "weighted_copy_paste": {"sampler_power": 0.5, "copy_paste": 0.5},
         "mosaic": {"mosaic": 0.5},
+        "dual_model": {"dual_share": 0.5},
+        "dual_model_weighted": {"dual_share": 0.5, "sampler_power": 1.0},
     }.items()
 }
 
@@ -142,6 +151,8 @@ SENTENCES = {
     "copy_paste": "Minority objects of other images are pasted in (Ghiasi et al. 2021).",
     "weighted_copy_paste": "Half a weighted sampler, and minority objects of other images are pasted in.",
     "mosaic": "Images become parts of four (Bochkovskiy et al. 2020).",
+    "dual_model": "Half the steps for a model of the majority, half for one of the minority, fused late.",
+    "dual_model_weighted": "dual_model, and the model of the minority has a weighted sampler.",
 }
 
 

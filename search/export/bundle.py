@@ -14,7 +14,13 @@ from search.judging.confirmation import Judged, verdicts
 from search.record.folder import StudyFolder
 from search.record.study import Study, StudyTrial
 from spaces.errors import UsageError
-from trainables.contract.predictions import ClassificationPredictions, DetectionPredictions, load_predictions
+from trainables.contract.predictions import (
+    MINORITY_WEIGHTS,
+    PREDICTIONS_FILE,
+    ClassificationPredictions,
+    DetectionPredictions,
+    load_predictions,
+)
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import REPORT, WholeImages
 from trainables.evaluation.classification import confusion_matrix
@@ -55,7 +61,7 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
     if TASKS[config.task].one_class_per_image:
         measured["confusion_matrix"] = _confusion(files / "predictions.npz")
     else:
-        shipped = _use(files / "predictions.npz", config.train.imgsz)
+        shipped = _use(files, config.train.imgsz)
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
@@ -69,7 +75,8 @@ def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: P
         if TASKS[config.task].one_class_per_image:
             write_classifier(bundle, config.train.model)
         if shipped is not None:
-            _write_yaml(bundle / "predict.yaml", shipped, _how_to_read(config.pixel_max))
+            for name, use in shipped.items():
+                _write_yaml(bundle / name, use, _how_to_read(config.pixel_max))
         (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
         judged = verdicts(study).get(trial.number)
         if judged is not None:
@@ -94,16 +101,26 @@ def _verdict(judged: Judged) -> dict[str, Any]:
     return {"experiment": judged.experiment, **plain["verdict"]}
 
 
-def _use(file: Path, imgsz: int) -> dict[str, Any] | None:
-    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts.
+def _use(files: Path, imgsz: int) -> dict[str, dict[str, Any]] | None:
+    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts, by file.
 
-    None where there are no predictions, or they are of 0.1.0, which chose none.
+    Of two models those of each, and the classes to take from it. None where there are no predictions, or they
+    are of 0.1.0, which chose none.
     """
+    file = files / PREDICTIONS_FILE
     stored = load_predictions(file) if file.exists() else None
     if not isinstance(stored, DetectionPredictions) or stored.shipped is None:
         return None
-    conf, iou, max_det = stored.shipped.conf, stored.iou, stored.max_det
-    return {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": imgsz, "rect": False}
+    use = {"conf": stored.shipped.conf, "iou": stored.iou, "imgsz": imgsz, "rect": False}
+    if not (files / MINORITY_WEIGHTS).is_file():
+        return {"predict.yaml": use | {"max_det": stored.max_det}}
+    use |= {"max_det": stored.max_det // 2}  # of both models together
+    minority: list[int] = stored.minority.tolist()
+    majority = [i for i in range(len(stored.class_names)) if i not in minority]
+    return {
+        "predict.yaml": use | {"classes": majority},
+        "predict_minority.yaml": use | {"classes": minority},
+    }
 
 
 def _how_to_read(pixel_max: int | None) -> str:

@@ -12,6 +12,7 @@ from search.request.database_url import check_address, without_password
 from search.request.guards import Guard
 from search.request.space import expand_space
 from spaces.frozen import LATER, Frozen
+from spaces.ranges import Dimension, FloatRange
 from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
 from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec, WholeImages
@@ -21,8 +22,16 @@ FREE = frozenset({"compare", "confirm", "resources", "study_db"})  # what may ch
 FREE_SEARCH = frozenset({"trials", "trial_timeout_s"})  # of `search`
 MAX_TIMEOUT_S = 10**7  # a third of a year
 ARMS = (*NAMED, *MATCHED)
+LEAST_EPOCHS_OF_TWO = 3  # models of one run: then every share leaves each at least one
 
 SamplerName = Literal["auto", "gp", "tpe", "nsga2", "random"]
+
+
+def _tried(dimension: Dimension) -> tuple[float, ...]:
+    """Values that show whether a knob allows all of a dimension: its ends, and one by a range's start."""
+    if isinstance(dimension, FloatRange):
+        return (dimension.low, dimension.low + 1e-6 * (dimension.high - dimension.low), dimension.high)
+    return dimension.ends()
 
 
 class BaselineConfig(Frozen):
@@ -212,7 +221,7 @@ class StudyConfig(Frozen):
         """Every end of every dimension is a value that its knob allows."""
         found = []
         for knob, dimension in space.dimensions.items():
-            for value in dimension.ends() if knob in FAMILY_OF else ():
+            for value in _tried(dimension) if knob in FAMILY_OF else ():
                 try:
                     Strategy.from_knobs({knob: value})
                 except ValidationError as error:
@@ -265,7 +274,19 @@ class StudyConfig(Frozen):
             for name in names:
                 if name not in known_arms(self.task):
                     raise ValueError(f"{key}: '{name}' is not for {self.task}")
+                if name in NAMED and NAMED[name].division.dual_share:
+                    self._check_two_models(f"{key}: '{name}'")
+        shares = self.space.dimensions.get("dual_share")
+        if shares is not None and max(shares.ends()) > 0:
+            self._check_two_models("space.dual_share:")
         return self
+
+    def _check_two_models(self, what: str) -> None:
+        if self.train.epochs < LEAST_EPOCHS_OF_TWO:
+            raise ValueError(
+                f"{what} two models need at least {LEAST_EPOCHS_OF_TWO} epochs, train.steps are "
+                f"{self.train.epochs} of eval_every"
+            )
 
     def data_spec(self, minority: tuple[str, ...]) -> DataSpec:
         """The data as a run sees them; `minority` is what `auto` means, or what was asked."""

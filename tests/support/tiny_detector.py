@@ -71,7 +71,7 @@ def tiny_spec(
 def set_up(spec: TrialSpec, root: Path, resume: Path | None = None) -> StrategyRun:
     """A run that has its data, model and criterion, and has not trained."""
     data = detection_once(Path(spec.data.source))
-    run = StrategyRun(spec, TrialFolder(root, resume), data, lambda measured: None)
+    run = StrategyRun(spec, TrialFolder(root, resume), data, lambda epoch, predictions: None)
     run._setup_train()
     return run
 

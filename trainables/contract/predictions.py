@@ -70,6 +70,7 @@ from trainables.contract.trust import refuse_bomb
 
 # Of tiles or of images as they are; and, where there are tiles, of the whole images, likewise.
 PREDICTIONS_FILE, MERGED_FILE = "predictions.npz", "merged.npz"
+WEIGHTS, MINORITY_WEIGHTS = "weights.pt", "weights_minority.pt"  # the second of a run of two models
 MADE_BY_A_RUN = "take it from a copy; only the run itself makes it anew, in another study"
 # What NumPy, zipfile and zlib raise of a file that is cut or was written over.
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)

@@ -133,7 +133,14 @@ TASKS: dict[Task, TaskTraits] = {
         library="Ultralytics",
         highest_lr=1.0,
         amp_needs_gpu=True,
-        arms=(*_DETECTOR_ARMS, "copy_paste", "weighted_copy_paste", "mosaic"),
+        arms=(
+            *_DETECTOR_ARMS,
+            "copy_paste",
+            "weighted_copy_paste",
+            "mosaic",
+            "dual_model",
+            "dual_model_weighted",
+        ),
     ),
     "classification": TaskTraits(
         metrics=(
@@ -158,7 +165,7 @@ TASKS: dict[Task, TaskTraits] = {
         per_class=("precision", "recall", "f1"),
         objectives=("minority_recall", "macro_f1"),
         max_drops={"macro_f1": 0.03, "accuracy": 0.03},
-        lacks=("copy_paste", "mosaic", "mixup"),
+        lacks=("copy_paste", "mosaic", "mixup", "dual_share"),
         arguments=("patience", "tune", "tune_min_precision", "weights"),
         arms=(
             "plain",

@@ -8,8 +8,9 @@ run), so that a resumed run sees the same pixels.
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -101,10 +102,10 @@ class TrainingTiles(TileDataset):
     """The training images that a strategy keeps, augmented as it says.
 
     Attributes:
-        classes: For each image kept, the set of class ids in it.
+        classes: For each image kept, the set of class ids in it, whether learnt or not.
         rare: (n,) which images kept hold a minority object.
         majority_images: Images without a minority object before undersampling.
-        class_counts: (n_classes,) objects before undersampling.
+        class_counts: (n_classes,) labels before undersampling.
         sampled_counts: (n_classes,) objects that a pass of draws from the images kept meets on average.
         weights: (n,) probability per draw, or None for shuffled passes.
         sampling: The recipe that `weights` was computed with.
@@ -122,6 +123,7 @@ class TrainingTiles(TileDataset):
         images: tuple[BoxImage, ...],
         fingerprint: str,
         *,
+        learns: Collection[int],
         minority: tuple[int, ...],
         sampling: Sampling,
         augmentation: Augmentation,
@@ -130,6 +132,7 @@ class TrainingTiles(TileDataset):
         **kwargs: Any,
     ) -> None:
         classes = [frozenset(image.classes.tolist()) for image in images]
+        images = tuple(_labelled(image, learns) for image in images)
         kept = retain(classes, minority, retention=sampling.retention, seed=seed)
         self.classes = [classes[i] for i in kept]
         self.rare = holds_minority(self.classes, minority)
@@ -264,6 +267,14 @@ class TrainingTiles(TileDataset):
                     whole.append(min(x1, y1, width - x2, height - y2) >= 1)
         objects = np.array(found, dtype=np.int64).reshape(-1, 2)
         return objects[whole] if any(whole) else objects
+
+
+def _labelled(image: BoxImage, classes: Collection[int]) -> BoxImage:
+    """An image with the labels of some classes alone."""
+    learnt = np.isin(image.classes, list(classes))
+    if learnt.all():
+        return image
+    return replace(image, classes=image.classes[learnt], boxes=image.boxes[learnt])
 
 
 def _mixing_steps(transforms: Any) -> list[Any]:

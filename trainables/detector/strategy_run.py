@@ -6,30 +6,23 @@ Everything goes through methods that Ultralytics means to be overridden; nothing
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from trainables.contract.memory import out_of_memory
 from trainables.contract.node import own_threads
 from trainables.contract.predictions import DetectionPredictions
-from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
-from trainables.data.boxes.listed import BoxData
-from trainables.detector.arguments import arguments, own_model
+from trainables.contract.trial import Diverged, TrialFolder, TrialSpec
+from trainables.data.boxes.listed import BoxData, BoxImage
+from trainables.detector.arguments import arguments, max_detections, own_model
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
-from trainables.detector.measuring.evaluator import (
-    find_boxes,
-    fold_bias,
-    for_inference,
-    predict,
-    with_shipped,
-)
+from trainables.detector.measuring.evaluator import Rows, find_boxes, fold_bias, for_inference, predict
 from trainables.detector.measuring.squares import Squares, square_loader
 from trainables.detector.models import own_file
 from trainables.detector.settled import (
@@ -39,7 +32,6 @@ from trainables.detector.settled import (
     ultralytics_version,
     unwrap_model,
 )
-from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint
 from trainables.strategy.device import given_device
 from trainables.strategy.sampling import Draws
@@ -61,10 +53,30 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         parts: Batches so far, or parts of them, that went through the network.
         tensors_loaded: How many of the model's tensors are those of the weights that it starts from.
         predictions: On val, after the last epoch trained here.
+        learns: Ids of the classes that it has labels of.
+
+    Args:
+        spec: Of the training.
+        folder: Its files.
+        data: The data set.
+        told: Of each epoch, counted from 1, and the predictions on val after it.
+        learns: None for all classes. Objects of others have no label.
+        prefix: Before the names of its files in a checkpoint.
     """
 
-    def __init__(self, spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: OnEpoch) -> None:
-        self.spec, self.folder, self.yolo, self.on_epoch = spec, folder, data, on_epoch
+    def __init__(
+        self,
+        spec: TrialSpec,
+        folder: TrialFolder,
+        data: BoxData,
+        told: Callable[[int, DetectionPredictions], None],
+        *,
+        learns: Collection[int] | None = None,
+        prefix: str = "",
+    ) -> None:
+        self.spec, self.folder, self.yolo, self.told = spec, folder, data, told
+        self.learns = sorted(range(len(data.class_names)) if learns is None else learns)
+        self._state, self._criterion = f"{prefix}{STATE}", f"{prefix}{CRITERION}"
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
         self.counts: Counter[str] = Counter()
@@ -139,6 +151,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         return TrainingTiles(
             self.yolo.splits[img_path],
             self.yolo.fingerprint,
+            learns=self.learns,
             minority=self.minority,
             sampling=self.spec.strategy.sampling,
             augmentation=self.spec.strategy.augmentation,
@@ -229,27 +242,22 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         model, loader = for_inference(self.ema.ema), self._measured_by(split)
         return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
 
-    def ship(
-        self, predictions: DetectionPredictions, point: OperatingPoint, tuned: npt.NDArray[np.bool_]
-    ) -> DetectionPredictions:
-        """Fold an operating point into the EMA, and add what it then finds on the predictions' split.
-
-        Args:
-            predictions: Of a split, before.
-            point: Fitted on val.
-            tuned: (P,) which of the predictions count at its thresholds.
-        """
+    def found_with(self, point: OperatingPoint, split: str) -> Rows:
+        """Fold an operating point, fitted on val, into the EMA; (P, 7) what that finds on a split."""
         fold_bias(self.ema.ema, point.bias)
-        loader = self._measured_by(predictions.split)
-        rows = find_boxes(
+        return find_boxes(
             for_inference(self.ema.ema),
-            loader,
+            self._measured_by(split),
             conf=point.conf,
-            max_det=predictions.max_det,
+            max_det=max_detections(self.yolo),
             multi_label=False,
             device=self.device,
         )
-        return with_shipped(predictions, loader.dataset.images, rows, point, tuned)
+
+    def images_of(self, split: str) -> tuple[BoxImage, ...]:
+        """The images that are measured of a split."""
+        images: tuple[BoxImage, ...] = self._measured_by(split).dataset.images
+        return images
 
     def _measured_by(self, split: str) -> Any:
         return (
@@ -277,20 +285,20 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "counts": dict(self.counts),
         }
         losses = [loss.stored() for loss in class_losses(model.criterion)]
-        save_atomically(losses, self.folder.checkpoint / CRITERION)
-        save_atomically(state, self.folder.checkpoint / STATE)
+        save_atomically(losses, self.folder.checkpoint / self._criterion)
+        save_atomically(state, self.folder.checkpoint / self._state)
         return True
 
     def report_epoch(self) -> None:
-        """Hand the epoch's metrics to the caller, who may raise to stop the run."""
+        """Tell what came of the epoch to the caller, who may raise to stop the run."""
         assert self.predictions is not None
-        self.on_epoch(EpochMetrics(epoch=self.epoch + 1, metrics=detection_metrics(self.predictions)))
+        self.told(self.epoch + 1, self.predictions)
 
     def resume_training(self, ckpt: Any) -> None:
         """Go on from the folder's checkpoint, if there is one."""
         if self.folder.resume is None:
             return
-        state = torch.load(self.folder.resume / STATE, map_location=self.device, weights_only=True)
+        state = torch.load(self.folder.resume / self._state, map_location=self.device, weights_only=True)
         model = unwrap_model(self.model)
         model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
@@ -311,18 +319,19 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
     def stored_losses(self) -> list[dict[str, Any]]:
         """What each class loss stores, read anew from the newest checkpoint."""
         folders = (self.folder.checkpoint, self.folder.resume)  # a finished run that is resumed writes none
-        return next(self._losses_in(folder) for folder in folders if folder and (folder / CRITERION).exists())
+        there = (folder for folder in folders if folder and (folder / self._criterion).exists())
+        return self._losses_in(next(there))
 
     def _losses_in(self, checkpoint: Path) -> list[dict[str, Any]]:
         stored: list[dict[str, Any]] = torch.load(
-            checkpoint / CRITERION, map_location=self.device, weights_only=True
+            checkpoint / self._criterion, map_location=self.device, weights_only=True
         )
         return stored
 
     def train(self) -> None:
         """Train the epochs that are left; none are if the checkpoint is the last one."""
         if self.folder.resume is not None:
-            state = torch.load(self.folder.resume / STATE, map_location="cpu", weights_only=True)
+            state = torch.load(self.folder.resume / self._state, map_location="cpu", weights_only=True)
             if state["epochs"] >= self.epochs:
                 self._setup_train()
                 return
@@ -348,14 +357,19 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "predict": {
                 "conf": shipped.conf,
                 "iou": predictions.iou,
-                "max_det": predictions.max_det,
+                "max_det": max_detections(self.yolo),
                 "imgsz": self.args.imgsz,
                 "rect": False,
+                **self._classes(),
             },
             "tiles": self._tiles(),
             "date": datetime.now(UTC).isoformat(),
             "version": ultralytics_version,
         }
+
+    def _classes(self) -> dict[str, list[int]]:
+        """The classes to take from it, if another model has learnt the others."""
+        return {} if len(self.learns) == len(self.yolo.class_names) else {"classes": self.learns}
 
     def _tiles(self) -> dict[str, Any] | None:
         """How whole images are to be cut and what is found merged; None if it was trained on no tiles."""

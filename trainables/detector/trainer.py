@@ -7,7 +7,7 @@ draws, not the data set, says how long it is.
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainables.data.sources import boxes_of
 from trainables.detector.arguments import max_detections
 from trainables.detector.criterion import class_losses
 from trainables.detector.dataset import COUNTS, TrainingTiles
+from trainables.detector.ensemble import train_models
 from trainables.detector.measuring.wholes import measure_whole_images
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.strategy_run import StrategyRun, save_atomically
@@ -46,29 +47,31 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
     """
     data = boxes_of(spec.data.place, spec.data.pixel_max)
     with _isolated():
-        run = StrategyRun(spec, folder, data, on_epoch)
-        run.train()
-        val = run.predict_split("val") if run.predictions is None else run.predictions
+        models = train_models(spec, folder, data, on_epoch)
+        run = models.minority_run
+        val = models.on_val()
         threshold = detection_metrics(val)["threshold"]
         assert threshold is not None, "one that was asked to be chosen always is"
-        on_train = detection_metrics(run.predict_split("train"), threshold=threshold)
+        on_train = detection_metrics(models.predict_split("train"), threshold=threshold)
         point = fit_operating_point(val, _objects(run))
         if spec.split == "test":
-            measured = run.predict_split("test")
-            predictions = run.ship(measured, point, point.counts(measured))
+            measured = models.predict_split("test")
+            predictions = models.ship(measured, point, point.counts(measured))
         else:
-            predictions = run.ship(val, point, point.tuned)
+            predictions = models.ship(val, point, point.tuned)
         metrics = detection_metrics(predictions, threshold=threshold)
         metrics |= measure_whole_images(predictions, data, spec.data.merging, threshold, folder.result)
         save_predictions(folder.result / PREDICTIONS_FILE, predictions)
-        save_atomically(run.weights(predictions), folder.result / "weights.pt")
+        for name, weights in models.weights(predictions).items():
+            save_atomically(weights, folder.result / name)
+        drawn, images = drawn_by(models.runs)
         return Trained(
             metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},
-            applied=receipt(run, point),
-            exposure=run.counts["minority_draws"] / run.drawn.total(),
-            images_seen=run.drawn.total(),
-            unique_images=len(run.drawn),
-            steps=run.ema.updates,
+            applied=receipt(run, point) | of_division(spec, models.runs),
+            exposure=exposure(models.runs),
+            images_seen=drawn,
+            unique_images=images,
+            steps=sum(each.ema.updates for each in models.runs),
             device="cpu" if run.device.type == "cpu" else torch.cuda.get_device_name(run.device),
         )
 
@@ -94,6 +97,51 @@ def _isolated() -> Iterator[None]:
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
         torch.set_num_threads(threads)
+
+
+def exposure(runs: Sequence[StrategyRun]) -> float:
+    """Share of the drawn images that show a minority object with its label, in [0, 1]."""
+    return sum(run.counts["minority_draws"] for run in runs) / sum(run.drawn.total() for run in runs)
+
+
+def drawn_by(runs: Sequence[StrategyRun]) -> tuple[int, int]:
+    """Images drawn, and different ones among them, which each run knows by positions of its own."""
+    files = {run.train_loader.dataset.im_files[image] for run in runs for image in run.drawn}
+    return sum(run.drawn.total() for run in runs), len(files)
+
+
+def of_division(spec: TrialSpec, runs: Sequence[StrategyRun]) -> dict[str, Any]:
+    """For a receipt: what each of two models has seen, and what holds for both; of one model that it is one.
+
+    The other entries of the receipt are the minority model's.
+    """
+    steps = [run.ema.updates for run in runs]
+    if len(runs) == 1:
+        return {"dual_share": 0.0}
+    drawn, _ = drawn_by(runs)
+    names = runs[0].yolo.class_names
+    seen = {
+        model: {
+            "labels": dict(zip(names, run.train_loader.dataset.class_counts.tolist(), strict=True)),
+            "steps": run.ema.updates,
+            "exposure": exposure([run]),
+            "sampler_power": run.train_loader.dataset.sampling.sampler_power,
+            "images_kept": len(run.train_loader.dataset),
+            "seed": run.train_loader.dataset.seed,
+        }
+        for model, run in zip(("majority_model", "minority_model"), runs, strict=True)
+    }
+    lr = common(max(group["initial_lr"] for group in run.optimizer.param_groups) for run in runs)
+    return {
+        "dual_share": steps[-1] / sum(steps),
+        "steps": sum(steps),
+        "batch": drawn / sum(steps),
+        "accumulate": sum(run.parts for run in runs) / sum(steps),
+        "largest_batch": max(run.largest_batch for run in runs),
+        "lr": lr,
+        "seed": runs[0].train_loader.dataset.seed,
+        **seen,
+    }
 
 
 def exposure_by_class(run: StrategyRun) -> dict[str, float]:

@@ -102,7 +102,8 @@ def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
 
     Every knob of the strategy and `steps`, `batch`, `accumulate`, `lr`, `seed`, `amp` and `device` must be in
     `applied`. `retention` is a ratio of counts, so it may be off by half an image of the `majority_images`
-    that the receipt states. A run with patience may make fewer steps, of whole epochs.
+    that the receipt states, and `dual_share` by half an epoch. A run with patience may make fewer steps, of
+    whole epochs.
 
     Raises:
         ReceiptMismatch: Something differs or is missing.
@@ -115,11 +116,14 @@ def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
     }
     if spec.train.patience:
         asked["steps"] = _steps_of_whole_epochs(spec, applied.get("steps"))
+    slack = {
+        "retention": 0.5 / max(1, applied.get("majority_images", 0)),
+        "dual_share": 0.5 / spec.train.epochs if spec.strategy.division.dual_share else 0.0,
+    }
     wrong = []
     for name, value in asked.items():
         got = applied.get(name)
-        half_an_image = 0.5 / max(1, applied.get("majority_images", 0)) if name == "retention" else 0.0
-        if not _same(got, value, half_an_image):
+        if not _same(got, value, slack.get(name, 0.0)):
             wrong.append(f"{name}: asked {value}, applied {got}")
     if wrong:
         raise ReceiptMismatch("; ".join(wrong))

@@ -27,6 +27,8 @@ def test_a_classifier_has_no_arm_without_the_majority_and_none_that_needs_boxes(
         "copy_paste",
         "weighted_copy_paste",
         "mosaic",
+        "dual_model",
+        "dual_model_weighted",
     }
     assert set(TASKS["classification"].unfit) <= set(NAMED)
 

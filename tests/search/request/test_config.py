@@ -170,6 +170,21 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
             "train.lr: at most 1",
             id="a huge rate",
         ),
+        pytest.param(
+            {"space": {"dual_share": [0, 0.5]}},
+            "dual_share is 0, or from 0.2 to 0.7",
+            id="a range with shares that no two models have",
+        ),
+        pytest.param(
+            {"space": {"dual_share": {"choices": [0, 0.5]}}, "train": TOY["train"] | {"steps": 20}},
+            "space.dual_share: two models need at least 3 epochs, train.steps are 2 of eval_every",
+            id="too few epochs for two models",
+        ),
+        pytest.param(
+            {"compare": {"strategies": ["dual_model"]}, "train": TOY["train"] | {"steps": 20}},
+            "compare.strategies: 'dual_model' two models need at least 3 epochs",
+            id="an arm of two models in too few epochs",
+        ),
         pytest.param({"halving": {"eta": 3}}, "halving: not yet in this version", id="a later key"),
         pytest.param(
             {"confirm": {"strategies": ["focal", "focal"]}}, "named twice in focal, focal", id="an arm twice"

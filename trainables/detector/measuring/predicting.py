@@ -4,16 +4,18 @@ What evaluation measures as `deployed/…`, on tiles, and `merged/deployed/…`,
 here: the same pixels, padding, suppression and merging, and one label per box.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from spaces.errors import UsageError
+from trainables.contract.predictions import MINORITY_WEIGHTS
 from trainables.contract.trial import Merging
 from trainables.data.boxes.decoding import bands
 from trainables.data.boxes.tiling import Floats, Grid, Ints, windows
@@ -59,11 +61,18 @@ class Use:
     merging: Merging
 
 
+class _Model:
+    """A network, and the classes to take from it; None for all."""
+
+    def __init__(self, module: Any, use: Mapping[str, Any]) -> None:
+        self.module, self.classes = module, use.get("classes")
+
+
 class Detector:
     """Weights that a study's run has left, or that `rarecall export` has copied.
 
     Args:
-        weights: Path of `weights.pt`.
+        weights: Path of `weights.pt`; where it is one of two models, the other lies beside it.
         device: To compute on.
         batch: Tiles at once.
 
@@ -72,13 +81,10 @@ class Detector:
     """
 
     def __init__(self, weights: Path, *, device: torch.device, batch: int = 16) -> None:
-        stored = stored_weights(weights)
-        if not isinstance(stored.get("predict"), dict):
-            raise UsageError(
-                f"{weights}: nothing says how these weights are used",
-                "weights that `rarecall search` or `export` has written",
-            )
-        self._model = for_inference(stored["model"].float()).to(device)
+        stored = _own(weights)
+        beside = weights.with_name(MINORITY_WEIGHTS)
+        two = [stored, _own(beside)] if "classes" in stored["predict"] and beside.is_file() else [stored]
+        self._models = [_Model(for_inference(one["model"].float()).to(device), one["predict"]) for one in two]
         self._device, self._batch = device, batch
         self.class_names = tuple(stored["model"].names.values())
         tiles, use = stored.get("tiles"), stored["predict"]
@@ -123,17 +129,30 @@ class Detector:
         """(p, 7) of each tile: its index, x1, y1, x2, y2 in its pixels, score, class."""
         squared = LetterBox((use.imgsz, use.imgsz))
         for batch in _batches(enumerate(_tiles(image, size, found)), self._batch):
-            squares = np.stack([squared(image=pixels) for _, pixels in batch])
-            yield from boxes_in(
-                self._model,
-                torch.from_numpy(squares).permute(0, 3, 1, 2).flip(1).to(self._device),
-                [i for i, _ in batch],
-                [pixels.shape[:2] for _, pixels in batch],
-                conf=use.conf,
-                iou=use.iou,
-                max_det=use.max_det,
-                multi_label=False,
-            )
+            stacked = np.stack([squared(image=pixels) for _, pixels in batch])
+            squares = torch.from_numpy(stacked).permute(0, 3, 1, 2).flip(1).to(self._device)
+            for model in self._models:
+                for rows in boxes_in(
+                    model.module,
+                    squares,
+                    [i for i, _ in batch],
+                    [pixels.shape[:2] for _, pixels in batch],
+                    conf=use.conf,
+                    iou=use.iou,
+                    max_det=use.max_det,
+                    multi_label=False,
+                ):
+                    yield rows if model.classes is None else rows[np.isin(rows[:, 6], model.classes)]
+
+
+def _own(weights: Path) -> dict[str, Any]:
+    stored = stored_weights(weights)
+    if not isinstance(stored.get("predict"), dict):
+        raise UsageError(
+            f"{weights}: nothing says how these weights are used",
+            "weights that `rarecall search` or `export` has written",
+        )
+    return stored
 
 
 def _tiles(image: Path, size: tuple[int, int], found: Ints) -> Iterator[npt.NDArray[np.uint8]]:

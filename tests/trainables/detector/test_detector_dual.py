@@ -1,0 +1,120 @@
+"""Two models in one run: what each learns, what is measured when, killed and gone on with, used as one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiled_data import draw_tiled
+from tiny_detector import different, tiny_spec
+from trials import killed_after, report_of
+
+from search.cli.main import main
+from spaces.strategy import Strategy
+from trainables.contract.predictions import DetectionPredictions, load_predictions
+from trainables.contract.trial import TrialReport, TrialSpec
+from trainables.detector.ensemble import divided
+from trainables.detector.settled import torch_safe_load
+
+WEIGHTS = ("weights.pt", "weights_minority.pt")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dual")
+    draw_tiled(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spec(root: Path) -> TrialSpec:
+    data = root / "tiles" / "data.yaml"
+    return tiny_spec(data, {"dual_share": 0.5, "sampler_power": 1.0}, steps=16, eval_every=4)
+
+
+@pytest.fixture(scope="module")
+def report(root: Path, spec: TrialSpec) -> TrialReport:
+    return report_of(spec, root / "run")
+
+
+def test_each_model_has_labels_of_its_classes_alone_and_the_strategy_is_the_minoritys(
+    report: TrialReport,
+) -> None:
+    majority, minority = report.applied["majority_model"], report.applied["minority_model"]
+    assert majority["labels"]["cluster"] == 0 < majority["labels"]["cell"]
+    assert minority["labels"]["cell"] == 0 < minority["labels"]["cluster"]
+    assert (majority["sampler_power"], minority["sampler_power"]) == (0.0, 1.0)
+    assert majority["images_kept"] == minority["images_kept"]
+    assert majority["seed"] != minority["seed"]
+    assert (majority["steps"], minority["steps"], report.steps) == (8, 8, 16)
+    assert report.applied["dual_share"] == 0.5
+    assert majority["exposure"] == 0.0 < minority["exposure"]
+    assert report.images_seen == 64
+
+
+def test_the_minority_is_not_measured_before_its_model_begins(report: TrialReport) -> None:
+    assert [point.epoch for point in report.curve] == [1, 2, 3, 4]
+    assert [point.metrics["minority_recall"] is None for point in report.curve] == [True, True, False, False]
+    assert all(point.metrics["map50_95"] is not None for point in report.curve)
+
+
+@pytest.mark.parametrize(
+    "epoch",
+    [
+        pytest.param(1, id="in the first model"),
+        pytest.param(2, id="between the two"),
+        pytest.param(3, id="in the second"),
+    ],
+)
+def test_a_killed_run_goes_on_bit_for_bit(
+    epoch: int, spec: TrialSpec, report: TrialReport, root: Path, tmp_path: Path
+) -> None:
+    resumed = report_of(spec, tmp_path / "resumed", resume=killed_after(epoch, spec, tmp_path / "killed"))
+    timeless = {"seconds", "restarts"}
+    assert resumed.model_dump(exclude=timeless) == report.model_dump(exclude=timeless)
+    for name in WEIGHTS:
+        one, other = (
+            torch.load(folder / "result" / name, weights_only=False)["model"].state_dict()
+            for folder in (root / "run", tmp_path / "resumed")
+        )
+        assert different(one, other) == []
+    for array, value in vars(stored(root / "run")).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(stored(tmp_path / "resumed"), array), value)
+
+
+def stored(folder: Path, name: str = "predictions.npz") -> DetectionPredictions:
+    found = load_predictions(folder / "result" / name, "detection")
+    assert isinstance(found, DetectionPredictions)
+    return found
+
+
+def test_each_file_says_which_classes_it_is_good_for(report: TrialReport, root: Path) -> None:
+    said = [torch_safe_load(str(root / "run" / "result" / name))[0]["predict"] for name in WEIGHTS]
+    assert [use["classes"] for use in said] == [[0], [1]]
+    assert said[0]["conf"] == said[1]["conf"]
+
+
+def test_predict_fuses_the_two_as_they_were_measured(report: TrialReport, root: Path, tmp_path: Path) -> None:
+    weights, slides = str(root / "run" / "result" / "weights.pt"), str(root / "slides")
+    assert main(["predict", weights, slides, "--out", str(tmp_path / "out"), "--no-pictures"]) == 0
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    whole = stored(root / "run", "merged.npz")
+    assert whole.shipped is not None
+    for i, name in enumerate(whole.image.tolist()):
+        mine = [one for one in found if one["file_name"] == name]
+        of_image = whole.shipped.image == i
+        for label in (0, 1):
+            scores = sorted(one["score"] for one in mine if one["category_id"] == label + 1)
+            wanted = sorted(whole.shipped.score[of_image & (whole.shipped.label == label)].tolist())
+            np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-3)
+
+
+def test_the_steps_are_divided_in_whole_epochs(spec: TrialSpec) -> None:
+    for share, epochs in ((0.2, (8, 2)), (0.34, (7, 3)), (0.7, (3, 7))):
+        strategy = Strategy.from_knobs({"dual_share": share})
+        train = spec.train.model_copy(update={"steps": 40, "eval_every": 4})
+        of_a, of_b = divided(spec.model_copy(update={"strategy": strategy, "train": train}))
+        assert (of_a.train.epochs, of_b.train.epochs) == epochs
+        assert of_a.strategy == of_b.strategy == Strategy()

@@ -1,0 +1,122 @@
+"""Two detectors fused late: each is believed in the classes that it has learnt. Pure NumPy.
+
+Their classes are disjoint, so boxes of one never suppress those of the other within a class. Scores of two
+models need not be comparable: what a class's threshold is follows from its own model (`operating_point`).
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from trainables.contract.predictions import DetectionPredictions
+from trainables.evaluation.matching import Bools, Floats, Ints
+
+
+def of_classes(predictions: DetectionPredictions, classes: Collection[int]) -> DetectionPredictions:
+    """Predictions and true objects of some classes alone, as if there were no others.
+
+    Args:
+        predictions: Of a split, of weights that do not ship yet.
+        classes: Ids.
+    """
+    assert predictions.shipped is None
+    pred = np.isin(predictions.pred_class, list(classes))
+    true = np.isin(predictions.true_class, list(classes))
+    return replace(
+        _of(predictions, pred),
+        true_image=predictions.true_image[true],
+        true_class=predictions.true_class[true],
+        true_box=predictions.true_box[true],
+    )
+
+
+def fused(majority: DetectionPredictions, minority: DetectionPredictions) -> DetectionPredictions:
+    """Two models' predictions of a split as those of one detector.
+
+    Args:
+        majority: Of the model whose boxes of all classes but the minority's count.
+        minority: Of the one whose boxes of the minority's classes do; on the same images.
+
+    Returns:
+        By falling score. `max_det` is what both together may keep on an image.
+    """
+    assert np.array_equal(majority.image, minority.image)
+    one = _of(majority, ~np.isin(majority.pred_class, majority.minority))
+    other = _of(minority, np.isin(minority.pred_class, majority.minority))
+    both = [np.concatenate(pair) for pair in zip(_columns(one), _columns(other), strict=True)]
+    image, label, score, box, hits, ignored = both
+    order = np.argsort(-score, kind="stable")
+    return replace(
+        one,
+        pred_image=image[order],
+        pred_class=label[order],
+        pred_score=score[order],
+        pred_box=box[order],
+        pred_match=hits[order],
+        pred_ignored=ignored[order],
+        max_det=majority.max_det + minority.max_det,
+    )
+
+
+def covered(
+    image: Ints,
+    label: Ints,
+    score: Floats,
+    box: Floats,
+    minority: Collection[int],
+    *,
+    least: float,
+    share: float,
+) -> Bools:
+    """(P,) which boxes of the majority lie in a box of the minority that is surely there.
+
+    A cluster is made of cells: whoever wants the one and not the others leaves these out.
+
+    Args:
+        image: (P,) of each box.
+        label: (P,) class ids.
+        score: (P,) in [0, 1].
+        box: (P, 4) corners.
+        minority: Class ids.
+        least: Score of a box of the minority that covers.
+        share: Of a box's area that must lie within it, in (0, 1].
+    """
+    rare = np.isin(label, list(minority))
+    sure = np.flatnonzero(rare & (score >= least))
+    found = np.zeros(len(label), dtype=bool)
+    for i in np.unique(image[sure]):
+        mine, over = np.flatnonzero(~rare & (image == i)), sure[image[sure] == i]
+        low = np.maximum(box[mine, None, :2], box[None, over, :2])
+        high = np.minimum(box[mine, None, 2:], box[None, over, 2:])
+        inside = np.clip(high - low, 0, None).prod(axis=-1)  # (p, q)
+        area = (box[mine, 2:] - box[mine, :2]).prod(axis=-1)
+        found[mine] = (inside >= share * area[:, None]).any(axis=1) & (area > 0)
+    return found
+
+
+def _columns(predictions: DetectionPredictions) -> tuple[Any, ...]:
+    """What is known of each prediction, (P, …) each."""
+    return (
+        predictions.pred_image,
+        predictions.pred_class,
+        predictions.pred_score,
+        predictions.pred_box,
+        predictions.pred_match,
+        predictions.pred_ignored,
+    )
+
+
+def _of(predictions: DetectionPredictions, which: Bools) -> DetectionPredictions:
+    """Some of the predictions, (P,)."""
+    image, label, score, box, hits, ignored = (column[which] for column in _columns(predictions))
+    return replace(
+        predictions,
+        pred_image=image,
+        pred_class=label,
+        pred_score=score,
+        pred_box=box,
+        pred_match=hits,
+        pred_ignored=ignored,
+    )
