@@ -21,7 +21,7 @@ from trainables.data.boxes.listed import BoxData
 from trainables.detector.measuring.evaluator import by_score, with_shipped
 from trainables.detector.strategy_run import CRITERION, STATE, StrategyRun
 from trainables.evaluation.detection import detection_metrics
-from trainables.evaluation.fusion import fused, of_classes
+from trainables.evaluation.fusion import fused, of_classes, shift_between
 from trainables.evaluation.operating_point import OperatingPoint
 
 MAJORITY = "majority_"  # before the names of model A's files in a checkpoint
@@ -33,9 +33,13 @@ class Ensemble:
 
     Attributes:
         runs: One that has learnt all classes; or two, of the majority's and of the minority's.
+        val: What they find on val after the last epoch, as one.
+        shift: Of the second one's logits, by val.
     """
 
     runs: tuple[StrategyRun, ...]
+    val: DetectionPredictions
+    shift: float = 0.0
 
     @property
     def minority_run(self) -> StrategyRun:
@@ -44,13 +48,8 @@ class Ensemble:
 
     def predict_split(self, split: str) -> DetectionPredictions:
         """The EMA's predictions on a split; of `train`, on the images that hold a minority object."""
-        return _as_one(*(run.predict_split(split) for run in self.runs))
-
-    def on_val(self) -> DetectionPredictions:
-        """The predictions after the last epoch."""
-        return _as_one(
-            *(run.predict_split("val") if run.predictions is None else run.predictions for run in self.runs)
-        )
+        found = [run.predict_split(split) for run in self.runs]
+        return found[0] if len(found) == 1 else fused(found[0], found[1], self.shift)
 
     def ship(
         self, predictions: DetectionPredictions, point: OperatingPoint, tuned: npt.NDArray[np.bool_]
@@ -64,7 +63,8 @@ class Ensemble:
         """
         rows = []
         for run in self.runs:
-            found = run.found_with(point, predictions.split)
+            shift = self.shift if run is not self.runs[0] else 0.0
+            found = run.found_with(point.bias + shift, point.conf, predictions.split)
             rows.append(found[np.isin(found[:, 6], run.learns)])
         images = self.minority_run.images_of(predictions.split)
         return with_shipped(predictions, images, by_score(np.concatenate(rows)), point, tuned)
@@ -73,10 +73,6 @@ class Ensemble:
         """File name -> checkpoint that `ultralytics.YOLO` loads."""
         names = (WEIGHTS, MINORITY_WEIGHTS)[: len(self.runs)]
         return {name: run.weights(predictions) for name, run in zip(names, self.runs, strict=True)}
-
-
-def _as_one(*predictions: DetectionPredictions) -> DetectionPredictions:
-    return predictions[0] if len(predictions) == 1 else fused(*predictions)
 
 
 def train_models(spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: OnEpoch) -> Ensemble:
@@ -92,7 +88,7 @@ def train_models(spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: 
     if spec.strategy.division.dual_share == 0:
         run = StrategyRun(spec, folder, data, _measured(on_epoch))
         run.train()
-        return Ensemble((run,))
+        return Ensemble((run,), _on_val(run))
     of_a, of_b = divided(spec)
     minority = {data.class_names.index(name) for name in spec.data.minority}
     majority = set(range(len(data.class_names))) - minority
@@ -101,12 +97,25 @@ def train_models(spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: 
     first = StrategyRun(of_a, folder, data, told, learns=majority, prefix=MAJORITY)
     first.train()
     _keep_beside(folder)
-    alone = first.predict_split("val") if first.predictions is None else first.predictions
-    then = _measured(on_epoch, after=of_a.train.epochs, as_measured=lambda found: fused(alone, found))
+    alone = _on_val(first)
+    then = _measured(on_epoch, after=of_a.train.epochs, as_measured=lambda found: _both(alone, found)[0])
     rest = folder if in_b else TrialFolder(folder.root)
     second = StrategyRun(of_b, rest, data, then, learns=minority)
     second.train()
-    return Ensemble((first, second))
+    return Ensemble((first, second), *_both(alone, _on_val(second)))
+
+
+def _on_val(run: StrategyRun) -> DetectionPredictions:
+    """The predictions after the last epoch."""
+    return run.predict_split("val") if run.predictions is None else run.predictions
+
+
+def _both(
+    majority: DetectionPredictions, minority: DetectionPredictions
+) -> tuple[DetectionPredictions, float]:
+    """Both models' predictions of val as one's, and how the second's are shifted for that."""
+    shift = shift_between(majority, minority)
+    return fused(majority, minority, shift), shift
 
 
 def divided(spec: TrialSpec) -> tuple[TrialSpec, TrialSpec]:

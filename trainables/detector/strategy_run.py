@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainables.contract.memory import out_of_memory
@@ -32,7 +33,6 @@ from trainables.detector.settled import (
     ultralytics_version,
     unwrap_model,
 )
-from trainables.evaluation.operating_point import OperatingPoint
 from trainables.strategy.device import given_device
 from trainables.strategy.sampling import Draws
 
@@ -242,13 +242,13 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         model, loader = for_inference(self.ema.ema), self._measured_by(split)
         return predict(model, loader, self.yolo, split=split, minority=self.minority, device=self.device)
 
-    def found_with(self, point: OperatingPoint, split: str) -> Rows:
-        """Fold an operating point, fitted on val, into the EMA; (P, 7) what that finds on a split."""
-        fold_bias(self.ema.ema, point.bias)
+    def found_with(self, bias: npt.NDArray[np.float64], conf: float, split: str) -> Rows:
+        """Fold (C,) `bias` into the EMA's class logits; (P, 7) what that finds on a split above `conf`."""
+        fold_bias(self.ema.ema, bias)
         return find_boxes(
             for_inference(self.ema.ema),
             self._measured_by(split),
-            conf=point.conf,
+            conf=conf,
             max_det=max_detections(self.yolo),
             multi_label=False,
             device=self.device,

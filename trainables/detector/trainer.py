@@ -21,7 +21,7 @@ from trainables.data.sources import boxes_of
 from trainables.detector.arguments import max_detections
 from trainables.detector.criterion import class_losses
 from trainables.detector.dataset import COUNTS, TrainingTiles
-from trainables.detector.ensemble import train_models
+from trainables.detector.ensemble import Ensemble, train_models
 from trainables.detector.measuring.wholes import measure_whole_images
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.strategy_run import StrategyRun, save_atomically
@@ -49,7 +49,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
     with _isolated():
         models = train_models(spec, folder, data, on_epoch)
         run = models.minority_run
-        val = models.on_val()
+        val = models.val
         threshold = detection_metrics(val)["threshold"]
         assert threshold is not None, "one that was asked to be chosen always is"
         on_train = detection_metrics(models.predict_split("train"), threshold=threshold)
@@ -67,7 +67,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         drawn, images = drawn_by(models.runs)
         return Trained(
             metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},
-            applied=receipt(run, point) | of_division(spec, models.runs),
+            applied=receipt(run, point) | of_division(models),
             exposure=exposure(models.runs),
             images_seen=drawn,
             unique_images=images,
@@ -110,11 +110,12 @@ def drawn_by(runs: Sequence[StrategyRun]) -> tuple[int, int]:
     return sum(run.drawn.total() for run in runs), len(files)
 
 
-def of_division(spec: TrialSpec, runs: Sequence[StrategyRun]) -> dict[str, Any]:
+def of_division(models: Ensemble) -> dict[str, Any]:
     """For a receipt: what each of two models has seen, and what holds for both; of one model that it is one.
 
     The other entries of the receipt are the minority model's.
     """
+    runs = models.runs
     steps = [run.ema.updates for run in runs]
     if len(runs) == 1:
         return {"dual_share": 0.0}
@@ -140,6 +141,7 @@ def of_division(spec: TrialSpec, runs: Sequence[StrategyRun]) -> dict[str, Any]:
         "largest_batch": max(run.largest_batch for run in runs),
         "lr": lr,
         "seed": runs[0].train_loader.dataset.seed,
+        "minority_shift": models.shift,
         **seen,
     }
 

@@ -1,7 +1,9 @@
 """Two detectors fused late: each is believed in the classes that it has learnt. Pure NumPy.
 
 Their classes are disjoint, so boxes of one never suppress those of the other within a class. Scores of two
-models need not be comparable: what a class's threshold is follows from its own model (`operating_point`).
+models are not comparable, and most metrics count at one confidence for all classes. So the minority's logits
+are shifted by the one constant that brings both models' best confidences together: that changes no ranking
+within a class, hence no AP, and is folded into the weights that ship.
 """
 
 from collections.abc import Collection
@@ -9,9 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trainables.contract.predictions import DetectionPredictions
+from trainables.evaluation.detection import best_threshold, class_curves
 from trainables.evaluation.matching import Bools, Floats, Ints
+
+EDGE = 1e-4  # of a confidence: nearer to 0 or 1 a shift would be endless
 
 
 def of_classes(predictions: DetectionPredictions, classes: Collection[int]) -> DetectionPredictions:
@@ -32,12 +38,29 @@ def of_classes(predictions: DetectionPredictions, classes: Collection[int]) -> D
     )
 
 
-def fused(majority: DetectionPredictions, minority: DetectionPredictions) -> DetectionPredictions:
+def shift_between(majority: DetectionPredictions, minority: DetectionPredictions) -> float:
+    """What to add to the minority model's logits, by val; arguments as of `fused`.
+
+    Both models' best confidences are those of the highest smoothed mean F1 over the classes that count.
+    """
+    rare = set(majority.minority.tolist())
+    rest = [c for c in range(len(majority.class_names)) if c not in rare]
+    at = [
+        float(np.clip(best_threshold(class_curves(of_classes(found, classes))), EDGE, 1 - EDGE))
+        for found, classes in ((majority, rest), (minority, rare))
+    ]
+    return float(_logit(np.array(at[0])) - _logit(np.array(at[1])))
+
+
+def fused(
+    majority: DetectionPredictions, minority: DetectionPredictions, shift: float
+) -> DetectionPredictions:
     """Two models' predictions of a split as those of one detector.
 
     Args:
         majority: Of the model whose boxes of all classes but the minority's count.
         minority: Of the one whose boxes of the minority's classes do; on the same images.
+        shift: As `shift_between` finds it on val.
 
     Returns:
         By falling score. `max_det` is what both together may keep on an image.
@@ -45,6 +68,7 @@ def fused(majority: DetectionPredictions, minority: DetectionPredictions) -> Det
     assert np.array_equal(majority.image, minority.image)
     one = _of(majority, ~np.isin(majority.pred_class, majority.minority))
     other = _of(minority, np.isin(minority.pred_class, majority.minority))
+    other = replace(other, pred_score=shifted(other.pred_score, shift))
     both = [np.concatenate(pair) for pair in zip(_columns(one), _columns(other), strict=True)]
     image, label, score, box, hits, ignored = both
     order = np.argsort(-score, kind="stable")
@@ -58,6 +82,18 @@ def fused(majority: DetectionPredictions, minority: DetectionPredictions) -> Det
         pred_ignored=ignored[order],
         max_det=majority.max_det + minority.max_det,
     )
+
+
+def shifted(score: npt.NDArray[np.floating[Any]], shift: float) -> npt.NDArray[np.float32]:
+    """Confidences after a constant was added to their logits; 0 changes not a bit."""
+    if shift == 0:
+        return score.astype(np.float32)
+    moved = 1 / (1 + np.exp(-(_logit(np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)) + shift)))
+    return np.asarray(moved, dtype=np.float32)
+
+
+def _logit(p: Floats) -> Floats:
+    return np.asarray(np.log(p) - np.log1p(-p))
 
 
 def covered(

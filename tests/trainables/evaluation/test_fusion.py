@@ -1,11 +1,13 @@
 """Two models fused by class, and boxes of the majority inside a minority's, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matched_boxes import drawn, with_matches
 
-from trainables.evaluation.detection import detection_metrics
-from trainables.evaluation.fusion import covered, fused, of_classes
+from trainables.evaluation.detection import class_curves, detection_metrics
+from trainables.evaluation.fusion import covered, fused, of_classes, shift_between, shifted
 
 TRUTH = {
     "true_image": [0, 0],
@@ -19,7 +21,7 @@ def test_each_model_is_believed_in_its_own_classes() -> None:
     boxes = [[10, 10, 20, 20], [40, 40, 80, 80]]
     majority = with_matches([0, 0], [0, 1], [0.9, 0.8], boxes, **TRUTH)
     minority = with_matches([0, 1], [1, 0], [0.95, 0.7], [[42, 42, 80, 80], [1, 1, 5, 5]], **TRUTH)
-    both = fused(majority, minority)
+    both = fused(majority, minority, 0.0)
     assert both.pred_class.tolist() == [1, 0]
     np.testing.assert_allclose(both.pred_score, [0.95, 0.9])
     np.testing.assert_array_equal(both.pred_box, [[42, 42, 80, 80], [10, 10, 20, 20]])
@@ -28,12 +30,26 @@ def test_each_model_is_believed_in_its_own_classes() -> None:
     assert both.true_class.tolist() == [0, 1]
 
 
-def test_each_classs_ap_is_that_of_its_model() -> None:
+@pytest.mark.parametrize("shift", [0.0, 1.5, -3.0])
+def test_each_classs_ap_is_that_of_its_model(shift: float) -> None:
     one, other = drawn(1), drawn(1)  # of the same truth
-    both = detection_metrics(fused(one, of_classes(other, {1})))
+    both = detection_metrics(fused(one, of_classes(other, {1}), shift))
     alone = detection_metrics(one)
     for metric in ("ap50/cell", "ap50/cluster", "map50_95/cluster"):
         assert both[metric] == alone[metric]
+
+
+def test_the_shift_makes_one_confidence_the_best_of_both_models() -> None:
+    one, strong = drawn(1), drawn(1)
+    weak = replace(strong, pred_score=shifted(strong.pred_score, -2.0))  # as sure, on another scale
+    shift = shift_between(one, weak)
+    assert shift == pytest.approx(
+        shift_between(one, strong) + 2.0, abs=0.3
+    )  # a confidence lies between two scores
+    metrics = detection_metrics(fused(one, weak, shift))
+    rare = class_curves(strong)[1]
+    assert metrics["recall/cluster"] == pytest.approx(rare.recall_best_f1(), abs=0.02)
+    assert detection_metrics(fused(one, weak, 0.0))["recall/cluster"] < rare.recall_best_f1() - 0.1
 
 
 def test_what_no_model_has_learnt_yet_is_not_measurable() -> None:
