@@ -76,6 +76,7 @@ def cost(way: Merging, slides: int, objects: int, jackknife: bool) -> None:
         pred_score=merged.score,
         pred_box=merged.box,
         pred_match=matches,
+        pred_ignored=np.zeros(len(matches), dtype=bool),
         true_image=true_image,
         true_class=true_class,
         true_box=true_box.astype(np.float32),

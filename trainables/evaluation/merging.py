@@ -187,6 +187,7 @@ def _survives(found: _Found, limit: float, measure: Measure = over_union) -> Boo
 
 
 def _core(found: _Found, grid: "_Grid", iou: float, *, join: bool) -> _Found:
+    """What tiles own, and what is within the leeway of it and not covered by it."""
     centre = (found.box[:, :2] + found.box[:, 2:]) / 2
     owned = grid.own(found.tile, centre)
     left = found[~owned]
@@ -235,7 +236,6 @@ class _Grid:
         inner_low, inner_high = low.copy(), high.copy()
         np.maximum.at(inner_low, tile, np.where(before, high[neighbour], -np.inf))
         np.minimum.at(inner_high, tile, np.where(after, low[neighbour], np.inf))
-        inner_high[tile[~(before | after).any(axis=1)]] = -np.inf  # another one lies in the same place
         place = np.empty(len(windows), dtype=np.int64)
         place[np.lexsort((low[:, 0], low[:, 1], image))] = np.arange(len(windows))
         start = np.searchsorted(tile[order], np.arange(len(windows) + 1))
@@ -322,9 +322,7 @@ def _continued(found: _Found, grid: _Grid, least: float) -> list[tuple[int, int]
     reach = np.where(touched, edges, found.box)
     one, other, _ = within(found.group[ended], reach[ended], 0.0)
     one, other = ended[one], ended[other]
-    along = (
-        grid.low[found.tile[other]] - grid.low[found.tile[one]]
-    )  # (pairs, 2) from the one tile to the other
+    along = grid.low[found.tile[other]] - grid.low[found.tile[one]]  # (pairs, 2) from tile to tile
     facing = (along > 0) & touched[one, 2:] & touched[other, :2]
     facing |= (along < 0) & touched[one, :2] & touched[other, 2:]
     one, other = one[facing.any(axis=1)], other[facing.any(axis=1)]
@@ -346,5 +344,6 @@ def _iou(one: Floats, other: Floats) -> Floats:
 
 
 def _fused(found: _Found, limit: float) -> _Found:
+    """Weighted boxes fusion."""
     first, score, box = fuse(found.group, found.score, found.box, limit)
     return _Found(found.origin[first], found.group[first], found.tile[first], score, box)

@@ -35,7 +35,7 @@ def fuse(group: Ints, score: Floats, box: AnyFloats, limit: float) -> tuple[Ints
             k = first[j]
             if k in fused:
                 value = _iou(boxes[i], fused[k].box)
-            if value > most or (value == most and k < best):
+            if value > most:
                 best, most = k, value
         if best >= 0:
             first[i] = best

@@ -61,6 +61,12 @@ WHOLE, PIECE = (70, 40, 90, 60), (80, 40, 90, 60)  # half of it is visible on th
             id="what both own by half a pixel is found once",
         ),
         pytest.param(
+            "core",
+            [(0, 0.8, (85, 40, 95.0001, 50)), (1, 0.9, (85, 40, 94.9999, 50)), (0, 0.7, (60, 30, 98, 60))],
+            [0, 2],
+            id="a tie is one to a hundredth of a pixel, so what lies within another is not lost",
+        ),
+        pytest.param(
             "core", [(1, 0.9, WHOLE)], [], id="what only a tile found that does not own it is dropped"
         ),
         pytest.param(
@@ -111,6 +117,13 @@ def test_pieces_of_what_no_tile_shows_whole_are_joined(windows: Ints) -> None:
 def test_a_piece_is_not_joined_to_one(other: tuple[float, float, float, float]) -> None:
     placed = _placed((0, 0.8, (50, 40, 100, 60)), (1, 0.9, other))
     assert _merged(placed, "joined").box.tolist() == [list(other), [50, 40, 100, 60]]
+
+
+def test_a_piece_is_joined_to_one_of_a_tile_and_rather_to_a_sure_one() -> None:
+    sure, unsure, piece = (80, 41, 130, 60), (80, 40, 130, 61), (50, 40, 100, 60)
+    found = _merged(_placed((1, 0.8, sure), (1, 0.1, unsure), (0, 0.9, piece)), "joined")
+    assert found.box[0].tolist() == [50, 40, 130, 60]
+    assert found.origin[0] == 2
 
 
 def test_an_object_on_a_corner_is_joined_of_four_pieces() -> None:
