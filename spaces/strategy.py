@@ -79,6 +79,8 @@ FAMILY_OF = _family_of()
 PLAIN = Strategy()
 # The knobs that `defer` lowers and raises over training.
 DRAWN, CORRECTED = ("sampler_power", "repeat_threshold"), ("alpha_power", "class_balance", "logit_tau")
+# The knobs that are numbers of something.
+COUNTS = frozenset({"pretile_copies", "augment_variants"})
 # Knob -> words that a study file may write for its values.
 WORDS: dict[str, dict[str, float]] = {"alpha_prior": ALPHA_PRIORS}
 
@@ -112,6 +114,10 @@ NAMED: dict[str, Strategy] = {
         "copy_paste": {"copy_paste": 0.5},
         "weighted_copy_paste": {"sampler_power": 0.5, "copy_paste": 0.5},
         "mosaic": {"mosaic": 0.5},
+        "augmented_frozen_3": {"augment_minority": 0.5, "augment_variants": 3},
+        "pretile_3": {"pretile_copies": 3, "augment_minority": 0.5},
+        "pretile_3_plain": {"pretile_copies": 3.0},
+        "undersampled_40_pretile": {"retention": 0.4, "pretile_copies": 3, "augment_minority": 0.5},
     }.items()
 }
 
@@ -142,6 +148,10 @@ SENTENCES = {
     "copy_paste": "Minority objects of other images are pasted in (Ghiasi et al. 2021).",
     "weighted_copy_paste": "Half a weighted sampler, and minority objects of other images are pasted in.",
     "mosaic": "Images become parts of four (Bochkovskiy et al. 2020).",
+    "augmented_frozen_3": "Minority images are augmented, each in 3 fixed ways in place of fresh ones.",
+    "pretile_3": "3 copies of each whole image with a minority object, augmented before they are cut.",
+    "pretile_3_plain": "3 copies of each whole image with a minority object, as it is: exposure alone.",
+    "undersampled_40_pretile": "undersampled_40, with the copies of pretile_3.",
 }
 
 

@@ -158,7 +158,7 @@ TASKS: dict[Task, TaskTraits] = {
         per_class=("precision", "recall", "f1"),
         objectives=("minority_recall", "macro_f1"),
         max_drops={"macro_f1": 0.03, "accuracy": 0.03},
-        lacks=("copy_paste", "mosaic", "mixup"),
+        lacks=("copy_paste", "mosaic", "mixup", "pretile_copies", "augment_variants"),
         arguments=("patience", "tune", "tune_min_precision", "weights"),
         arms=(
             "plain",

@@ -21,6 +21,7 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, EpochMetrics, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
 from trainables.detector.arguments import arguments, own_model
+from trainables.detector.copies.making import copied_tiles
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
 from trainables.detector.evaluator import find_boxes, fold_bias, for_inference, predict, with_shipped
@@ -130,14 +131,16 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "pad": 0.0,
             "data": self.data,
         }
+        strategy, seed = self.spec.strategy, self.spec.seed
         return TrainingTiles(
             self.yolo.splits[img_path],
             self.yolo.fingerprint,
+            copies=copied_tiles(self.yolo, self.minority, strategy.augmentation, seed=seed),
             minority=self.minority,
-            sampling=self.spec.strategy.sampling,
-            augmentation=self.spec.strategy.augmentation,
+            sampling=strategy.sampling,
+            augmentation=strategy.augmentation,
             mixed_draws=self.spec.train.mixed_steps * self.spec.train.batch,
-            seed=self.spec.seed,
+            seed=seed,
             **common,
         )
 
