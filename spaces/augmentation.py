@@ -29,7 +29,8 @@ class Augmentation(Frozen):
             that holds a minority object, of an original or of a copy, is drawn as it is. With strength 0 the
             copies are duplicates. 0 is off.
         augment_variants: Of what is augmented when it is drawn: 0 is another transform at each draw; n is n
-            fixed ones for each image, of which each draw takes one. What copy-paste adds stays fresh.
+            fixed ones for each image, of which each draw takes one. What copy-paste adds stays fresh, and so
+            do the shift, scale, flip and colour that all strategies of a detector have in common.
     """
 
     augment_minority: float = Field(0.0, ge=0, le=1)

@@ -133,7 +133,15 @@ TASKS: dict[Task, TaskTraits] = {
         library="Ultralytics",
         highest_lr=1.0,
         amp_needs_gpu=True,
-        arms=(*_DETECTOR_ARMS, "copy_paste", "weighted_copy_paste", "mosaic"),
+        arms=(
+            *_DETECTOR_ARMS,
+            "copy_paste",
+            "weighted_copy_paste",
+            "mosaic",
+            "pretile_3",
+            "augmented_as_pretile_3",
+            "augmented_frozen_as_pretile_3",
+        ),
     ),
     "classification": TaskTraits(
         metrics=(
