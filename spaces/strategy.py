@@ -86,6 +86,8 @@ FAMILY_OF = _family_of()
 PLAIN = Strategy()
 # The knobs that `defer` lowers and raises over training.
 DRAWN, CORRECTED = ("sampler_power", "repeat_threshold"), ("alpha_power", "class_balance", "logit_tau")
+# The knobs that are numbers of something.
+COUNTS = frozenset({"pretile_copies", "augment_variants"})
 # Knob -> words that a study file may write for its values.
 WORDS: dict[str, dict[str, float]] = {"alpha_prior": ALPHA_PRIORS}
 
@@ -121,6 +123,10 @@ NAMED: dict[str, Strategy] = {
         "mosaic": {"mosaic": 0.5},
         "dual_model": {"dual_share": 0.5},
         "dual_model_weighted": {"dual_share": 0.5, "sampler_power": 1.0},
+        "augmented_frozen_3": {"augment_minority": 0.5, "augment_variants": 3},
+        "pretile_3": {"pretile_copies": 3, "augment_minority": 0.5},
+        "pretile_3_plain": {"pretile_copies": 3.0},
+        "undersampled_40_pretile": {"retention": 0.4, "pretile_copies": 3, "augment_minority": 0.5},
     }.items()
 }
 
@@ -153,6 +159,10 @@ SENTENCES = {
     "mosaic": "Images become parts of four (Bochkovskiy et al. 2020).",
     "dual_model": "Half the steps for a model of the majority, half for one of the minority, fused late.",
     "dual_model_weighted": "dual_model, and the model of the minority has a weighted sampler.",
+    "augmented_frozen_3": "Minority images are augmented, each in 3 fixed ways in place of fresh ones.",
+    "pretile_3": "3 copies of each whole image with a minority object, augmented before they are cut.",
+    "pretile_3_plain": "3 copies of each whole image with a minority object, as it is: exposure alone.",
+    "undersampled_40_pretile": "undersampled_40, with the copies of pretile_3.",
 }
 
 

@@ -20,12 +20,13 @@ from search.pipeline.opening import (
 )
 from search.record.experiments import COMPARISON
 from search.record.stored import packed, unpacked
-from search.request.arms import matched_pairs, named_strategy
+from search.request.arms import matched_pairs
 from search.show.common import write_csv
 from search.show.comparison import as_rows
 from search.show.plots import comparison_picture, draw_comparison
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
+from spaces.strategy import Strategy
 from trainables.contract.tasks import TASKS, metric_names, on_whole_images
 from trainables.contract.trust import also_trusting
 
@@ -52,7 +53,7 @@ def compare_strategies(
         Interrupted: By Ctrl-C; nothing finished is lost.
     """
     request = read_request(path, runs, console)
-    plan = _plan(request)
+    plan = _plan(request, console)
     if request.folder.study_yaml.exists():
         request = continued(request, path)
     elif resume:
@@ -70,8 +71,8 @@ def compare_strategies(
     return found, comparison
 
 
-def _plan(request: Request) -> ComparePlan:
-    """Every arm with its strategy on these data.
+def _plan(request: Request, console: Console) -> ComparePlan:
+    """Every arm with its strategy on these data; of those that nobody named, the ones that they allow.
 
     Raises:
         UsageError: The split is empty, or the data allow no such strategy.
@@ -83,10 +84,20 @@ def _plan(request: Request) -> ComparePlan:
     names = dict.fromkeys([settings.reference, *asked])
     if len(names) < 2:
         raise UsageError(f"compare.strategies: nothing beside the reference '{settings.reference}'")
-    classes, minority = request.class_sets()
+    arms: dict[str, Strategy] = {}
+    left_out: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            arms[name] = request.strategy(name)
+        except UsageError as error:
+            if name in settings.strategies or name == settings.reference:
+                raise
+            left_out.setdefault(error.message.removeprefix(f"{name}: "), []).append(name)
+    for why, left in left_out.items():
+        console.print(f"note: left out: {', '.join(left)}: {why}", highlight=False, soft_wrap=True)
     return ComparePlan(
         settings=settings,
-        arms={name: named_strategy(name, classes, minority) for name in names},
+        arms=arms,
         whole_images=bool(request.summary.whole_images),
     )
 

@@ -21,7 +21,6 @@ from search.pipeline.opening import Opened, nothing_to_resume, opened, read_stud
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
-from search.request.arms import named_strategy
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
@@ -105,15 +104,11 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
     baseline = study.baseline()
     if settings.finalists and baseline is not None:
         trials += choose_finalists(study.trials(), baseline, study.config, settings.finalists)
-    classes, minority = found.class_sets()
     candidates = [
         PlannedCandidate(name=f"trial {trial.number}", strategy=trial.strategy, trial=trial.number)
         for trial in trials
     ]
-    candidates += [
-        PlannedCandidate(name=name, strategy=named_strategy(name, classes, minority))
-        for name in settings.strategies
-    ]
+    candidates += [PlannedCandidate(name=name, strategy=found.strategy(name)) for name in settings.strategies]
     if settings.finalists and baseline is None:
         raise UsageError(
             f"nothing to confirm: {found.where} has not been searched",

@@ -14,12 +14,14 @@ from rich.console import Console
 from search.pipeline.study_tiles import describe_tiles
 from search.record.folder import StudyFolder
 from search.record.study import Study
-from search.request.config import StudyConfig
-from search.request.data_check import check_data
+from search.request.arms import named_strategy, needs_whole_images
+from search.request.config import LEAST_EPOCHS_OF_TWO, StudyConfig
+from search.request.data_check import check_data, why_no_copies
 from search.request.reading import load_config, not_runnable
 from search.show.common import bar
 from search.work.protocol import ClusterLost
 from spaces.errors import UsageError
+from spaces.strategy import NAMED, Strategy
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, WholeImages
 from trainables.data.probing import watched
@@ -49,10 +51,24 @@ class Request:
         """The study's folder as a person would type it here."""
         return shown(self.folder.path)
 
-    def class_sets(self) -> tuple[tuple[frozenset[int], ...], frozenset[int]]:
-        """Class ids in each training image, and those of the minority."""
-        minority = frozenset(self.summary.class_names.index(name) for name in self.data.minority)
-        return self.summary.splits["train"].classes_per_image, minority
+    def strategy(self, name: str) -> Strategy:
+        """What an arm's name stands for on these data.
+
+        Raises:
+            UsageError: There is no such arm, or these data do not allow it.
+        """
+        two = NAMED[name].division.dual_share if name in NAMED else 0
+        if two and self.config.train.epochs < LEAST_EPOCHS_OF_TWO:
+            raise UsageError(f"{name}: two models need at least {LEAST_EPOCHS_OF_TWO} epochs")
+        if needs_whole_images(name) and (why := why_no_copies(self.summary, self.data.minority)):
+            raise UsageError(f"{name}: {why}")
+        minority = frozenset(self.summary.class_names.index(one) for one in self.data.minority)
+        return named_strategy(
+            name,
+            self.summary.splits["train"].classes_per_image,
+            minority,
+            lambda strategy: BY_TASK[self.config.task].copied(self.data, strategy.augmentation),
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from search.request.guards import Guard
 from search.request.space import expand_space
 from spaces.frozen import LATER, Frozen
 from spaces.ranges import Dimension, FloatRange
-from spaces.strategy import FAMILY_OF, NAMED, SearchSpace, Strategy
+from spaces.strategy import COUNTS, FAMILY_OF, NAMED, SearchSpace, Strategy
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
 from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec, WholeImages
 
@@ -221,6 +221,9 @@ class StudyConfig(Frozen):
         """Every end of every dimension is a value that its knob allows."""
         found = []
         for knob, dimension in space.dimensions.items():
+            if knob in COUNTS and dimension.kind == "float":
+                found.append(f"{knob}: whole numbers only, e.g. {{choices: [0, 1, 2, 3]}}, got a range")
+                continue
             for value in _tried(dimension) if knob in FAMILY_OF else ():
                 try:
                     Strategy.from_knobs({knob: value})

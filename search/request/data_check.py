@@ -1,10 +1,13 @@
 """Whether a study can be run on its data: classes, splits, per-class metrics, retention. Counts only."""
 
+from collections.abc import Collection
+
+from search.request.arms import needs_whole_images
 from search.request.config import StudyConfig
 from search.request.config_errors import did_you_mean
 from spaces.errors import UsageError
 from trainables.contract.tasks import TASKS, metric_names
-from trainables.contract.trial import DataSpec
+from trainables.contract.trial import DataSpec, WholeImages
 from trainables.data.summary import DataSummary, rare_classes
 from trainables.strategy.sampling import retain
 
@@ -45,9 +48,43 @@ def check_data(config: StudyConfig, summary: DataSummary) -> DataSpec:
         if metric not in valid:
             problems.append(f"{where}: no such metric '{metric}'{did_you_mean(metric, valid)}")
     problems += _retention_problems(config, summary, minority)
+    problems += _copies_problems(config, summary, minority)
     if problems:
         raise UsageError("\n".join(problems))
     return config.data_spec(minority)
+
+
+def why_no_copies(summary: DataSummary, minority: Collection[str]) -> str:
+    """Why no whole image of these data can be copied and cut anew; empty if they can.
+
+    Args:
+        summary: Of the data.
+        minority: Names of its minority classes.
+    """
+    if not summary.whole_images:
+        return "it augments whole images before they are cut, and these data are no tiles of whole images"
+    ids = {summary.class_names.index(name) for name in minority if name in summary.class_names}
+    gone = [file for file, held in summary.absent.items() if not held.isdisjoint(ids)]
+    return f"it needs the whole images, and {len(gone)} are gone, e.g. {gone[0]}" if gone else ""
+
+
+def _copies_problems(config: StudyConfig, summary: DataSummary, minority: tuple[str, ...]) -> list[str]:
+    """What asks for copies of whole images that there cannot be."""
+    if isinstance(config.data, WholeImages) and not summary.whole_images:
+        return []  # they are not cut yet
+    why = why_no_copies(summary, minority)
+    knob = config.space.dimensions.get("pretile_copies")
+    searched = ["space.pretile_copies"] if knob is not None and max(knob.ends()) > 0 else []
+    named = {
+        "baseline.strategy": (config.baseline.strategy,),
+        "confirm.strategies": config.confirm.strategies,
+        "compare.strategies": config.compare.strategies,
+        "compare.reference": (config.compare.reference,),
+    }
+    asking = [
+        f"{key}: '{name}'" for key, names in named.items() for name in names if needs_whole_images(name)
+    ]
+    return [f"{where}: {why}" for where in (*searched, *asking)] if why else []
 
 
 def _named_metrics(config: StudyConfig) -> list[tuple[str, str]]:

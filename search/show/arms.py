@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from search.request.arms import MATCHED, known_arms, sentence
+from search.request.arms import ALSO, MATCHED, known_arms, sentence
 from search.show.common import in_words
 from spaces.strategy import NAMED
 from trainables.contract.tasks import TASKS, Task
@@ -48,4 +48,7 @@ def _tasks(tasks: Sequence[Task]) -> dict[str, list[Task]]:
 
 
 def _knobs(name: str) -> str:
-    return in_words(NAMED[name]) if name in NAMED else f"sampler_power at the exposure of {MATCHED[name]}"
+    if name in NAMED:
+        return in_words(NAMED[name])
+    also = f"{in_words(NAMED[ALSO[name]])}, " if name in ALSO else ""
+    return f"{also}sampler_power at the exposure of {MATCHED[name]}"

@@ -10,7 +10,7 @@ from typing import IO, Any, TextIO
 from rich.console import Console
 from rich.progress import Progress
 
-from spaces.strategy import Strategy
+from spaces.strategy import COUNTS, Strategy
 
 WIDE = 200
 
@@ -18,7 +18,8 @@ WIDE = 200
 def in_words(strategy: Strategy) -> str:
     """The knobs that differ from doing nothing: `retention 0.40, sampler_power 0.52`."""
     changed = strategy.changed()
-    return ", ".join(f"{knob} {value:.2f}" for knob, value in changed.items()) or "plain"
+    written = (f"{knob} {value:{'g' if knob in COUNTS else '.2f'}}" for knob, value in changed.items())
+    return ", ".join(written) or "plain"
 
 
 def own_and_shared(told: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[str]]:

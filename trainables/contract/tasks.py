@@ -140,6 +140,9 @@ TASKS: dict[Task, TaskTraits] = {
             "mosaic",
             "dual_model",
             "dual_model_weighted",
+            "pretile_3",
+            "augmented_as_pretile_3",
+            "augmented_frozen_as_pretile_3",
         ),
     ),
     "classification": TaskTraits(
@@ -165,7 +168,7 @@ TASKS: dict[Task, TaskTraits] = {
         per_class=("precision", "recall", "f1"),
         objectives=("minority_recall", "macro_f1"),
         max_drops={"macro_f1": 0.03, "accuracy": 0.03},
-        lacks=("copy_paste", "mosaic", "mixup", "dual_share"),
+        lacks=("copy_paste", "mosaic", "mixup", "dual_share", "pretile_copies", "augment_variants"),
         arguments=("patience", "tune", "tune_min_precision", "weights"),
         arms=(
             "plain",

@@ -42,6 +42,7 @@ class DataSummary:
         warnings: Sentences on what the images are.
         listing: Split -> name and source of each image.
         whole_images: Split -> number of whole images that its images are tiles of; empty if they are none.
+        absent: File of each whole image of the training tiles that is not there any more -> class ids in it.
     """
 
     class_names: tuple[str, ...]
@@ -54,6 +55,7 @@ class DataSummary:
     warnings: tuple[str, ...] = ()
     listing: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     whole_images: Mapping[str, int] = field(default_factory=dict)
+    absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def held_classes(self) -> tuple[str, ...]:
         """The classes that have an object in some split."""

@@ -7,6 +7,7 @@ run), so that a resumed run sees the same pixels.
 
 import math
 import random
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from copy import copy
@@ -93,24 +94,28 @@ class TileDataset(YOLODataset):  # type: ignore[misc]
         """Take decoded images from the worker's store, and put there those that it lacks."""
         store = _pixels_of(self.fingerprint, self.imgsz)
         for i, file in enumerate(self.im_files):
-            if file not in store:
-                store[file] = self.load_image(i)
-            self.ims[i], self.im_hw0[i], self.im_hw[i] = store[file]
+            # Another trial has other copies: theirs would pile up in the store.
+            loaded = self.load_image(i) if self.images[i].is_copy else store.get(file)
+            if loaded is None:
+                loaded = store[file] = self.load_image(i)
+            self.ims[i], self.im_hw0[i], self.im_hw[i] = loaded
 
 
 class TrainingTiles(TileDataset):
     """The training images that a strategy keeps, augmented as it says.
 
     Attributes:
+        copies: How many of the images are tiles of copies; they are the last ones, and all are kept.
         classes: For each image kept, the set of class ids in it, whether learnt or not.
         rare: (n,) which images kept hold a minority object.
         majority_images: Images without a minority object before undersampling.
-        class_counts: (n_classes,) labels before undersampling.
+        class_counts: (n_classes,) labels before undersampling, without those of copies.
         sampled_counts: (n_classes,) objects that a pass of draws from the images kept meets on average.
         weights: (n,) probability per draw, or None for shuffled passes.
         sampling: The recipe that `weights` was computed with.
         index_of: File -> position among the images kept.
-        strengths: Of the augmentation of tiles that hold a minority object, and of all others.
+        strengths: Of the augmentation of tiles that hold a minority object, and of all others, when drawn.
+        variants: Fixed transforms of an image, of which each draw takes one; 0 if each draw has its own.
         copy_paste: Probability that minority objects are pasted into a tile; 0 if there are none to paste.
         donors: For each minority class the objects that are pasted, (n, 2): image kept, and row in it.
         counts: Of the sample in the making, by COUNTS: tiles augmented, boxes that entered there and were
@@ -124,6 +129,7 @@ class TrainingTiles(TileDataset):
         fingerprint: str,
         *,
         learns: Collection[int],
+        copies: tuple[BoxImage, ...] = (),
         minority: tuple[int, ...],
         sampling: Sampling,
         augmentation: Augmentation,
@@ -131,15 +137,18 @@ class TrainingTiles(TileDataset):
         seed: int,
         **kwargs: Any,
     ) -> None:
+        self.class_counts = np.bincount(
+            np.concatenate([labelled(image, learns).classes for image in images]),
+            minlength=len(kwargs["data"]["names"]),
+        )
+        # Each tile of a copy holds a minority object, so that undersampling leaves it.
+        images, self.copies = (*images, *copies), len(copies)
         classes = [frozenset(image.classes.tolist()) for image in images]
-        images = tuple(_labelled(image, learns) for image in images)
+        images = tuple(labelled(image, learns) for image in images)
         kept = retain(classes, minority, retention=sampling.retention, seed=seed)
         self.classes = [classes[i] for i in kept]
         self.rare = holds_minority(self.classes, minority)
         self.majority_images = int((~holds_minority(classes, minority)).sum())
-        self.class_counts = np.bincount(
-            np.concatenate([image.classes for image in images]), minlength=len(kwargs["data"]["names"])
-        )
         self.sampling, self.seed = sampling, seed
         self.minority, self.mixed_draws = minority, mixed_draws
         self.weights = draw_weights(
@@ -151,7 +160,9 @@ class TrainingTiles(TileDataset):
         self.sampled_counts = sampled_counts(
             [images[i].classes for i in kept], self.weights, n_classes=len(self.class_counts)
         )
-        self.strengths = {True: augmentation.augment_minority, False: augmentation.augment_rest}
+        at_draws = augmentation.augment_minority if augmentation.pretile_copies == 0 else 0.0
+        self.strengths = {True: at_draws, False: augmentation.augment_rest}
+        self.variants = augmentation.augment_variants
         super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
         self.index_of = {file: i for i, file in enumerate(self.im_files)}
         self.counts: Counter[str] = Counter()
@@ -239,9 +250,16 @@ class TrainingTiles(TileDataset):
         strength = self.strengths[bool(rare.any())]
         if strength == 0:
             return tile
+        if self.variants:
+            rng = self._fixed(index, int(rng.integers(self.variants)))
         done = augment_tile(tile.image, tile.boxes, strength=strength, rng=rng, rare=rare)
         self.counts.update(augmented_images=1, boxes_augmented=len(rare), boxes_lost=done.lost)
         return Tile(done.image, done.boxes, tile.classes[done.row])
+
+    def _fixed(self, index: int, variant: int) -> np.random.Generator:
+        """What one variant of an image is drawn from, whatever else is kept."""
+        name = zlib.crc32(self.images[index].name.encode())
+        return np.random.default_rng((self.seed, 6, name, variant))
 
     def _draw_donors(self, index: int, rng: np.random.Generator) -> list[tuple[Tile, int]]:
         """Up to MOST_PASTED objects of other images, each of a minority class that is drawn first."""
@@ -269,7 +287,7 @@ class TrainingTiles(TileDataset):
         return objects[whole] if any(whole) else objects
 
 
-def _labelled(image: BoxImage, classes: Collection[int]) -> BoxImage:
+def labelled(image: BoxImage, classes: Collection[int]) -> BoxImage:
     """An image with the labels of some classes alone."""
     learnt = np.isin(image.classes, list(classes))
     if learnt.all():

@@ -21,6 +21,7 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.detector.arguments import arguments, max_detections, own_model
+from trainables.detector.copies.making import copied_tiles
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
 from trainables.detector.measuring.evaluator import Rows, find_boxes, fold_bias, for_inference, predict
@@ -148,15 +149,17 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "pad": 0.0,
             "data": self.data,
         }
+        strategy, seed = self.spec.strategy, self.spec.seed
         return TrainingTiles(
             self.yolo.splits[img_path],
             self.yolo.fingerprint,
             learns=self.learns,
+            copies=copied_tiles(self.yolo, self.minority, strategy.augmentation, seed=seed),
             minority=self.minority,
-            sampling=self.spec.strategy.sampling,
-            augmentation=self.spec.strategy.augmentation,
+            sampling=strategy.sampling,
+            augmentation=strategy.augmentation,
             mixed_draws=self.spec.train.mixed_steps * self.spec.train.batch,
-            seed=self.spec.seed,
+            seed=seed,
             **common,
         )
 

@@ -19,8 +19,10 @@ from trainables.contract.predictions import PREDICTIONS_FILE, save_predictions
 from trainables.contract.trial import TRAIN_RECALL, OnEpoch, Trained, TrialFolder, TrialSpec
 from trainables.data.sources import boxes_of
 from trainables.detector.arguments import max_detections
+from trainables.detector.copies.making import copied_tiles
+from trainables.detector.copies.receipt import of_copies
 from trainables.detector.criterion import class_losses
-from trainables.detector.dataset import COUNTS, TrainingTiles
+from trainables.detector.dataset import COUNTS, TrainingTiles, labelled
 from trainables.detector.ensemble import Ensemble, train_models
 from trainables.detector.measuring.wholes import measure_whole_images
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
@@ -161,6 +163,7 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
     Draws and alpha are computed anew from the strategy and held against those used; None where they differ.
     """
     sampling, asked = run.spec.strategy.sampling, run.spec.strategy.loss
+    augmentation = run.spec.strategy.augmentation
     dataset: TrainingTiles = run.train_loader.dataset
     weights = run.train_loader.sampler.draws.weights
     losses = class_losses(unwrap_model(run.model).criterion)  # of each branch of the head
@@ -176,6 +179,7 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
     alpha_holds = all(close(each.alpha, alpha) for each in losses)
     prior = effective_prior(loss.alpha.cpu().numpy(), dataset.sampled_counts)
     drawn = run.drawn.total()
+    copied = copied_tiles(run.yolo, run.minority, augmentation, seed=run.spec.seed)
     return {
         **of_sampling(
             sampling,
@@ -194,7 +198,13 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
         "checkpoint": {"focal_gamma": stored[0]["gamma"], "alpha": stored[0]["alpha"].tolist()},
         "effective_prior": dict(zip(run.yolo.class_names, prior.tolist(), strict=True)),
         **of_lacking("detection"),
-        "augment_minority": dataset.strengths[True],
+        **of_copies(
+            dataset.images,
+            [labelled(tile, run.learns) for tile in copied],
+            augmentation,
+            at_draws=dataset.strengths[True],
+        ),
+        "augment_variants": dataset.variants,
         "augment_rest": dataset.strengths[False],
         "copy_paste": dataset.copy_paste,
         **dataset.mixing(),

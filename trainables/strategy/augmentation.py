@@ -104,6 +104,7 @@ WINDOWS = 8  # that are tried
 
 Boxes = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
+Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,83 @@ class AugmentedTile:
     boxes: Boxes
     row: Rows
     lost: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A transform as it was drawn, for images of one size.
+
+    Attributes:
+        size: (height, width) of these images.
+        matrix: (2, 3) the map from the image to a window of it, enlarged to the image's size.
+        symmetry: Of the square, after that; as of `turn`.
+        stain_scale: (3,) factor of each stain's density.
+        stain_shift: (3,) added to it.
+        contrast: Factor about the mean.
+        brightness: Added to each value.
+    """
+
+    size: Size
+    matrix: Boxes
+    symmetry: int
+    stain_scale: Boxes
+    stain_shift: Boxes
+    contrast: float
+    brightness: float
+
+    @property
+    def size_after(self) -> Size:
+        """(height, width) of the changed image."""
+        height, width = self.size
+        return (width, height) if self.symmetry % 2 else (height, width)
+
+    def see(self, boxes: Boxes) -> tuple[Boxes, Rows, int]:
+        """Boxes (n, 4) xyxy within the image after it: `boxes`, `row` and `lost` of an `AugmentedTile`."""
+        moved, share = _see(self.matrix[None], boxes, self.size)
+        row = np.flatnonzero(share[0] >= VISIBLE)
+        lost = int((box_areas(boxes) == 0).sum() + ((share[0] > 0) & (share[0] < VISIBLE)).sum())
+        return turn_boxes(moved[0, row], self.size, self.symmetry), row, lost
+
+    def recoloured(self, image: Pixels, mean: float | None = None) -> Pixels:
+        """(height, width, 3) RGB in another stain and light; contrast about `mean`, None for its own."""
+        image = self._stained(image)
+        mean = _mean(image) if mean is None else mean
+        values = (np.arange(256) - mean) * self.contrast + mean + self.brightness
+        table = np.rint(np.clip(values, 0, 255))
+        return np.asarray(cv2.LUT(image, table.astype(np.uint8)))
+
+    def mean_of(self, image: Pixels) -> float:
+        """What `recoloured` takes for the mean of (height, width, 3) RGB."""
+        return _mean(self._stained(image))
+
+    def _stained(self, image: Pixels) -> Pixels:
+        return jitter_stains(image, scale=self.stain_scale, shift=self.stain_shift)
+
+
+def _mean(image: Pixels) -> float:
+    return float(np.mean(cv2.mean(image)[:3]))
+
+
+def draw_change(
+    size: Size,
+    boxes: Boxes,
+    *,
+    strength: float,
+    rng: np.random.Generator,
+    rare: npt.NDArray[np.bool_],
+    spare_all: bool = True,
+) -> Change:
+    """Draw a transform; no pixels are needed. Arguments as of `augment_tile` and `draw_window`."""
+    matrix = draw_window(size, boxes, strength=strength, rng=rng, rare=rare, spare_all=spare_all)
+    return Change(
+        size=size,
+        matrix=matrix,
+        symmetry=int(rng.integers(8)) if rng.random() < strength else 0,
+        stain_scale=1 + STAIN_SCALE * strength * rng.uniform(-1, 1, 3),
+        stain_shift=STAIN_SHIFT * strength * rng.uniform(-1, 1, 3),
+        contrast=1 + CONTRAST_TILE * strength * rng.uniform(-1, 1),
+        brightness=255 * BRIGHTNESS_TILE * strength * rng.uniform(-1, 1),
+    )
 
 
 def augment_tile(
@@ -145,20 +223,12 @@ def augment_tile(
         rng: What all is drawn from.
         rare: (n,) which boxes hold a minority object: a window that cuts one off is not taken.
     """
-    inside = clip_boxes(boxes, image)
-    matrix = draw_window(image, inside, strength=strength, rng=rng, rare=rare)
-    moved, share = _see(matrix[None], inside, image)
-    row = np.flatnonzero(share[0] >= VISIBLE)
-    lost = int((box_areas(inside) == 0).sum() + ((share[0] > 0) & (share[0] < VISIBLE)).sum())
-    image, boxes = _warp(image, matrix), moved[0, row]
-    if rng.random() < strength:
-        image, boxes = turn(image, boxes, int(rng.integers(8)))
-    image = jitter_stains(
-        image,
-        scale=1 + STAIN_SCALE * strength * rng.uniform(-1, 1, 3),
-        shift=STAIN_SHIFT * strength * rng.uniform(-1, 1, 3),
-    )
-    return AugmentedTile(_relight(image, strength=strength, rng=rng), boxes, row, lost)
+    size = (image.shape[0], image.shape[1])
+    inside = clip_boxes(boxes, size)
+    change = draw_change(size, inside, strength=strength, rng=rng, rare=rare)
+    moved, row, lost = change.see(inside)
+    image = turn_image(warp(image, change.matrix, size), change.symmetry)
+    return AugmentedTile(change.recoloured(image), moved, row, lost)
 
 
 def turn(image: Pixels, boxes: Boxes, symmetry: int) -> tuple[Pixels, Boxes]:
@@ -169,20 +239,32 @@ def turn(image: Pixels, boxes: Boxes, symmetry: int) -> tuple[Pixels, Boxes]:
         boxes: (n, 4) xyxy in pixels.
         symmetry: 0..7: quarter turns anticlockwise, and from 4 on mirrored left to right before them.
     """
+    return turn_image(image, symmetry), turn_boxes(boxes, (image.shape[0], image.shape[1]), symmetry)
+
+
+def turn_image(image: Pixels, symmetry: int) -> Pixels:
+    """The pixels of `turn`."""
     if symmetry >= 4:
-        width = image.shape[1]
         image = cv2.flip(image, 1)
+    for _ in range(symmetry % 4):
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return np.asarray(image)
+
+
+def turn_boxes(boxes: Boxes, size: Size, symmetry: int) -> Boxes:
+    """The boxes of `turn`; `size` is (height, width) of the image before."""
+    height, width = size
+    if symmetry >= 4:
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
     for _ in range(symmetry % 4):
-        width = image.shape[1]
-        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
         boxes = np.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], axis=1)
-    return np.asarray(image), boxes
+        height, width = width, height
+    return boxes
 
 
-def clip_boxes(boxes: Boxes, image: Pixels) -> Boxes:
-    """Boxes (…, 4) xyxy, cut off at the image's border."""
-    height, width = image.shape[:2]
+def clip_boxes(boxes: Boxes, size: Size) -> Boxes:
+    """Boxes (…, 4) xyxy, cut off at the border of an image of (height, width)."""
+    height, width = size
     return np.clip(boxes, 0, [width, height, width, height])
 
 
@@ -205,54 +287,53 @@ def turned_boxes(matrices: Boxes, boxes: Boxes) -> Boxes:
     return np.concatenate([moved - reach, moved + reach], axis=2)
 
 
-def _see(matrices: Boxes, boxes: Boxes, image: Pixels) -> tuple[Boxes, Boxes]:
+def _see(matrices: Boxes, boxes: Boxes, size: Size) -> tuple[Boxes, Boxes]:
     """Boxes after each map, clipped (n_maps, n, 4), and which share of each is still inside (n_maps, n)."""
     moved = turned_boxes(matrices, boxes)
-    seen = clip_boxes(moved, image)
+    seen = clip_boxes(moved, size)
     return seen, box_areas(seen) / np.maximum(box_areas(moved), 1e-9)
 
 
 def draw_window(
-    image: Pixels, boxes: Boxes, *, strength: float, rng: np.random.Generator, rare: npt.NDArray[np.bool_]
+    size: Size,
+    boxes: Boxes,
+    *,
+    strength: float,
+    rng: np.random.Generator,
+    rare: npt.NDArray[np.bool_],
+    spare_all: bool = True,
 ) -> Boxes:
-    """The map (2, 3) from the tile to a window of it.
+    """The map (2, 3) from an image of (height, width) to a window of it.
 
-    Of those tried it is the one that leaves the fewest objects cut to less than they need for a label; it is
-    the whole tile, if all of them cut a minority object.
+    Of those tried it is the one that cuts off the fewest minority objects, and then leaves the fewest objects
+    cut to less than they need for a label. It is the whole image if each of them cuts off a minority object;
+    or if not `spare_all`, as for an image that holds many, if it would cut off all.
     """
-    height, width = image.shape[:2]
+    height, width = size
     side = np.array([width, height])
     angle = np.radians(ROTATE_TILE_DEGREES * strength) * rng.uniform(-1, 1, WINDOWS)
     cos, sin = np.cos(angle), np.sin(angle)
     # Width and height that a turned window of the tile's size takes up; (WINDOWS, 2).
     span = np.stack([width * cos + height * abs(sin), width * abs(sin) + height * cos], axis=1)
-    size = (side / span).min(axis=1) * (1 - CROP * strength * rng.random(WINDOWS))
-    room = (side - size[:, None] * span) / 2
+    scale = (side / span).min(axis=1) * (1 - CROP * strength * rng.random(WINDOWS))
+    room = (side - scale[:, None] * span) / 2
     centre = side / 2 + room * rng.uniform(-1, 1, (WINDOWS, 2))
-    linear = np.array([[cos, sin], [-sin, cos]]).transpose(2, 0, 1) / size[:, None, None]  # (WINDOWS, 2, 2)
+    linear = np.array([[cos, sin], [-sin, cos]]).transpose(2, 0, 1) / scale[:, None, None]  # (WINDOWS, 2, 2)
     shift = side / 2 - (linear @ centre[:, :, None])[:, :, 0]
     matrices = np.concatenate([linear, shift[:, :, None]], axis=2)
-    share = _see(matrices, boxes, image)[1]
+    share = _see(matrices, boxes, size)[1]
     slivers = ((share > 0) & (share < VISIBLE)).sum(axis=1)
-    cut_off = np.any(share[:, rare] < WHOLE, axis=1)
+    cut_off = (share[:, rare] < WHOLE).sum(axis=1)
     best = int(np.argmin(slivers + (len(boxes) + 1) * cut_off))
-    return np.eye(2, 3) if cut_off[best] else np.asarray(matrices[best])
+    most = 0 if spare_all else max(0, int(rare.sum()) - 1)
+    return np.eye(2, 3) if cut_off[best] > most else np.asarray(matrices[best])
 
 
-def _warp(image: Pixels, matrix: Boxes) -> Pixels:
-    """The image under a map of coordinates in which pixel i covers [i, i + 1)."""
-    height, width = image.shape[:2]
+def warp(image: Pixels, matrix: Boxes, size: Size) -> Pixels:
+    """The image under a map of coordinates in which pixel i covers [i, i + 1); (height, width) of it."""
+    height, width = size
     by_index = matrix.copy()  # OpenCV's coordinates are those of the pixels' middles
     by_index[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
     return np.asarray(
         cv2.warpAffine(image, by_index, (width, height), borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8
     )
-
-
-def _relight(image: Pixels, *, strength: float, rng: np.random.Generator) -> Pixels:
-    """Brightness, and contrast about the mean."""
-    contrast = 1 + CONTRAST_TILE * strength * rng.uniform(-1, 1)
-    brightness = 255 * BRIGHTNESS_TILE * strength * rng.uniform(-1, 1)
-    mean = np.mean(cv2.mean(image)[:3])
-    table = np.rint(np.clip((np.arange(256) - mean) * contrast + mean + brightness, 0, 255))
-    return np.asarray(cv2.LUT(image, table.astype(np.uint8)))

@@ -166,17 +166,19 @@ def matched_power(
     retention: float,
     repeat_threshold: float = 0.0,
     max_repeat: float,
+    copied: ClassSets = (),
 ) -> float:
     """The sampler power that alone, on all images, exposes the minority as another sampling does.
 
-    That one undersamples to `retention`, and repeats by `repeat_threshold`. By bisection, and rounded to 6
-    digits: the power becomes part of a run's key, which must not hang on last bits.
+    That one undersamples to `retention`, repeats by `repeat_threshold`, and has `copied` images beside those
+    of `classes`. By bisection, and rounded to 6 digits: the power becomes part of a run's key, which must not
+    hang on last bits.
 
     Raises:
         UsageError: Not even power 1 reaches that exposure.
     """
     target = expected_exposure(
-        classes,
+        [*classes, *copied],
         minority,
         retention=retention,
         power=0.0,
@@ -185,10 +187,11 @@ def matched_power(
     )
     most = _exposure(classes, minority, power=1.0, max_repeat=max_repeat)
     if most < target - ROUNDING:
+        cause = f"{len(copied)} copied images and " if copied else ""
         raise UsageError(
-            f"retention {retention:g} gives an exposure of {target:.1%}; a weighted sampler with max_repeat "
-            f"{max_repeat:g} gives {most:.1%} at most",
-            "compare with another retention, or leave out the arm that is to match it",
+            f"{cause}retention {retention:g} gives an exposure of {target:.1%}; a weighted sampler with "
+            f"max_repeat {max_repeat:g} gives {most:.1%} at most",
+            "compare with another one, or leave out the arm that is to match it",
         )
     low, high = 0.0, 1.0
     while high - low > 1e-7:

@@ -4,11 +4,12 @@ A task's modules are imported when they are called for: a classifier's worker ne
 whoever checks a study file loads neither it nor torch unless the network asks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from spaces.augmentation import Augmentation
 from trainables.contract.tasks import Task
-from trainables.contract.trial import OnEpoch, Trained, TrainSpec, TrialFolder, TrialSpec
+from trainables.contract.trial import DataSpec, OnEpoch, Trained, TrainSpec, TrialFolder, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,14 @@ class TaskFunctions:
         check_model: Refuses a model that no worker could build, by its name; raises UsageError.
         check_network: Refuses one that cannot learn from the data: training arguments, number of classes, and
             whether it will train on a GPU; raises UsageError.
+        copied: Class ids in each image that an augmentation adds to the training images, for seed 0, which
+            stands for all; raises UsageError.
     """
 
     train: Callable[[TrialSpec, TrialFolder, OnEpoch], Trained]
     check_model: Callable[[str], None] = lambda model: None
     check_network: Callable[[TrainSpec, int, bool], None] = lambda train, n_classes, on_gpu: None
+    copied: Callable[[DataSpec, Augmentation], Sequence[frozenset[int]]] = lambda data, augmentation: ()
 
 
 def _train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
@@ -78,8 +82,19 @@ def _check_detector_itself(train: TrainSpec, n_classes: int, on_gpu: bool) -> No
         own_model(file)
 
 
+def _copied_tiles(data: DataSpec, augmentation: Augmentation) -> Sequence[frozenset[int]]:
+    if augmentation.pretile_copies == 0:
+        return ()
+    from trainables.data.sources import boxes_of  # noqa: PLC0415
+    from trainables.detector.copies.planning import copied_classes  # noqa: PLC0415
+
+    boxes = boxes_of(data.place, data.pixel_max)
+    minority = [boxes.class_names.index(name) for name in data.minority]
+    return copied_classes(boxes, minority, augmentation, seed=0)
+
+
 BY_TASK: dict[Task, TaskFunctions] = {
     "toy": TaskFunctions(_train_toy),
     "classification": TaskFunctions(_train_classifier, _check_classifier_name, _check_classifier),
-    "detection": TaskFunctions(_train_detector, _check_detector, _check_detector_itself),
+    "detection": TaskFunctions(_train_detector, _check_detector, _check_detector_itself, _copied_tiles),
 }

@@ -54,6 +54,34 @@ def test_only_the_images_asked_for_are_augmented(three_splits: Path, tmp_path: P
         assert same_pixels != rare
 
 
+@pytest.mark.parametrize(("variants", "expected"), [(0, 40), (1, 1), (3, 3)])
+def test_an_image_has_as_many_ways_of_being_augmented_as_there_are_variants(
+    variants: int, expected: int, three_splits: Path, tmp_path: Path
+) -> None:
+    knobs = {"augment_minority": 1.0, "augment_variants": variants}
+    dataset = prepared(three_splits, tmp_path, knobs).train_loader.dataset
+    image = int(np.flatnonzero(dataset.rare)[0])
+    seen = {dataset.get_image_and_label(image)["img"].tobytes() for _ in range(40)}
+    assert len(seen) == expected
+
+
+def test_a_variant_is_the_same_whatever_else_is_kept_and_another_for_another_seed(
+    three_splits: Path, tmp_path: Path
+) -> None:
+    def pictures(**changes: float) -> dict[str, set[bytes]]:
+        knobs = {"augment_minority": 1.0, "augment_variants": 2, "retention": changes.get("retention", 1.0)}
+        spec = tiny_spec(three_splits, knobs, seed=int(changes.get("seed", 0)), steps=6)
+        dataset = set_up(spec, tmp_path / str(changes)).train_loader.dataset
+        return {
+            dataset.images[i].name: {dataset.get_image_and_label(i)["img"].tobytes() for _ in range(20)}
+            for i in np.flatnonzero(dataset.rare).tolist()
+        }
+
+    assert pictures() == pictures(retention=0.25)
+    other = pictures(seed=1)
+    assert all(of.isdisjoint(other[name]) for name, of in pictures().items())
+
+
 def test_mosaic_and_mixup_draw_their_partners_with_the_samplers_weights(
     three_splits: Path, tmp_path: Path
 ) -> None:

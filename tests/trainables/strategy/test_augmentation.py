@@ -168,9 +168,8 @@ def test_the_eight_symmetries_move_boxes_with_their_pixels() -> None:
 
 @given(st.floats(0.01, 1), st.integers(0, 999), st.sampled_from([(128, 128), (90, 160), (64, 40)]))
 def test_a_window_lies_inside_its_tile(strength: float, seed: int, shape: tuple[int, int]) -> None:
-    image, rng = np.zeros((*shape, 3), dtype=np.uint8), np.random.default_rng(seed)
-    none = np.zeros((0, 4))
-    matrix = draw_window(image, none, strength=strength, rng=rng, rare=np.zeros(0, dtype=bool))
+    rng, none = np.random.default_rng(seed), np.zeros((0, 4))
+    matrix = draw_window(shape, none, strength=strength, rng=rng, rare=np.zeros(0, dtype=bool))
     height, width = shape
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
     back = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T

@@ -153,8 +153,7 @@ def cut_image(whole: Whole, out: Path) -> str:
         for stem, pixels in _tiles(laid):
             # Grey stays one channel: it is read as three equal ones.
             shown = pixels[..., 0] if whole.image.look.grey else pixels
-            encoded = cv2.imencode(whole.grid.suffix, shown, JPEG if whole.grid.jpeg else PNG)[1]
-            (images / f"{stem}{whole.grid.suffix}").write_bytes(encoded.data)
+            write_tile(images / f"{stem}{whole.grid.suffix}", shown, whole.grid)
         texts = laid.labels()
         for stem, text in texts.items():
             (labels / f"{stem}.txt").write_text(text)
@@ -166,6 +165,15 @@ def cut_image(whole: Whole, out: Path) -> str:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return ""
+
+
+def write_tile(path: Path, pixels: npt.NDArray[np.uint8], grid: Grid) -> None:
+    """Encode (height, width) grey or (height, width, 3) BGR as all tiles of a data set are.
+
+    Raises:
+        OSError: The disk is full, or nothing can be written there.
+    """
+    path.write_bytes(cv2.imencode(grid.suffix, pixels, JPEG if grid.jpeg else PNG)[1].data)
 
 
 def _tiles(laid: Laid) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:

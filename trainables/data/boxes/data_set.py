@@ -73,6 +73,7 @@ def summary_of(data: BoxData) -> DataSummary:
             for split, images in data.splits.items()
         },
         whole_images=data.whole_images(),
+        absent=data.absent("train"),
     )
 
 

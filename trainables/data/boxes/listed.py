@@ -103,6 +103,11 @@ class BoxImage:
     hidden_boxes: Floats = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property
+    def is_copy(self) -> bool:
+        """Whether it is a tile of a changed copy of a whole image."""
+        return self.tile is not None and self.tile.augmented_from != ""
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels as `pixels` has them, i.e. after the EXIF rotation."""
         return self.look.height, self.look.width
@@ -133,6 +138,7 @@ class BoxData:
         warnings: Sentences on what the images are.
         wholes: Name -> whole image that the images' tiles were cut from; empty if they are no tiles.
         grid: How these were cut; None if they are no tiles.
+        images_in: Folder that the whole images' names are relative to; None if they are no tiles.
     """
 
     class_names: tuple[str, ...]
@@ -144,6 +150,17 @@ class BoxData:
     warnings: tuple[str, ...] = ()
     wholes: Mapping[str, Source] = field(default_factory=dict)
     grid: Grid | None = None
+    images_in: Path | None = None
+
+    def absent(self, split: str) -> dict[str, frozenset[int]]:
+        """File of each whole image of a split's tiles that is gone -> the classes in it."""
+        if self.images_in is None:
+            return {}
+        names = {image.tile.source for image in self.splits[split] if image.tile is not None}
+        files = {self.images_in / name: self.wholes[name].classes for name in sorted(names)}
+        return {
+            str(file): frozenset(classes.tolist()) for file, classes in files.items() if not file.is_file()
+        }
 
     def whole_images(self) -> dict[str, int]:
         """Split -> number of whole images that its tiles were cut from; empty if they are no tiles."""

@@ -202,10 +202,12 @@ class Tiles:
     Attributes:
         class_names: In class-id order.
         sources: Name -> whole image.
+        images_in: Folder that their names are relative to.
     """
 
     class_names: tuple[str, ...]
     sources: dict[str, Source]
+    images_in: Path
 
 
 def read_tiles(data_file: Path) -> Tiles | None:
@@ -221,7 +223,7 @@ def read_tiles(data_file: Path) -> Tiles | None:
     folder = data_file.resolve().parent
     if not (folder / TRUTH).is_file():
         return None
-    names, known = _read_truth(folder / TRUTH)
+    names, known, images_in = _read_truth(folder / TRUTH)
     tiles = _read_manifest(folder / MANIFEST)
     missing = [tile.name for tile in tiles if not (folder / tile.name).is_file()]
     if missing:
@@ -240,6 +242,7 @@ def read_tiles(data_file: Path) -> Tiles | None:
             for name, source in known.items()
             if of_source[name]
         },
+        images_in,
     )
 
 
@@ -284,15 +287,15 @@ def _tile(row: Mapping[str, Any], where: str) -> Tile:
     return Tile(name, source, split, x, y, width, height, row["augmented_from"] or "")
 
 
-def _read_truth(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
-    """Class names; and name -> what `Source` says of it, but for its tiles."""
+def _read_truth(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, Any]], Path]:
+    """Class names; name -> what `Source` says of it, but for its tiles; and the folder of the images."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         names = tuple(str(entry["name"]) for entry in stored["categories"])
         objects: dict[int, list[tuple[int, list[float]]]] = {entry["id"]: [] for entry in stored["images"]}
         for entry in stored["annotations"]:
             objects[entry["image_id"]].append((entry["category_id"] - 1, entry["bbox"]))
-        return names, {
+        sources = {
             entry["file_name"]: {key: entry[key] for key in ("split", "group", "width", "height")}
             | {
                 "classes": np.array([class_id for class_id, _ in objects[entry["id"]]], dtype=np.int64),
@@ -300,6 +303,7 @@ def _read_truth(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]
             }
             for entry in stored["images"]
         }
+        return names, sources, Path(stored["info"]["images_in"])
     except (ValueError, LookupError, TypeError) as error:
         raise UsageError(
             f"{path}: not as `rarecall tile` writes it: {type(error).__name__}: {error}"
@@ -335,7 +339,8 @@ def with_tiles(data: BoxData, data_file: Path) -> BoxData:
         return replace(image, **known[image.name])
 
     splits = {split: tuple(placed(image) for image in images) for split, images in data.splits.items()}
-    return replace(data, splits=splits, wholes=tiles.sources, grid=_grid(data_file.parent / REQUEST))
+    grid = _grid(data_file.parent / REQUEST)
+    return replace(data, splits=splits, wholes=tiles.sources, grid=grid, images_in=tiles.images_in)
 
 
 def _grid(path: Path) -> Grid:

@@ -1,0 +1,1 @@
+"""Copies of whole training images, augmented before they are cut."""
