@@ -58,6 +58,7 @@ def confirm(
     *,
     trials: Sequence[int] = (),
     strategies: Sequence[str] = (),
+    fusions: Sequence[int] = (),
     seeds: int | None = None,
     baseline_seeds: int | None = None,
     one_look: bool = False,
@@ -75,6 +76,7 @@ def confirm(
         study: A study's folder.
         trials: Numbers of trials to confirm instead of the finalists.
         strategies: Named strategies likewise.
+        fusions: Numbers of pairs that `rarecall fuse` has ranked, likewise.
         seeds: Of each candidate; None as in the study file.
         baseline_seeds: Of the baseline; None as in the study file.
         one_look: Plan no second look.
@@ -92,7 +94,7 @@ def confirm(
     with trusting_weights(trust_weights):
         found, _ = run(
             StudyFolder(Path(study)),
-            Asked(tuple(trials), tuple(strategies), seeds, baseline_seeds, one_look),
+            Asked(tuple(trials), tuple(strategies), tuple(fusions), seeds, baseline_seeds, one_look),
             cluster=_cluster(address, here=here),
             resume=resume,
             fresh=fresh,

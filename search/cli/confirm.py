@@ -8,8 +8,11 @@ from search.judging.confirmation import Asked, latest, ledger, refuse_another_pl
 from search.record.folder import StudyFolder
 from search.show.common import progress_console, wide_console
 from search.show.confirmation import confirmation_json, ledger_sentence, sentences, verdict_table
+from search.show.front import fusions_table
 from spaces.errors import UsageError
 
+FUSE = "Any finished model beside any other: one for the minority, one for the rest; no training."
+SHOWN = 10
 TEXT = "Retrain the finalists on fresh seeds and decide, on the test split."
 
 
@@ -24,10 +27,45 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--strategy", action="append", default=[], metavar="NAME", help="confirm this one; repeatable"
     )
+    parser.add_argument(
+        "--fusion",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="confirm this pair of `rarecall fuse`; repeatable",
+    )
     parser.add_argument("--seeds", type=int, metavar="N", help="of each candidate")
     parser.add_argument("--baseline-seeds", type=int, metavar="N", help="of the baseline")
     parser.add_argument("--one-look", action="store_true", help="plan no second look")
     parser.set_defaults(run=_confirm)
+
+
+def add_fuse(commands: Commands) -> None:
+    """`rarecall fuse`."""
+    parser = command(commands, "fuse", FUSE, FOLDER)
+    parser.add_argument("--all", action="store_true", help=f"all pairs, not the first {SHOWN}")
+    parser.set_defaults(run=_fuse)
+
+
+def _fuse(args: argparse.Namespace) -> int:
+    from search.pipeline.fusing import fuse  # noqa: PLC0415  (as in `common.cluster_of`)
+
+    study, found = fuse(StudyFolder(args.study), progress_console(stderr=True))
+    shown = found if args.all else found[:SHOWN]
+    if args.json:
+        print(
+            json.dumps([one.model_dump(mode="json") | {"feasible": one.feasible} for one in shown], indent=2)
+        )
+        return DONE
+    console = wide_console()
+    console.print(fusions_table(shown, study.baseline(), study.config))
+    for line in (
+        f"{len(found)} of all pairs, by val; each model at its own best confidence, so no metric of `pareto`",
+        f"next: rarecall confirm {args.study} --fresh --fusion {found[0].number}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    return DONE if found[0].feasible else NOTHING_FOUND
 
 
 def _confirm(args: argparse.Namespace) -> int:
@@ -37,6 +75,7 @@ def _confirm(args: argparse.Namespace) -> int:
     asked = Asked(
         trials=tuple(args.trial),
         strategies=tuple(args.strategy),
+        fusions=tuple(dict.fromkeys(args.fusion)),
         seeds=args.seeds,
         baseline_seeds=args.baseline_seeds,
         one_look=args.one_look,

@@ -87,6 +87,7 @@ def _parser() -> Parser:
     search.add_status(commands)
     search.add_pareto(commands)
     confirm.add(commands)
+    confirm.add_fuse(commands)
     compare.add(commands)
     export.add(commands)
     images.add_predict(commands)

@@ -119,7 +119,7 @@ class Here:
             def on_epoch(measured: EpochMetrics) -> None:
                 if self._stop.asked:  # and what trains has swallowed the interrupt
                     raise KeyboardInterrupt
-                last = measured.epoch == spec.train.epochs
+                last = measured.epoch == spec.epochs
                 if not last:  # its checkpoint would be replaced at once by the result
                     files.keep(spec.key, folder.checkpoint)
                 if work.epoch(spec.key, measured) == "stop" and not last:

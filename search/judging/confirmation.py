@@ -21,7 +21,7 @@ from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, on_whole_images
-from trainables.contract.trial import DataSpec, Merging, Metrics
+from trainables.contract.trial import DataSpec, FusionSpec, Merging, Metrics
 
 LEAST_SEEDS_OF_SEVERAL = 4  # per arm, where several candidates are judged
 
@@ -31,8 +31,9 @@ class Asked:
     """What a person wants confirmed, beyond what the study file says.
 
     Attributes:
-        trials: Numbers of trials; with these or `strategies`, nothing else is confirmed.
+        trials: Numbers of trials; with these, `strategies` or `fusions`, nothing else is confirmed.
         strategies: Named strategies.
+        fusions: Numbers of pairs that `fuse` has ranked.
         seeds: Overrides `confirm.seeds`, if not None.
         baseline_seeds: Overrides `confirm.baseline_seeds`, if not None.
         one_look: No second look.
@@ -40,6 +41,7 @@ class Asked:
 
     trials: tuple[int, ...] = ()
     strategies: tuple[str, ...] = ()
+    fusions: tuple[int, ...] = ()
     seeds: int | None = None
     baseline_seeds: int | None = None
     one_look: bool = False
@@ -55,7 +57,7 @@ class Asked:
             "baseline_seeds": self.baseline_seeds,
             "more_seeds": 0 if self.one_look else None,
         }
-        if self.trials or self.strategies:
+        if self.trials or self.strategies or self.fusions:
             changed |= {"finalists": 0, "strategies": self.strategies}
         given = {key: value for key, value in changed.items() if value is not None}
         request = config.model_dump(mode="json")
@@ -90,11 +92,19 @@ def requirements(config: StudyConfig, *, whole_images: bool = False) -> tuple[Re
 
 
 class PlannedCandidate(Frozen):
-    """A strategy to confirm: of a trial of the search, or one with a name of its own."""
+    """A strategy to confirm: of a trial of the search, or one with a name of its own.
+
+    Attributes:
+        name: As shown.
+        strategy: Of a fusion, that of the minority's model.
+        trial: That it is of.
+        fusion: The other model, of a fusion.
+    """
 
     name: str
     strategy: Strategy
     trial: int | None = None
+    fusion: FusionSpec | None = None
 
 
 class ConfirmPlan(Frozen):
@@ -129,9 +139,15 @@ class ConfirmPlan(Frozen):
     ) -> list[Wanted]:
         """The runs of a look, with those of the look before, seed by seed over the arms."""
         arms, seeds = self.arms(config, open_names), self.seeds_per_arm(look, open_names)
+        fusions = {one.name: one.fusion for one in self.candidates}
         data = data.model_copy(update={"merging": self.merging})
         return [
-            Wanted(arm, config.spec(arms[arm], data, seed=seed, split="test"))
+            Wanted(
+                arm,
+                config.spec(arms[arm], data, seed=seed, split="test").model_copy(
+                    update={"fusion": fusions.get(arm)}
+                ),
+            )
             for arm, seed in seeds_of(config.search.seed, experiment, seeds)
         ]
 
@@ -154,6 +170,7 @@ class Result(Frozen):
         advice: What would decide it; only if it is inconclusive, no look is left for it, and no training
             collapsed.
         notes: Diagnoses.
+        seconds: Of a run, and of one of the baseline, on average; None in records of before.
     """
 
     # A bound's degrees of freedom may be infinite.
@@ -166,6 +183,7 @@ class Result(Frozen):
     baseline: Metrics
     advice: Advice | None
     notes: tuple[Diagnosis, ...]
+    seconds: tuple[float, float] | None = None
 
 
 class Look(Frozen):

@@ -62,6 +62,7 @@ def judge(
             if undecided and not candidate.collapsed
             else None,
             notes=_notes(asked[0], minority, arms[one.name], baseline),
+            seconds=_seconds(arms[one.name], baseline),
         )
     return Look(
         number=number,
@@ -125,6 +126,11 @@ def _notes(gain: Requirement, minority: Sequence[str], arm: Arm, baseline: Arm) 
         split_variance=None if own is None else float(split_noise(own).variance),
         min_gain=gain.margin,
     )
+
+
+def _seconds(arm: Arm, baseline: Arm) -> tuple[float, float] | None:
+    both = [[report.seconds for report in of.reports] for of in (arm, baseline)]
+    return (_mean(both[0]), _mean(both[1])) if all(both) else None
 
 
 def _mean(values: Sequence[float]) -> float:

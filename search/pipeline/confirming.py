@@ -17,6 +17,7 @@ from search.judging.confirmation import (
 from search.judging.judge import judge
 from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
+from search.pipeline.fusing import stored_fusion
 from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
@@ -109,6 +110,11 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
         for trial in trials
     ]
     candidates += [PlannedCandidate(name=name, strategy=found.strategy(name)) for name in settings.strategies]
+    for number in asked.fusions:
+        pair = stored_fusion(found.folder.path, number)
+        candidates.append(
+            PlannedCandidate(name=f"fusion {number}", strategy=pair.strategies[1], fusion=pair.spec)
+        )
     if settings.finalists and baseline is None:
         raise UsageError(
             f"nothing to confirm: {found.where} has not been searched",

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from search.judging.confirmation import Confirmation, Result, SplitUse
+from search.judging.confirmation import Confirmation, PlannedCandidate, Result, SplitUse
 from search.judging.diagnostics import lines as notes_lines
 from search.judging.statistics.values import Advice, Bounds
 from search.show.common import in_words, own_and_shared
@@ -72,11 +72,11 @@ def sentences(confirmation: Confirmation, path: str) -> list[str]:
     told, shared = own_and_shared(noted) if len(results) > 1 else (noted, [])
     for result, notes in zip(results, told, strict=True):
         verdict, candidate = result.verdict, result.candidate
-        said.append(f"{candidate.name} ({in_words(candidate.strategy)}): {verdict.outcome}")
+        said.append(f"{candidate.name} ({_what(candidate)}): {verdict.outcome}")
         said += [f"    {line}" for line in (*verdict.reasons, *verdict.remarks)]
         if result.advice is not None:
             said.append(f"    {advice_sentence(result.advice, result, path)}")
-        said += [f"    {line}" for line in _deployed(result)]
+        said += [f"    {line}" for line in (*_deployed(result), *_cost(result))]
         said += [f"    note: {line}" for line in notes]
         if verdict.bounds:
             met = "met" if verdict.point_rule else "not met"
@@ -110,12 +110,31 @@ def _deployed(result: Result) -> list[str]:
     return said
 
 
+def _what(candidate: PlannedCandidate) -> str:
+    own = in_words(candidate.strategy)
+    if candidate.fusion is None:
+        return own
+    return f"the minority by: {own}; the rest by: {in_words(candidate.fusion.majority)}"
+
+
+def _cost(result: Result) -> list[str]:
+    """What a fusion takes more than one model."""
+    if result.candidate.fusion is None or result.seconds is None:
+        return []
+    own, baseline = result.seconds
+    return [
+        f"two trainings, and two inferences for each image: {own:.0f} s a run, {baseline:.0f} s the baseline"
+    ]
+
+
 def advice_sentence(advice: Advice, result: Result, path: str) -> str:
     """What would decide an inconclusive candidate."""
     match advice.kind:
         case "seeds":
             candidate = result.candidate
             who = f"--strategy {candidate.name}" if candidate.trial is None else f"--trial {candidate.trial}"
+            if candidate.fusion is not None:
+                who = f"--{candidate.name}"  # `--fusion 3`
             seeds = f"--seeds {advice.candidate_seeds} --baseline-seeds {advice.baseline_seeds}"
             return (
                 f"+{advice.candidate_seeds} seeds would decide it, if its gains are what they seem: "

@@ -9,6 +9,7 @@ from rich.table import Table
 from search.judging.choosing import Recommended
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, notes, notes_on_baseline
+from search.judging.fusion import Fusion
 from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import against, in_words, own_and_shared
@@ -31,6 +32,26 @@ def recommendation(best: Recommended, baseline: Baseline, config: StudyConfig) -
     """The trial to take, what it lifts and what it costs; and if so, that its guards have no margin."""
     marked = "" if best.with_margin else f" ({NO_MARGIN})"
     return f"recommended: trial {best.trial.number}, {change(best.trial, baseline, config)}{marked}"
+
+
+def fusions_table(found: Sequence[Fusion], baseline: Baseline | None, config: StudyConfig) -> Table:
+    """The baseline, and pairs of models; one row each, infeasible ones dim."""
+    table = Table(title=f"{config.name}: two models, one for the minority", title_justify="left")
+    for name in ("fusion", "minority by", "rest by", "suppress"):
+        table.add_column(name, justify="right" if name == "fusion" else "left", no_wrap=True)
+    metrics = list(config.shown_metrics)
+    metrics += [f"{MERGED}{name}" for name in metrics if found and f"{MERGED}{name}" in found[0].metrics]
+    for name in metrics:
+        table.add_column(name, justify="right", overflow="fold", min_width=len("+0.000"))
+    if baseline is not None:
+        values = [_with_sd(baseline.metrics.get(name), baseline.sd.get(name)) for name in metrics]
+        table.add_row("", "baseline", "baseline", "", *values)
+    for one in found:
+        row = [_signed(name, one.metrics, baseline) for name in metrics]
+        suppress = f"{one.suppress:g}" if one.suppress else ""
+        style = "" if one.feasible else GROUP_STYLE["infeasible"]
+        table.add_row(str(one.number), one.minority, one.majority, suppress, *row, style=style)
+    return table
 
 
 def on_whole_images_line(best: Recommended | None, baseline: Baseline, merging: Merging) -> str | None:

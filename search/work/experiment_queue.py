@@ -145,7 +145,7 @@ class ExperimentQueue(RunQueue):
                 failed=sum(isinstance(outcome, TrialFailure) for outcome in self.outcomes.values()),
                 runs=len(self._wanted),
                 running=self._crew.running,
-                epochs=next(iter(self._wanted.values())).spec.train.epochs,
+                epochs=max(one.spec.epochs for one in self._wanted.values()),
                 elapsed_s=self._crew.elapsed_s,
                 eta_s=self._crew.eta_s(len(self._wanted) - len(self.outcomes)),
                 silent_after_s=self._crew.silent_after_s,

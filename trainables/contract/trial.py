@@ -194,6 +194,20 @@ class TrainSpec(Frozen):
         return round((1 - self.close_mosaic) * self.steps)
 
 
+class FusionSpec(Frozen):
+    """A second model beside a spec's own: each trained in full, each believed in its own classes.
+
+    Attributes:
+        majority: Strategy of the model that is believed in all classes but the minority's, which the spec's
+            own finds.
+        suppress: Share of a box of the majority that must lie within a sure box of the minority for it to be
+            left out; 0 leaves none out.
+    """
+
+    majority: Strategy
+    suppress: float = Field(0.0, ge=0, le=1)
+
+
 class TrialSpec(Frozen):
     """One training run, completely. Two specs with the same `key` are the same run."""
 
@@ -203,6 +217,12 @@ class TrialSpec(Frozen):
     train: TrainSpec
     seed: int = Field(ge=0)
     split: Split = "val"
+    fusion: Annotated[FusionSpec | None, LATER] = None
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that it reports, over all models that it trains."""
+        return self.train.epochs * (1 if self.fusion is None else 2)
 
     @property
     def key(self) -> str:

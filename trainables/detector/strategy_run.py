@@ -55,6 +55,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         tensors_loaded: How many of the model's tensors are those of the weights that it starts from.
         predictions: On val, after the last epoch trained here.
         learns: Ids of the classes that it has labels of.
+        believed: Ids of the classes whose boxes are taken from it.
 
     Args:
         spec: Of the training.
@@ -62,6 +63,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         data: The data set.
         told: Of each epoch, counted from 1, and the predictions on val after it.
         learns: None for all classes. Objects of others have no label.
+        believed: None for those that it learns.
+        suppress: As of `FusionSpec`, for whoever uses the weights.
         prefix: Before the names of its files in a checkpoint.
     """
 
@@ -73,10 +76,13 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         told: Callable[[int, DetectionPredictions], None],
         *,
         learns: Collection[int] | None = None,
+        believed: Collection[int] | None = None,
+        suppress: float = 0.0,
         prefix: str = "",
     ) -> None:
         self.spec, self.folder, self.yolo, self.told = spec, folder, data, told
         self.learns = sorted(range(len(data.class_names)) if learns is None else learns)
+        self.believed, self._suppress = self.learns if believed is None else sorted(believed), suppress
         self._state, self._criterion = f"{prefix}{STATE}", f"{prefix}{CRITERION}"
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
@@ -366,13 +372,14 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
                 **self._classes(),
             },
             "tiles": self._tiles(),
+            "suppress": self._suppress,
             "date": datetime.now(UTC).isoformat(),
             "version": ultralytics_version,
         }
 
-    def _classes(self) -> dict[str, list[int]]:
-        """The classes to take from it, if another model has learnt the others."""
-        return {} if len(self.learns) == len(self.yolo.class_names) else {"classes": self.learns}
+    def _classes(self) -> dict[str, Any]:
+        """The classes to take from it, if the others are another model's."""
+        return {} if len(self.believed) == len(self.yolo.class_names) else {"classes": self.believed}
 
     def _tiles(self) -> dict[str, Any] | None:
         """How whole images are to be cut and what is found merged; None if it was trained on no tiles."""

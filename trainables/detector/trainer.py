@@ -69,7 +69,7 @@ def train_detector(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> T
         drawn, images = drawn_by(models.runs)
         return Trained(
             metrics=metrics | {TRAIN_RECALL: on_train["minority_recall"]},
-            applied=receipt(run, point) | of_division(models),
+            applied=receipt(run, point) | of_division(models, point, fusion=spec.fusion is not None),
             exposure=exposure(models.runs),
             images_seen=drawn,
             unique_images=images,
@@ -112,7 +112,7 @@ def drawn_by(runs: Sequence[StrategyRun]) -> tuple[int, int]:
     return sum(run.drawn.total() for run in runs), len(files)
 
 
-def of_division(models: Ensemble) -> dict[str, Any]:
+def of_division(models: Ensemble, point: OperatingPoint, *, fusion: bool) -> dict[str, Any]:
     """For a receipt: what each of two models has seen, and what holds for both; of one model that it is one.
 
     The other entries of the receipt are the minority model's.
@@ -134,16 +134,18 @@ def of_division(models: Ensemble) -> dict[str, Any]:
         }
         for model, run in zip(("majority_model", "minority_model"), runs, strict=True)
     }
+    if fusion:  # the majority's is a whole training, whose receipt must be as asked, too
+        seen["majority_model"] |= receipt(runs[0], point) | {"dual_share": 0.0}
     lr = common(max(group["initial_lr"] for group in run.optimizer.param_groups) for run in runs)
     return {
-        "dual_share": steps[-1] / sum(steps),
+        "dual_share": 0.0 if fusion else steps[-1] / sum(steps),
         "steps": sum(steps),
         "batch": drawn / sum(steps),
         "accumulate": sum(run.parts for run in runs) / sum(steps),
         "largest_batch": max(run.largest_batch for run in runs),
         "lr": lr,
         "seed": runs[0].train_loader.dataset.seed,
-        "minority_shift": models.shift,
+        **({} if models.way is None else vars(models.way)),
         **seen,
     }
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from trainables.contract.predictions import DetectionPredictions
 from trainables.evaluation.detection import best_threshold, class_curves
 from trainables.evaluation.matching import Bools, Floats, Ints
+from trainables.evaluation.overlaps import between, over_smaller
 
 EDGE = 1e-4  # of a confidence: nearer to 0 or 1 a shift would be endless
 
@@ -31,7 +32,7 @@ def of_classes(predictions: DetectionPredictions, classes: Collection[int]) -> D
     pred = np.isin(predictions.pred_class, list(classes))
     true = np.isin(predictions.true_class, list(classes))
     return replace(
-        _of(predictions, pred),
+        only(predictions, pred),
         true_image=predictions.true_image[true],
         true_class=predictions.true_class[true],
         true_box=predictions.true_box[true],
@@ -66,8 +67,8 @@ def fused(
         By falling score. `max_det` is what both together may keep on an image.
     """
     assert np.array_equal(majority.image, minority.image)
-    one = _of(majority, ~np.isin(majority.pred_class, majority.minority))
-    other = _of(minority, np.isin(minority.pred_class, majority.minority))
+    one = only(majority, ~np.isin(majority.pred_class, majority.minority))
+    other = only(minority, np.isin(minority.pred_class, majority.minority))
     other = replace(other, pred_score=shifted(other.pred_score, shift))
     both = [np.concatenate(pair) for pair in zip(_columns(one), _columns(other), strict=True)]
     image, label, score, box, hits, ignored = both
@@ -99,8 +100,8 @@ def _logit(p: Floats) -> Floats:
 def covered(
     image: Ints,
     label: Ints,
-    score: Floats,
-    box: Floats,
+    score: npt.NDArray[np.floating[Any]],
+    box: npt.NDArray[np.floating[Any]],
     minority: Collection[int],
     *,
     least: float,
@@ -120,16 +121,36 @@ def covered(
         share: Of a box's area that must lie within it, in (0, 1].
     """
     rare = np.isin(label, list(minority))
-    sure = np.flatnonzero(rare & (score >= least))
+    other, sure = np.flatnonzero(~rare), np.flatnonzero(rare & (score >= least))
+    lying, over, _ = between(image[other], box[other], image[sure], box[sure], share, over_smaller)
+    smaller = _areas(box[other[lying]]) <= _areas(box[sure[over]])
     found = np.zeros(len(label), dtype=bool)
-    for i in np.unique(image[sure]):
-        mine, over = np.flatnonzero(~rare & (image == i)), sure[image[sure] == i]
-        low = np.maximum(box[mine, None, :2], box[None, over, :2])
-        high = np.minimum(box[mine, None, 2:], box[None, over, 2:])
-        inside = np.clip(high - low, 0, None).prod(axis=-1)  # (p, q)
-        area = (box[mine, 2:] - box[mine, :2]).prod(axis=-1)
-        found[mine] = (inside >= share * area[:, None]).any(axis=1) & (area > 0)
+    found[other[lying[smaller]]] = True
     return found
+
+
+def without_covered(predictions: DetectionPredictions, *, least: float, share: float) -> DetectionPredictions:
+    """Predictions without those that are `covered`, of weights that do not ship yet."""
+    assert predictions.shipped is None
+    gone = covered(
+        predictions.pred_image,
+        predictions.pred_class,
+        predictions.pred_score,
+        predictions.pred_box,
+        predictions.minority.tolist(),
+        least=least,
+        share=share,
+    )
+    return only(predictions, ~gone)
+
+
+def minority_threshold(predictions: DetectionPredictions) -> float:
+    """The confidence with the highest smoothed mean F1 over the minority's classes."""
+    return best_threshold(class_curves(of_classes(predictions, predictions.minority.tolist())))
+
+
+def _areas(box: npt.NDArray[np.floating[Any]]) -> Floats:
+    return np.asarray((box[:, 2:] - box[:, :2]).prod(axis=1, dtype=np.float64))
 
 
 def _columns(predictions: DetectionPredictions) -> tuple[Any, ...]:
@@ -144,7 +165,7 @@ def _columns(predictions: DetectionPredictions) -> tuple[Any, ...]:
     )
 
 
-def _of(predictions: DetectionPredictions, which: Bools) -> DetectionPredictions:
+def only(predictions: DetectionPredictions, which: Bools) -> DetectionPredictions:
     """Some of the predictions, (P,)."""
     image, label, score, box, hits, ignored = (column[which] for column in _columns(predictions))
     return replace(

@@ -108,12 +108,16 @@ def check_receipt(spec: TrialSpec, applied: dict[str, Any]) -> None:
     Raises:
         ReceiptMismatch: Something differs or is missing.
     """
+    if spec.fusion is not None:
+        alone = {"strategy": spec.fusion.majority, "fusion": None}
+        check_receipt(spec.model_copy(update=alone), applied["majority_model"])
     asked: dict[str, Any] = {
         **spec.strategy.knobs(),
         **{name: getattr(spec.train, name) for name in ("steps", "batch", "accumulate", "lr", "amp")},
         "seed": spec.seed,
         "device": own_device(),
     }
+    asked["steps"] = spec.epochs * spec.train.eval_every
     if spec.train.patience:
         asked["steps"] = _steps_of_whole_epochs(spec, applied.get("steps"))
     slack = {

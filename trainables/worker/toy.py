@@ -210,7 +210,9 @@ def _exposure(strategy: Strategy) -> float:
 
 def _first_state(spec: TrialSpec) -> dict[str, Any]:
     """State before epoch 1; the noise depends on seed, strategy and split, not on the injected faults."""
-    knobs = json.dumps([spec.strategy.knobs(), spec.split], sort_keys=True).encode()
+    # Without the knobs that came later and are off: what was measured before is measured so again.
+    known = {knob: value for family in spec.strategy.keyed().values() for knob, value in family.items()}
+    knobs = json.dumps([known, spec.split], sort_keys=True).encode()
     rng = np.random.default_rng((spec.seed, int.from_bytes(hashlib.sha256(knobs).digest()[:8])))
     offset = {name: rng.normal(0, sd) for name, sd in SEED_SD.items()}
     return {"epoch": 0, "offset": offset, "rng": rng.bit_generator.state, "metrics": {}}

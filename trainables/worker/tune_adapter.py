@@ -49,7 +49,7 @@ def _train(spec: TrialSpec, config: dict[str, Any]) -> None:
 
         def report_epoch(measured: EpochMetrics) -> None:
             result = {EPOCH: measured.model_dump_json()}
-            if measured.epoch < spec.train.epochs:
+            if measured.epoch < spec.epochs:
                 tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder.checkpoint))
             else:  # its checkpoint would be replaced at once by the result
                 last.update(result)

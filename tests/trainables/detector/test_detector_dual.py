@@ -13,9 +13,10 @@ from trials import killed_after, report_of
 from search.cli.main import main
 from spaces.strategy import Strategy
 from trainables.contract.predictions import DetectionPredictions, load_predictions
-from trainables.contract.trial import TrialReport, TrialSpec
+from trainables.contract.trial import FusionSpec, ReceiptMismatch, TrialReport, TrialSpec
 from trainables.detector.ensemble import divided
 from trainables.detector.settled import torch_safe_load
+from trainables.worker.run import check_receipt
 
 WEIGHTS = ("weights.pt", "weights_minority.pt")
 
@@ -118,3 +119,43 @@ def test_the_steps_are_divided_in_whole_epochs(spec: TrialSpec) -> None:
         of_a, of_b = divided(spec.model_copy(update={"strategy": strategy, "train": train}))
         assert (of_a.train.epochs, of_b.train.epochs) == epochs
         assert of_a.strategy == of_b.strategy == Strategy()
+
+
+@pytest.fixture(scope="module")
+def pair(root: Path) -> TrialSpec:
+    """Two models in full, of strategies of their own."""
+    data = root / "tiles" / "data.yaml"
+    alone = tiny_spec(data, {"sampler_power": 1.0}, steps=8, eval_every=4)
+    other = FusionSpec(majority=Strategy.from_knobs({"retention": 0.5}), suppress=0.8)
+    return alone.model_copy(update={"fusion": other})
+
+
+def test_a_fusion_trains_both_models_in_full_on_all_labels(pair: TrialSpec, root: Path) -> None:
+    report = report_of(pair, root / "pair")
+    rest, rare = report.applied["majority_model"], report.applied["minority_model"]
+    assert (rest["steps"], rare["steps"], report.steps) == (8, 8, 16)
+    assert rest["labels"] == rare["labels"]
+    assert all(count > 0 for count in rest["labels"].values())
+    assert rest["retention"] == pytest.approx(0.5, abs=0.02)
+    assert (rest["sampler_power"], report.applied["sampler_power"]) == (0.0, 1.0)
+    assert report.applied["suppress"] == 0.8
+    assert [point.epoch for point in report.curve] == [1, 2, 3, 4]
+    said = [torch_safe_load(str(root / "pair" / "result" / name))[0] for name in WEIGHTS]
+    assert [(one["predict"]["classes"], one["suppress"]) for one in said] == [([0], 0.8), ([1], 0.8)]
+
+
+@pytest.mark.parametrize(
+    "epoch", [pytest.param(2, id="between the two"), pytest.param(3, id="in the second")]
+)
+def test_a_killed_fusion_goes_on_bit_for_bit(epoch: int, pair: TrialSpec, root: Path, tmp_path: Path) -> None:
+    resumed = report_of(pair, tmp_path / "resumed", resume=killed_after(epoch, pair, tmp_path / "killed"))
+    whole = report_of(pair, tmp_path / "whole")
+    assert resumed.metrics == whole.metrics
+    assert resumed.applied == whole.applied
+
+
+def test_a_majority_model_that_was_not_trained_as_asked_fails_the_run(pair: TrialSpec, root: Path) -> None:
+    report = report_of(pair, root / "again")
+    wrong = report.applied["majority_model"] | {"focal_gamma": 2.0}
+    with pytest.raises(ReceiptMismatch, match=r"focal_gamma: asked 0\.0, applied 2\.0"):
+        check_receipt(pair, report.applied | {"majority_model": wrong})

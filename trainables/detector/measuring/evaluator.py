@@ -1,6 +1,6 @@
 """Run a detector over a split and keep its boxes, in pixels of the original images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,7 @@ from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.detector.arguments import max_detections
 from trainables.detector.measuring.squares import Squares
 from trainables.detector.settled import nms, ops
+from trainables.evaluation.fusion import covered
 from trainables.evaluation.matching import match, on_hidden
 from trainables.evaluation.operating_point import OperatingPoint
 
@@ -108,6 +109,18 @@ def boxes_in(
 def by_score(rows: Rows) -> Rows:
     """By falling score; equal ones as they are."""
     return np.asarray(rows[np.argsort(-rows[:, 5], kind="stable")])
+
+
+def uncovered(rows: Rows, minority: Collection[int], share: float) -> Rows:
+    """Rows as of `find_boxes`, all sure, without those of the majority that lie in one of the minority.
+
+    Args:
+        rows: (P, 7).
+        minority: Class ids.
+        share: Of a box's area that must lie there.
+    """
+    image, label, score, box = _columns(rows)
+    return rows[~covered(image, label, score, box, minority, least=0.0, share=share)]
 
 
 def for_inference(model: Any) -> Any:

@@ -20,7 +20,7 @@ from trainables.contract.trial import Merging
 from trainables.data.boxes.decoding import bands
 from trainables.data.boxes.tiling import Floats, Grid, Ints, windows
 from trainables.detector.arguments import stored_weights
-from trainables.detector.measuring.evaluator import Rows, boxes_in, by_score, for_inference
+from trainables.detector.measuring.evaluator import Rows, boxes_in, by_score, for_inference, uncovered
 from trainables.detector.settled import LetterBox
 from trainables.evaluation.merging import Placed, merge
 
@@ -84,6 +84,7 @@ class Detector:
         stored = _own(weights)
         beside = weights.with_name(MINORITY_WEIGHTS)
         two = [stored, _own(beside)] if "classes" in stored["predict"] and beside.is_file() else [stored]
+        self._suppress, self._minority = stored.get("suppress", 0.0), two[-1]["predict"].get("classes", [])
         self._models = [_Model(for_inference(one["model"].float()).to(device), one["predict"]) for one in two]
         self._device, self._batch = device, batch
         self.class_names = tuple(stored["model"].names.values())
@@ -113,6 +114,8 @@ class Detector:
         grid = Grid(max(height, width), 0) if use.grid is None else use.grid
         found = windows(width, height, size=grid.size, overlap=grid.overlap)
         rows = by_score(np.concatenate([np.zeros((0, 7)), *self._of_tiles(image, size, found, use)]))
+        if self._suppress:
+            rows = uncovered(rows, self._minority, self._suppress)
         tile, label = rows[:, 0].astype(np.int64), rows[:, 6].astype(np.int64)
         corner = found[tile, :2]
         placed = Placed(

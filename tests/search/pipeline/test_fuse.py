@@ -1,0 +1,105 @@
+"""`rarecall fuse`: pairs of a study's models ranked and kept, and confirmed by number."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from in_process import config
+from matched_boxes import drawn
+from reports import report_with
+from rich.console import Console
+
+from search.cli.main import main
+from search.judging.confirmation import Asked, ConfirmPlan, PlannedCandidate
+from search.pipeline.fusing import fuse, stored_fusion
+from search.record.folder import StudyFolder
+from search.record.study import Study
+from spaces.errors import UsageError
+from spaces.strategy import PLAIN, Strategy
+from trainables.contract.predictions import save_predictions
+from trainables.contract.trial import FusionSpec
+from trainables.evaluation.detection import detection_metrics
+
+DETECTOR = {
+    "task": "detection",
+    "data": "/tiles/data.yaml",
+    "train": {"model": "yolo_tiny.yaml", "steps": 20, "eval_every": 5},
+    "minority": ["cluster"],
+    "space": {"sampler_power": [0.0, 1.0]},
+    "baseline": {"strategy": "plain", "seeds": 1},
+}
+
+
+def finished(study: Study, folder: StudyFolder, strategy: Strategy, seed: int, drawn_by: int) -> str:
+    """A run's predictions where a search leaves them; its key."""
+    key = study.config.spec(strategy, study.config.data_spec(("cluster",)), seed=seed).key
+    result = folder.files.root / key / "checkpoint_000001"
+    result.mkdir(parents=True)
+    save_predictions(result / "predictions.npz", drawn(drawn_by))
+    return key
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> StudyFolder:
+    """A study whose baseline and two trials have predicted."""
+    folder = StudyFolder(tmp_path / "study")
+    study = folder.create(config(**DETECTOR), "fingerprint", ["cluster"])
+    key = finished(study, folder, PLAIN, 0, 1)
+    study.tell_baseline(study.add_baseline(0), report_with(detection_metrics(drawn(1)), key=key))
+    for number in (2, 3):
+        trial = study.ask(0, lambda: 0.0)
+        key = finished(study, folder, trial.strategy, trial.seed, number)
+        report = report_with(detection_metrics(drawn(number)), key=key, seconds=5.0)
+        study.tell(trial.number, report, {"map50_95": -0.1, "minority_ap50": -0.1})
+    study.flush()
+    return folder
+
+
+def test_all_pairs_are_ranked_and_kept(searched: StudyFolder) -> None:
+    study, found = fuse(searched, Console(file=io.StringIO()))
+    assert len(found) == 3 * 2 * 2  # of three models, with and without suppression
+    assert {one.majority for one in found} == {"baseline", *(f"trial {t.number}" for t in study.trials())}
+    assert stored_fusion(searched.path, 4) == found[4]
+    with pytest.raises(UsageError, match="there are 12"):
+        stored_fusion(searched.path, 12)
+
+
+def test_the_command_shows_them_and_what_to_type_next(
+    searched: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["fuse", str(searched.path), "--json"])
+    said = capsys.readouterr()
+    shown = json.loads(said.out)
+    assert len(shown) == 10
+    assert code == (0 if shown[0]["feasible"] else 1)
+    assert main(["fuse", str(searched.path)]) == code
+    assert f"rarecall confirm {searched.path} --fresh --fusion 0" in capsys.readouterr().out
+
+
+def test_nothing_to_fuse_is_said(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    folder.create(config(**DETECTOR), "fingerprint", ["cluster"]).flush()
+    with pytest.raises(UsageError, match="0 finished models"):
+        fuse(folder, Console(file=io.StringIO()))
+    with pytest.raises(UsageError, match="nothing was fused"):
+        stored_fusion(folder.path, 0)
+    toy = StudyFolder(tmp_path / "toy")
+    toy.create(config(), "fingerprint", ["rare"]).flush()
+    with pytest.raises(UsageError, match="for detection"):
+        fuse(toy, Console(file=io.StringIO()))
+
+
+def test_a_confirmation_trains_both_models_of_a_pair() -> None:
+    study = config(**DETECTOR)
+    other = FusionSpec(majority=Strategy.from_knobs({"retention": 0.5}), suppress=0.8)
+    own = Strategy.from_knobs({"sampler_power": 0.7})
+    settings = Asked(fusions=(3,), seeds=2, baseline_seeds=2, one_look=True).settings(study)
+    assert settings.finalists == 0
+    candidate = PlannedCandidate(name="fusion 3", strategy=own, fusion=other)
+    plan = ConfirmPlan(settings=settings, candidates=(candidate,))
+    data = study.data_spec(("cluster",))
+    runs = plan.wanted("confirm/1", study, data, 1, ["fusion 3"])
+    fused = [run.spec for run in runs if run.arm == "fusion 3"]
+    assert [(spec.fusion, spec.strategy, spec.epochs) for spec in fused] == [(other, own, 8)] * 2
+    assert all(run.spec.fusion is None and run.spec.epochs == 4 for run in runs if run.arm == "baseline")
