@@ -18,8 +18,9 @@ from spaces.strategy import Strategy
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.tasks import MERGED
 from trainables.contract.trial import FusionSpec, Metrics
-from trainables.evaluation.detection import ClassCurves, best_threshold, class_curves
-from trainables.evaluation.fusion import covered, of_classes, only
+from trainables.evaluation.detection import ClassCurves, RankedPredictions, best_threshold
+from trainables.evaluation.fusion import Placed, only
+from trainables.evaluation.matching import Bools
 
 SUPPRESS = (
     0.0,
@@ -96,9 +97,31 @@ class Model:
         return [c for c in range(len(self.names)) if c not in self.rare]
 
     @cached_property
+    def ranked(self) -> dict[str, RankedPredictions]:
+        """Prefix -> its predictions, sorted once."""
+        return {prefix: RankedPredictions(found) for prefix, found in self.found.items()}
+
+    @cached_property
     def curves(self) -> dict[str, dict[int, ClassCurves]]:
         """Prefix -> class -> curves."""
-        return {prefix: class_curves(found) for prefix, found in self.found.items()}
+        return {prefix: ranked.curves(self._all(prefix)) for prefix, ranked in self.ranked.items()}
+
+    def curves_without(self, prefix: str, gone: Bools) -> dict[int, ClassCurves]:
+        """Class -> curves, of some predictions alone."""
+        return self.ranked[prefix].curves(self._all(prefix), without=gone)
+
+    def _all(self, prefix: str) -> Bools:
+        return np.ones(len(self.found[prefix].image), dtype=bool)
+
+    @cached_property
+    def placed(self) -> dict[str, Placed]:
+        """Prefix -> where its boxes of the majority lie."""
+        return {
+            prefix: Placed(
+                found.pred_image, found.pred_box, np.flatnonzero(np.isin(found.pred_class, self.rest))
+            )
+            for prefix, found in self.found.items()
+        }
 
     @cached_property
     def best(self) -> tuple[float, float]:
@@ -179,18 +202,9 @@ def together(majority: Model, minority: Model, suppress: float) -> Metrics:
 
 def _left(majority: Model, minority: Model, prefix: str, suppress: float) -> dict[int, ClassCurves]:
     """Curves of the majority's classes, without its boxes in what the other is sure to be of the minority."""
-    own, sure = of_classes(majority.found[prefix], majority.rest), minority.sure[prefix]
-    n = len(own.pred_image)
-    gone = covered(
-        np.concatenate([own.pred_image, sure.pred_image]),
-        np.concatenate([own.pred_class, sure.pred_class]),
-        np.concatenate([own.pred_score, sure.pred_score]),
-        np.concatenate([own.pred_box, sure.pred_box]),
-        minority.rare,
-        least=0.0,
-        share=suppress,
-    )
-    return class_curves(only(own, ~gone[:n])) if gone[:n].any() else majority.curves[prefix]
+    sure = minority.sure[prefix]
+    gone = majority.placed[prefix].inside(sure.pred_image, sure.pred_box, suppress)
+    return majority.curves_without(prefix, gone) if gone.any() else majority.curves[prefix]
 
 
 def _metrics(

@@ -158,9 +158,14 @@ class RankedPredictions:
             for c in range(len(self._names))
         }
 
-    def curves(self, keep: Bools) -> dict[int, ClassCurves]:
-        """The curves of each class with an object in the images to keep, by class id; `keep` is (N,)."""
-        curves = {c: ranked.curves(keep) for c, ranked in self._classes.items()}
+    def curves(self, keep: Bools, without: Bools | None = None) -> dict[int, ClassCurves]:
+        """The curves of each class with an object in the images to keep, by class id.
+
+        Args:
+            keep: (N,) images.
+            without: (P,) predictions that are left out besides; None for none.
+        """
+        curves = {c: ranked.curves(keep, without) for c, ranked in self._classes.items()}
         return {c: curve for c, curve in curves.items() if curve.support}
 
     def metrics(self, keep: Bools, threshold: float | None = None) -> Metrics:
@@ -235,6 +240,7 @@ class _RankedClass:
 
     def __init__(self, predictions: DetectionPredictions, mine: Ints, objects: Ints) -> None:
         matched = predictions.pred_match[mine]  # (p, 10)
+        self._mine = mine
         self._true_image = predictions.true_image[objects]  # (t,)
         self._image = predictions.pred_image[mine]  # (p,)
         self._minus_score = -predictions.pred_score[mine].astype(np.float64)  # (p,), ascending
@@ -247,10 +253,12 @@ class _RankedClass:
         counted = self._tuned & keep[self._image]
         return int(counted[self._hits[0]].sum()), int(counted.sum()), int(keep[self._true_image].sum())
 
-    def curves(self, keep: Bools) -> ClassCurves:
-        """Of the images to keep; `keep` is (N,)."""
+    def curves(self, keep: Bools, without: Bools | None = None) -> ClassCurves:
+        """As of `RankedPredictions`."""
         support = int(keep[self._true_image].sum())
         kept = keep[self._image]  # (p,)
+        if without is not None:
+            kept = kept & ~without[self._mine]
         minus_score = self._minus_score[kept]  # (k,)
         if support == 0 or len(minus_score) == 0:
             zero, no_ap = np.zeros(len(GRID)), np.zeros(len(IOUS))
