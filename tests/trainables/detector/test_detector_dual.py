@@ -1,5 +1,8 @@
 """Two models in one run: what each learns, what is measured when, killed and gone on with, used as one."""
 
+import trainables.detector.settled  # noqa: F401  (before Ultralytics is imported)
+
+# isort: split
 import json
 from pathlib import Path
 
@@ -9,11 +12,14 @@ import torch
 from tiled_data import draw_tiled
 from tiny_detector import different, tiny_spec
 from trials import killed_after, report_of
+from ultralytics import YOLO
 
 from search.cli.main import main
+from search.export.bundle import _use
 from spaces.strategy import Strategy
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 from trainables.contract.trial import FusionSpec, ReceiptMismatch, TrialReport, TrialSpec
+from trainables.data.boxes.data_set import load_detection
 from trainables.detector.ensemble import divided
 from trainables.detector.settled import torch_safe_load
 from trainables.worker.run import check_receipt
@@ -159,3 +165,28 @@ def test_a_majority_model_that_was_not_trained_as_asked_fails_the_run(pair: Tria
     wrong = report.applied["majority_model"] | {"focal_gamma": 2.0}
     with pytest.raises(ReceiptMismatch, match=r"focal_gamma: asked 0\.0, applied 2\.0"):
         check_receipt(pair, report.applied | {"majority_model": wrong})
+
+
+def test_plain_ultralytics_finds_with_both_files_what_was_measured(report: TrialReport, root: Path) -> None:
+    measured = stored(root / "run")
+    assert measured.shipped is not None
+    files = [root / "run" / "result" / name for name in WEIGHTS]
+    models = [(YOLO(file), torch_safe_load(str(file))[0]["predict"]) for file in files]
+    images = load_detection(root / "tiles" / "data.yaml").splits["val"]
+    for i, image in enumerate(images):
+        found = [
+            model.predict(image.path, verbose=False, **use)[0].boxes.data.numpy() for model, use in models
+        ]
+        of_image = measured.shipped.image == i
+        for label in (0, 1):
+            mine = np.concatenate(found)
+            scores = np.sort(mine[mine[:, 5] == label, 4])
+            wanted = np.sort(measured.shipped.score[of_image & (measured.shipped.label == label)])
+            np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-3)
+
+
+def test_the_bundle_says_how_each_of_two_files_is_used(report: TrialReport, root: Path) -> None:
+    use = _use(root / "run" / "result", 64)
+    assert use is not None
+    said = {name: torch_safe_load(str(root / "run" / "result" / name))[0]["predict"] for name in WEIGHTS}
+    assert use == {"predict.yaml": said["weights.pt"], "predict_minority.yaml": said["weights_minority.pt"]}
