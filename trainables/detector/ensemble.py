@@ -20,6 +20,7 @@ from trainables.contract.predictions import MINORITY_WEIGHTS, WEIGHTS, Detection
 from trainables.contract.trial import EpochMetrics, FusionSpec, OnEpoch, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData
 from trainables.detector.measuring.evaluator import by_score, uncovered, with_shipped
+from trainables.detector.shipping import as_file
 from trainables.detector.strategy_run import CRITERION, STATE, StrategyRun
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.fusion import (
@@ -82,7 +83,19 @@ class Ensemble:
     def weights(self, predictions: DetectionPredictions) -> dict[str, dict[str, Any]]:
         """File name -> checkpoint that `ultralytics.YOLO` loads."""
         names = (WEIGHTS, MINORITY_WEIGHTS)[: len(self.runs)]
-        return {name: run.weights(predictions) for name, run in zip(names, self.runs, strict=True)}
+        suppress = 0.0 if self.way is None else self.way.suppress
+        return {
+            name: as_file(
+                run.ema.ema,
+                run.args,
+                run.yolo,
+                predictions,
+                believed=run.believed,
+                suppress=suppress,
+                merging=run.spec.data.merging,
+            )
+            for name, run in zip(names, self.runs, strict=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -132,10 +145,7 @@ def train_models(spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: 
     in_b = folder.resume is not None and (folder.resume / STATE).is_file()
     told = _measured(on_epoch, as_measured=lambda found: of_classes(found, majority))
     learns = (None, None) if spec.fusion is not None else (majority, minority)
-    common: dict[str, Any] = {"suppress": suppress}
-    first = StrategyRun(
-        of_a, folder, data, told, learns=learns[0], believed=majority, prefix=MAJORITY, **common
-    )
+    first = StrategyRun(of_a, folder, data, told, learns=learns[0], believed=majority, prefix=MAJORITY)
     first.train()
     _keep_beside(folder)
     alone = _on_val(first)
@@ -145,7 +155,7 @@ def train_models(spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: 
         as_measured=lambda found: Way.on_val(alone, found, suppress).of(alone, found),
     )
     rest = folder if in_b else TrialFolder(folder.root)
-    second = StrategyRun(of_b, rest, data, then, learns=learns[1], believed=minority, **common)
+    second = StrategyRun(of_b, rest, data, then, learns=learns[1], believed=minority)
     second.train()
     other = _on_val(second)
     way = Way.on_val(alone, other, suppress)

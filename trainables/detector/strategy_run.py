@@ -3,11 +3,9 @@
 Everything goes through methods that Ultralytics means to be overridden; nothing of it is patched.
 """
 
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,9 @@ from trainables.detector.settled import (
     DetectionTrainer,
     InfiniteDataLoader,
     seed_worker,
-    ultralytics_version,
     unwrap_model,
 )
+from trainables.detector.shipping import save_atomically
 from trainables.strategy.device import given_device
 from trainables.strategy.sampling import Draws
 
@@ -64,7 +62,6 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         told: Of each epoch, counted from 1, and the predictions on val after it.
         learns: None for all classes. Objects of others have no label.
         believed: None for those that it learns.
-        suppress: As of `FusionSpec`, for whoever uses the weights.
         prefix: Before the names of its files in a checkpoint.
     """
 
@@ -77,12 +74,11 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         *,
         learns: Collection[int] | None = None,
         believed: Collection[int] | None = None,
-        suppress: float = 0.0,
         prefix: str = "",
     ) -> None:
         self.spec, self.folder, self.yolo, self.told = spec, folder, data, told
         self.learns = sorted(range(len(data.class_names)) if learns is None else learns)
-        self.believed, self._suppress = self.learns if believed is None else sorted(believed), suppress
+        self.believed = self.learns if believed is None else sorted(believed)
         self._state, self._criterion = f"{prefix}{STATE}", f"{prefix}{CRITERION}"
         self.minority = tuple(data.class_names.index(name) for name in spec.data.minority)
         self.drawn: Counter[int] = Counter()
@@ -353,44 +349,3 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
 
     def final_eval(self) -> None:
         """Nothing: Ultralytics would measure its best checkpoint, and report an epoch too many."""
-
-    def weights(self, predictions: DetectionPredictions) -> dict[str, Any]:
-        """The EMA as a checkpoint that `ultralytics.YOLO` loads, with how to use it under `predict`."""
-        model, shipped = self.ema.ema, predictions.shipped
-        assert shipped is not None
-        model.criterion = None  # ours; whoever loads the weights need not have it
-        return {
-            "model": model.to(memory_format=torch.contiguous_format),
-            "ema": None,
-            "train_args": vars(self.args),
-            "predict": {
-                "conf": shipped.conf,
-                "iou": predictions.iou,
-                "max_det": max_detections(self.yolo),
-                "imgsz": self.args.imgsz,
-                "rect": False,
-                **self._classes(),
-            },
-            "tiles": self._tiles(),
-            "suppress": self._suppress,
-            "date": datetime.now(UTC).isoformat(),
-            "version": ultralytics_version,
-        }
-
-    def _classes(self) -> dict[str, Any]:
-        """The classes to take from it, if the others are another model's."""
-        return {} if len(self.believed) == len(self.yolo.class_names) else {"classes": self.believed}
-
-    def _tiles(self) -> dict[str, Any] | None:
-        """How whole images are to be cut and what is found merged; None if it was trained on no tiles."""
-        grid = self.yolo.grid
-        if grid is None:
-            return None
-        return {"size": grid.size, "overlap": grid.overlap, "merging": self.spec.data.merging}
-
-
-def save_atomically(value: Any, path: Path) -> None:
-    """Write with torch; a reader sees the whole file or none."""
-    partial = path.with_name(f"{path.name}.tmp")
-    torch.save(value, partial)
-    os.replace(partial, path)

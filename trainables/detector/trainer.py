@@ -26,7 +26,8 @@ from trainables.detector.dataset import COUNTS, TrainingTiles, labelled
 from trainables.detector.ensemble import Ensemble, train_models
 from trainables.detector.measuring.wholes import measure_whole_images
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
-from trainables.detector.strategy_run import StrategyRun, save_atomically
+from trainables.detector.shipping import save_atomically
+from trainables.detector.strategy_run import StrategyRun
 from trainables.evaluation.detection import detection_metrics
 from trainables.evaluation.operating_point import OperatingPoint, fit_operating_point
 from trainables.strategy.device import of_device

@@ -8,9 +8,6 @@ exp(-density), per stain (Beer-Lambert).
 """
 
 import csv
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +16,8 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
-from trainables.contract.node import cache_folder
 from trainables.data.boxes.data_set import describe_detection
+from trainables.data.demo.drawing import drawn_once
 from trainables.data.summary import DataSummary
 
 VERSION = 2  # of the drawing; names the cache folder, so whatever changes the pixels changes it
@@ -61,19 +58,7 @@ class Blobs:
 
 def materialise() -> Path:
     """Draw the demo into this node's cache folder, unless it is there, and return its `data.yaml`."""
-    folder = cache_folder() / f"cytology-v{VERSION}"
-    if not folder.exists():
-        # Drawn beside it and renamed: of two processes that draw at once one wins, and nobody sees half a
-        # data set.
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _draw_all(partial)
-        try:
-            os.rename(partial, folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(partial)
-    return folder / "data.yaml"
+    return drawn_once(f"cytology-v{VERSION}", _draw_all) / "data.yaml"
 
 
 def describe() -> DataSummary:

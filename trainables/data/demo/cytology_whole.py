@@ -4,9 +4,6 @@ Cells and clusters lie on the borders of tiles, so how these are merged matters.
 one tile in ten shows a cluster.
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +11,11 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
-from trainables.contract.node import cache_folder
 from trainables.contract.trial import TileSpec, WholeImages
 from trainables.data.boxes.data_set import describe_detection
 from trainables.data.cut_once import cut_once, load_asked
 from trainables.data.demo.cytology import CLASSES, Scene, draw_slide
+from trainables.data.demo.drawing import drawn_once
 from trainables.data.summary import DataSummary
 
 VERSION = 1  # of the drawing; names the cache folder
@@ -30,17 +27,7 @@ TILE = TileSpec(size=256, overlap=48)  # the largest clusters have 48 px
 
 def materialise() -> Path:
     """Draw the slides into this node's cache folder and cut them, unless they are there; the `data.yaml`."""
-    folder = cache_folder() / f"cytology-whole-v{VERSION}"
-    if not folder.exists():
-        # As in `cytology.materialise`.
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        _draw_all(partial)
-        try:
-            os.rename(partial, folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(partial)
+    folder = drawn_once(f"cytology-whole-v{VERSION}", _draw_all)
     whole = load_asked(WholeImages(images=str(folder / "data.yaml"), tile=TILE))
     return cut_once(whole, TILE, workers=1, watch=lambda done, total: None).file
 
