@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from places import EXAMPLES
-from tiny_detector import draw_tiles
+from tiled_data import draw_tiled
 
 from search.cli.main import main
 from search.pipeline.opening import data_of
@@ -23,10 +23,11 @@ def test_the_note_asks_for_what_it_says() -> None:
 
 def test_it_runs_once_the_data_is_there(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY.read_text().replace(PLACEHOLDER, str(draw_tiles(tmp_path / "tiles"))))
+    study.write_text(STUDY.read_text().replace(PLACEHOLDER, str(draw_tiled(tmp_path, 20))))
     data, summary = data_of(load_config(study), study.name)
     assert data.minority == ("cluster",)
-    assert summary.splits["train"].objects["cluster"] == 5
+    assert summary.splits["train"].objects["cluster"] > 0
+    assert summary.whole_images == {"train": 14, "val": 3, "test": 3}
 
 
 def test_check_says_plainly_that_the_data_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
