@@ -9,7 +9,7 @@ from in_process import Bench, Here, config, failure
 from rich.console import Console
 
 from search.judging.comparison import Comparison
-from search.judging.confirmation import Asked, Confirmation
+from search.judging.confirmation import Asked, Confirmation, Result
 from search.pipeline.comparing import compare_strategies
 from search.pipeline.confirming import confirm
 from search.record.folder import StudyFolder
@@ -78,3 +78,11 @@ TWO_ARMS = {"strategies": ["filtered"], "seeds": 2, "reference_seeds": 3}
 def carry_out_comparison(request: str, runs: Path, here: Here, *, resume: bool = False) -> None:
     """As the command does, in this process."""
     compare_strategies(Path(request), runs, cluster=here, resume=resume, console=quiet())
+
+
+def timeless(confirmation: Confirmation) -> list[list[Result]]:
+    """The results of its looks, but for how long runs took."""
+    return [
+        [result.model_copy(update={"seconds": None}) for result in look.results]
+        for look in confirmation.looks
+    ]

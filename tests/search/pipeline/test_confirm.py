@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from in_process import Here, config, failure
-from toy_experiments import COSTLY, GOOD, confirmed_here, outcomes
+from toy_experiments import COSTLY, GOOD, confirmed_here, outcomes, timeless
 
-from search.judging.confirmation import Asked, Confirmation, Result, latest
+from search.judging.confirmation import Asked, latest
 from search.record.folder import StudyFolder
 from spaces.errors import Interrupted, RunError, UsageError
 from trainables.contract.trial import Outcome, TrialSpec
@@ -60,14 +60,6 @@ def test_fresh_makes_another_with_seeds_of_its_own(study: Path) -> None:
     assert (first.experiment, second.experiment) == ("confirm/1", "confirm/2")
     assert {spec.seed for spec in one.ran}.isdisjoint(spec.seed for spec in other.ran)
     assert latest(StudyFolder(study).open()) == second
-
-
-def timeless(confirmation: Confirmation) -> list[list[Result]]:
-    """The results of its looks, but for how long runs took."""
-    return [
-        [result.model_copy(update={"seconds": None}) for result in look.results]
-        for look in confirmation.looks
-    ]
 
 
 def test_an_interrupted_confirmation_goes_on_as_planned(study: Path, confirmed_study: Path) -> None:
