@@ -217,7 +217,8 @@ def test_interrupted_it_says_how_to_go_on(tmp_path: Path, number: signal.Signals
 def test_a_file_that_is_no_picture_is_named_where_ultralytics_is_loaded_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import ultralytics.utils.patches  # noqa: F401, PLC0415  (puts an `Image.open` of its own in Pillow's place)
+    # With Ultralytics comes an `Image.open` of its own in Pillow's place.
+    import trainables.detector.settled  # noqa: F401, PLC0415
 
     write_slides(tmp_path / "slides")
     garbage(tmp_path)
