@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from search.judging.fusion import Model, fusions, ranked
+from search.judging.fusion import Model, Rules, fusions, ranked
 from search.request.config import StudyConfig
 from spaces.strategy import PLAIN
 from trainables.contract.predictions import DetectionPredictions
@@ -65,7 +65,7 @@ def main() -> None:
     """Time it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=40)
-    models = [Model(f"trial {i}", PLAIN, 1.0, {"": drawn(i + 1)}) for i in range(parser.parse_args().models)]
+    models = [Model(f"trial {i}", PLAIN, 1.0, drawn(i + 1)) for i in range(parser.parse_args().models)]
     config = StudyConfig.model_validate(
         {
             "name": "fusion",
@@ -75,10 +75,10 @@ def main() -> None:
             "train": {"model": "yolo_tiny.yaml", "steps": 10, "eval_every": 10},
         }
     )
-    baseline = detection_metrics(models[0].found[""])
-    pairs = [(i, j) for i in range(len(models)) for j in range(len(models)) if i != j]
+    rules = Rules.of(config, detection_metrics(models[0].tiles), whole_images=False)
+    pairs = [(one, other) for one in models for other in models if one is not other]
     began = time.perf_counter()
-    found = ranked(fusions(models, config, baseline, pairs), config.objectives)
+    found = ranked([fusion for pair in pairs for fusion in fusions(*pair, rules)], config.objectives)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{len(pairs)} pairs, {len(found)} fusions: {took:.1f} s, peak {peak:.2f} GiB with all boxes")

@@ -8,7 +8,7 @@ from search.judging.confirmation import Asked, latest, ledger, refuse_another_pl
 from search.record.folder import StudyFolder
 from search.show.common import progress_console, wide_console
 from search.show.confirmation import confirmation_json, ledger_sentence, sentences, verdict_table
-from search.show.front import fusions_table
+from search.show.front import fused_by, fusions_table
 from spaces.errors import UsageError
 
 FUSE = "Any finished model beside any other: one for the minority, one for the rest; no training."
@@ -51,7 +51,8 @@ def add_fuse(commands: Commands) -> None:
 def _fuse(args: argparse.Namespace) -> int:
     from search.pipeline.fusing import fuse  # noqa: PLC0415  (as in `common.cluster_of`)
 
-    study, found = fuse(StudyFolder(args.study), progress_console(stderr=True))
+    fused = fuse(StudyFolder(args.study), progress_console(stderr=True))
+    found = fused.found
     shown = found if args.all else found[:SHOWN]
     if args.json:
         print(
@@ -59,9 +60,10 @@ def _fuse(args: argparse.Namespace) -> int:
         )
         return DONE
     console = wide_console()
-    console.print(fusions_table(shown, study.baseline(), study.config))
+    console.print(fusions_table(shown, fused.baseline, fused.study.config))
     for line in (
         f"{len(found)} of all pairs, by val; each model at its own best confidence, so no metric of `pareto`",
+        *fused_by(fused.merging),
         f"next: rarecall confirm {args.study} --fresh --fusion {found[0].number}",
     ):
         console.print(line, highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from spaces.errors import UsageError
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, on_whole_images
-from trainables.contract.trial import DataSpec, FusionSpec, Merging, Metrics
+from trainables.contract.trial import DataSpec, FusionSpec, Merging, Metrics, TrialSpec
 
 LEAST_SEEDS_OF_SEVERAL = 4  # per arm, where several candidates are judged
 
@@ -99,12 +99,14 @@ class PlannedCandidate(Frozen):
         strategy: Of a fusion, that of the minority's model.
         trial: That it is of.
         fusion: The other model, of a fusion.
+        merging: How its tiles become whole images, of a fusion; None as the plan says.
     """
 
     name: str
     strategy: Strategy
     trial: int | None = None
     fusion: FusionSpec | None = None
+    merging: Merging | None = None
 
 
 class ConfirmPlan(Frozen):
@@ -113,7 +115,7 @@ class ConfirmPlan(Frozen):
     settings: ConfirmConfig
     candidates: tuple[PlannedCandidate, ...]
     whole_images: bool = False  # whether it is decided on them, and not on tiles
-    merging: Merging = "core"  # how tiles become whole images, the same for all
+    merging: Merging = "core"  # how tiles become whole images, but for fusions with a way of their own
 
     @property
     def looks(self) -> Plan:
@@ -140,16 +142,14 @@ class ConfirmPlan(Frozen):
         """The runs of a look, with those of the look before, seed by seed over the arms."""
         arms, seeds = self.arms(config, open_names), self.seeds_per_arm(look, open_names)
         fusions = {one.name: one.fusion for one in self.candidates}
-        data = data.model_copy(update={"merging": self.merging})
-        return [
-            Wanted(
-                arm,
-                config.spec(arms[arm], data, seed=seed, split="test").model_copy(
-                    update={"fusion": fusions.get(arm)}
-                ),
-            )
-            for arm, seed in seeds_of(config.search.seed, experiment, seeds)
-        ]
+        ways = {one.name: one.merging for one in self.candidates if one.merging is not None}
+
+        def spec(arm: str, seed: int) -> TrialSpec:
+            merged = data.model_copy(update={"merging": ways.get(arm, self.merging)})
+            alone = config.spec(arms[arm], merged, seed=seed, split="test")
+            return alone.model_copy(update={"fusion": fusions.get(arm)})
+
+        return [Wanted(arm, spec(arm, seed)) for arm, seed in seeds_of(config.search.seed, experiment, seeds)]
 
     def seeds_per_arm(self, look: int, open_names: Sequence[str]) -> dict[str, int]:
         """How many the baseline and each candidate that is still open have at a look."""

@@ -5,27 +5,25 @@ for each over its own classes. So a pair costs no training and, but for suppress
 class's curve is that of its own model.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from search.request.config import StudyConfig
-from search.request.guards import violations
+from search.request.guards import Guard, violations
 from spaces.frozen import Frozen
 from spaces.strategy import Strategy
 from trainables.contract.predictions import DetectionPredictions
-from trainables.contract.tasks import MERGED
-from trainables.contract.trial import FusionSpec, Metrics
+from trainables.contract.tasks import MERGED, on_whole_images
+from trainables.contract.trial import FusionSpec, Merging, Metrics
 from trainables.evaluation.detection import ClassCurves, RankedPredictions, best_threshold
 from trainables.evaluation.fusion import Placed, only
 from trainables.evaluation.matching import Bools
 
-SUPPRESS = (
-    0.0,
-    0.8,
-)  # shares of a majority box inside a sure minority box that are tried; 0 is none left out
+# Shares of a majority box inside a sure minority box that are tried; 0 leaves none out.
+SUPPRESS = (0.0, 0.8)
 
 
 class Fusion(Frozen):
@@ -38,8 +36,9 @@ class Fusion(Frozen):
         strategies: Of the two.
         suppress: As of `FusionSpec`.
         metrics: On val.
-        violations: Guarded metric -> violation.
+        violations: Guarded metric -> violation; of whole images where there are any.
         seconds: Of both trainings.
+        merging: How what is found on tiles becomes what is found on whole images; None without these.
     """
 
     number: int
@@ -50,6 +49,7 @@ class Fusion(Frozen):
     metrics: Metrics
     violations: dict[str, float]
     seconds: float
+    merging: Merging | None = None
 
     @property
     def feasible(self) -> bool:
@@ -63,6 +63,42 @@ class Fusion(Frozen):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a model finds on val, on tiles or on whole images, and what is derived from that once."""
+
+    found: DetectionPredictions
+
+    @cached_property
+    def ranked(self) -> RankedPredictions:
+        """Sorted by score."""
+        return RankedPredictions(self.found)
+
+    @cached_property
+    def curves(self) -> dict[int, ClassCurves]:
+        """Class -> curves."""
+        return self.ranked.curves(self._all)
+
+    def curves_without(self, gone: Bools) -> dict[int, ClassCurves]:
+        """Class -> curves, without some of the predictions, (P,)."""
+        return self.ranked.curves(self._all, without=gone)
+
+    @property
+    def _all(self) -> Bools:
+        return np.ones(len(self.found.image), dtype=bool)
+
+    @cached_property
+    def placed(self) -> Placed:
+        """Where its boxes of the majority lie."""
+        rest = np.flatnonzero(~np.isin(self.found.pred_class, self.found.minority))
+        return Placed(self.found.pred_image, self.found.pred_box, rest)
+
+    def sure(self, least: float) -> DetectionPredictions:
+        """The boxes of the minority that reach a confidence."""
+        rare = np.isin(self.found.pred_class, self.found.minority)
+        return only(self.found, rare & (self.found.pred_score >= least))
+
+
+@dataclass(frozen=True)
 class Model:
     """A finished model.
 
@@ -70,25 +106,27 @@ class Model:
         name: Of its trial.
         strategy: That it was trained with.
         seconds: Of its training.
-        found: Prefix of metrics -> its predictions on val: of tiles, or of images as they are, under ``;
-            where there are whole images also of these, under `merged/`.
+        tiles: Its predictions on val, of tiles or of images as they are.
+        merge: Its predictions of the whole images by a way of merging; None without whole images.
     """
 
     name: str
     strategy: Strategy
     seconds: float
-    found: Mapping[str, DetectionPredictions]
+    tiles: DetectionPredictions
+    merge: Callable[[Merging], DetectionPredictions] | None = None
+    _seen: dict[Merging | None, Seen] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def names(self) -> list[str]:
         """Of the classes."""
-        names: list[str] = self.found[""].class_names.tolist()
+        names: list[str] = self.tiles.class_names.tolist()
         return names
 
     @property
     def rare(self) -> list[int]:
         """Ids of the minority."""
-        rare: list[int] = self.found[""].minority.tolist()
+        rare: list[int] = self.tiles.minority.tolist()
         return rare
 
     @property
@@ -96,80 +134,79 @@ class Model:
         """Ids of the majority."""
         return [c for c in range(len(self.names)) if c not in self.rare]
 
-    @cached_property
-    def ranked(self) -> dict[str, RankedPredictions]:
-        """Prefix -> its predictions, sorted once."""
-        return {prefix: RankedPredictions(found) for prefix, found in self.found.items()}
-
-    @cached_property
-    def curves(self) -> dict[str, dict[int, ClassCurves]]:
-        """Prefix -> class -> curves."""
-        return {prefix: ranked.curves(self._all(prefix)) for prefix, ranked in self.ranked.items()}
-
-    def curves_without(self, prefix: str, gone: Bools) -> dict[int, ClassCurves]:
-        """Class -> curves, of some predictions alone."""
-        return self.ranked[prefix].curves(self._all(prefix), without=gone)
-
-    def _all(self, prefix: str) -> Bools:
-        return np.ones(len(self.found[prefix].image), dtype=bool)
-
-    @cached_property
-    def placed(self) -> dict[str, Placed]:
-        """Prefix -> where its boxes of the majority lie."""
-        return {
-            prefix: Placed(
-                found.pred_image, found.pred_box, np.flatnonzero(np.isin(found.pred_class, self.rest))
-            )
-            for prefix, found in self.found.items()
-        }
+    def seen(self, way: Merging | None) -> Seen:
+        """What it finds on whole images by a way of merging; on tiles if that is None."""
+        if way not in self._seen:
+            if way is None:
+                found = self.tiles
+            else:
+                assert self.merge is not None, "a way of merging is asked of whole images alone"
+                found = self.merge(way)
+            self._seen[way] = Seen(found)
+        return self._seen[way]
 
     @cached_property
     def best(self) -> tuple[float, float]:
-        """The best confidence over the majority's classes, and over the minority's."""
-        own = self.curves[""]
+        """The best confidence over the majority's classes, and over the minority's; found on tiles."""
+        own = self.seen(None).curves
         of_rest, of_rare = ({c: own[c] for c in ids if c in own} for ids in (self.rest, self.rare))
         return best_threshold(of_rest), best_threshold(of_rare)
 
-    @cached_property
-    def sure(self) -> dict[str, DetectionPredictions]:
-        """Prefix -> the boxes of the minority that reach their best confidence."""
-        return {
-            prefix: only(found, np.isin(found.pred_class, self.rare) & (found.pred_score >= self.best[1]))
-            for prefix, found in self.found.items()
-        }
+
+@dataclass(frozen=True)
+class Rules:
+    """What a pair must keep, and by what pairs are ranked.
+
+    Attributes:
+        guards: Of the study; on whole images where there are any, as a confirmation has them.
+        objectives: Likewise.
+        baseline: Means over its seeds.
+    """
+
+    guards: tuple[Guard, ...]
+    objectives: tuple[str, str]
+    baseline: Metrics
+
+    @classmethod
+    def of(cls, config: StudyConfig, baseline: Metrics, *, whole_images: bool) -> "Rules":
+        """Of a study."""
+        if not whole_images:
+            return cls(config.guards, config.objectives, baseline)
+        guards = tuple(
+            guard.model_copy(update={"metric": on_whole_images(guard.metric)}) for guard in config.guards
+        )
+        first, second = config.objectives
+        return cls(guards, (on_whole_images(first), on_whole_images(second)), baseline)
 
 
-def fusions(
-    models: Sequence[Model], config: StudyConfig, baseline: Metrics, pairs: Sequence[tuple[int, int]]
-) -> list[Fusion]:
-    """Some pairs of models, with and without suppression; those that keep their guards first, best first.
+def fusions(majority: Model, minority: Model, rules: Rules, way: Merging | None = None) -> list[Fusion]:
+    """A pair of models, with and without suppression.
 
     Args:
-        models: Measured on the same images.
-        config: Of the study.
-        baseline: Means over its seeds.
-        pairs: Indices of the majority's model and of the minority's.
+        majority: Model that is believed in the majority's classes.
+        minority: In the minority's; measured on the same images.
+        rules: Of the study.
+        way: How tiles are merged; None without whole images.
 
     Raises:
         MissingMetric: A guard is on a metric that is not known of a pair.
     """
     found = []
-    for i, j in pairs:
-        one, other = models[i], models[j]
-        for suppress in SUPPRESS:
-            metrics = together(one, other, suppress)
-            found.append(
-                Fusion(
-                    number=0,
-                    majority=one.name,
-                    minority=other.name,
-                    strategies=(one.strategy, other.strategy),
-                    suppress=suppress,
-                    metrics=metrics,
-                    violations=violations(config.guards, metrics, baseline),
-                    seconds=one.seconds + other.seconds,
-                )
+    for suppress in SUPPRESS:
+        metrics = together(majority, minority, suppress, way)
+        found.append(
+            Fusion(
+                number=0,
+                majority=majority.name,
+                minority=minority.name,
+                strategies=(majority.strategy, minority.strategy),
+                suppress=suppress,
+                metrics=metrics,
+                violations=violations(rules.guards, metrics, rules.baseline),
+                seconds=majority.seconds + minority.seconds,
+                merging=way,
             )
+        )
     return found
 
 
@@ -183,32 +220,35 @@ def ranked(found: Sequence[Fusion], objectives: tuple[str, str]) -> list[Fusion]
     return [one.model_copy(update={"number": i}) for i, one in enumerate(sorted(found, key=rank))]
 
 
-def together(majority: Model, minority: Model, suppress: float) -> Metrics:
+def together(majority: Model, minority: Model, suppress: float, way: Merging | None = None) -> Metrics:
     """What two models find on val, each believed in its own classes at its own best confidence.
 
     Returns:
         The metrics that `detection_metrics` has by the same names, but for those of `tuned/`, `deployed/` and
-        `ultralytics/` and those that hang on one confidence for all classes.
+        `ultralytics/` and those that hang on one confidence for all classes; with a way of merging those of
+        whole images, too.
     """
     metrics: Metrics = {}
-    for prefix in majority.found:
-        curves = {c: minority.curves[prefix][c] for c in minority.rare if c in minority.curves[prefix]}
-        of_rest = majority.curves[prefix] if not suppress else _left(majority, minority, prefix, suppress)
+    at = (majority.best[0], minority.best[1])
+    for seen in (None,) if way is None else (None, way):
+        one, other = majority.seen(seen), minority.seen(seen)
+        of_rest = one.curves if not suppress else _left(one, other.sure(at[1]), suppress)
+        curves = {c: other.curves[c] for c in minority.rare if c in other.curves}
         curves |= {c: of_rest[c] for c in majority.rest if c in of_rest}
-        at = (majority.best[0], minority.best[1])
-        metrics |= _metrics(prefix, majority.names, curves, set(minority.rare), at)
+        measured = _metrics(majority.names, curves, set(minority.rare), at)
+        metrics |= (
+            measured if seen is None else {f"{MERGED}{name}": value for name, value in measured.items()}
+        )
     return metrics
 
 
-def _left(majority: Model, minority: Model, prefix: str, suppress: float) -> dict[int, ClassCurves]:
+def _left(majority: Seen, sure: DetectionPredictions, suppress: float) -> dict[int, ClassCurves]:
     """Curves of the majority's classes, without its boxes in what the other is sure to be of the minority."""
-    sure = minority.sure[prefix]
-    gone = majority.placed[prefix].inside(sure.pred_image, sure.pred_box, suppress)
-    return majority.curves_without(prefix, gone) if gone.any() else majority.curves[prefix]
+    gone = majority.placed.inside(sure.pred_image, sure.pred_box, suppress)
+    return majority.curves_without(gone) if gone.any() else majority.curves
 
 
 def _metrics(
-    prefix: str,
     names: Sequence[str],
     curves: Mapping[int, ClassCurves],
     rare: set[int],
@@ -233,8 +273,7 @@ def _metrics(
         metrics[f"ap50/{name}"] = float(curve.ap[0]) if curve else None
         metrics[f"map50_95/{name}"] = float(curve.ap.mean()) if curve else None
         metrics[f"froc/{name}"] = curve.froc if curve else None
-    assert prefix in ("", MERGED)
-    return {f"{prefix}{name}": value for name, value in metrics.items()}
+    return metrics
 
 
 def _mean(values: Sequence[float]) -> float | None:

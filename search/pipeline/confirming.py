@@ -113,7 +113,12 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
     for number in asked.fusions:
         pair = stored_fusion(found.folder.path, number)
         candidates.append(
-            PlannedCandidate(name=f"fusion {number}", strategy=pair.strategies[1], fusion=pair.spec)
+            PlannedCandidate(
+                name=f"fusion {number}",
+                strategy=pair.strategies[1],
+                fusion=pair.spec,
+                merging=pair.merging,
+            )
         )
     if settings.finalists and baseline is None:
         raise UsageError(

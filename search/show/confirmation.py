@@ -114,7 +114,8 @@ def _what(candidate: PlannedCandidate) -> str:
     own = in_words(candidate.strategy)
     if candidate.fusion is None:
         return own
-    return f"the minority by: {own}; the rest by: {in_words(candidate.fusion.majority)}"
+    merged = "" if candidate.merging is None else f"; tiles merged by {candidate.merging}"
+    return f"the minority by: {own}; the rest by: {in_words(candidate.fusion.majority)}{merged}"
 
 
 def _cost(result: Result) -> list[str]:

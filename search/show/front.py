@@ -34,24 +34,32 @@ def recommendation(best: Recommended, baseline: Baseline, config: StudyConfig) -
     return f"recommended: trial {best.trial.number}, {change(best.trial, baseline, config)}{marked}"
 
 
-def fusions_table(found: Sequence[Fusion], baseline: Baseline | None, config: StudyConfig) -> Table:
+def fusions_table(found: Sequence[Fusion], baseline: Baseline, config: StudyConfig) -> Table:
     """The baseline, and pairs of models; one row each, infeasible ones dim."""
     table = Table(title=f"{config.name}: two models, one for the minority", title_justify="left")
-    for name in ("fusion", "minority by", "rest by", "suppress"):
+    whole = any(one.merging is not None for one in found)
+    for name in ("fusion", "minority by", "rest by", "suppress", *(["merging"] if whole else [])):
         table.add_column(name, justify="right" if name == "fusion" else "left", no_wrap=True)
     metrics = list(config.shown_metrics)
     metrics += [f"{MERGED}{name}" for name in metrics if found and f"{MERGED}{name}" in found[0].metrics]
     for name in metrics:
         table.add_column(name, justify="right", overflow="fold", min_width=len("+0.000"))
-    if baseline is not None:
-        values = [_with_sd(baseline.metrics.get(name), baseline.sd.get(name)) for name in metrics]
-        table.add_row("", "baseline", "baseline", "", *values)
+    values = [_with_sd(baseline.metrics.get(name), baseline.sd.get(name)) for name in metrics]
+    table.add_row("", "baseline", "baseline", "", *([""] if whole else []), *values)
     for one in found:
         row = [_signed(name, one.metrics, baseline) for name in metrics]
         suppress = f"{one.suppress:g}" if one.suppress else ""
+        ways = [one.merging or ""] if whole else []
         style = "" if one.feasible else GROUP_STYLE["infeasible"]
-        table.add_row(str(one.number), one.minority, one.majority, suppress, *row, style=style)
+        table.add_row(str(one.number), one.minority, one.majority, suppress, *ways, *row, style=style)
     return table
+
+
+def fused_by(merging: Merging | None) -> list[str]:
+    """How pairs and the baseline are merged into whole images; nothing without these."""
+    if merging is None:
+        return []
+    return [f"ranked by merged/…, of whole images; the baseline is merged by {merging}, as in a confirmation"]
 
 
 def on_whole_images_line(best: Recommended | None, baseline: Baseline, merging: Merging) -> str | None:

@@ -1,22 +1,22 @@
 """Pairs of finished models, by what each has predicted: against the metrics of predictions that are one's."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from in_process import config
 from matched_boxes import drawn
 
-from search.judging.fusion import Fusion, Model, fusions, ranked, together
+from search.judging.fusion import Fusion, Model, Rules, fusions, ranked, together
 from spaces.strategy import NAMED
 from trainables.contract.predictions import DetectionPredictions
 from trainables.evaluation.detection import class_curves, detection_metrics
 from trainables.evaluation.fusion import without_covered
 
 
-def model(name: str, found: DetectionPredictions, **more: Any) -> Model:
-    return Model(name, NAMED["plain"], 10.0, {"": found, **more})
+def model(name: str, found: DetectionPredictions, **more: DetectionPredictions) -> Model:
+    """A model; `more` is way of merging -> what it finds on whole images."""
+    return Model(name, NAMED["plain"], 10.0, found, more.__getitem__ if more else None)
 
 
 def test_a_model_beside_itself_has_its_own_aps_and_each_classs_best_point() -> None:
@@ -51,10 +51,13 @@ def test_suppression_leaves_out_the_majority_inside_what_is_surely_of_the_minori
 
 
 def test_whole_images_are_measured_beside_their_tiles() -> None:
-    tiles, wholes = drawn(1), drawn(3)
-    metrics = together(*[model("a", tiles, **{"merged/": wholes})] * 2, suppress=0.0)
-    assert metrics["merged/ap50/cell"] == detection_metrics(wholes)["ap50/cell"]
-    assert metrics["ap50/cell"] == detection_metrics(tiles)["ap50/cell"]
+    tiles, wholes, others = drawn(1), drawn(3), drawn(4)
+    one = model("a", tiles, core=wholes, wbf=others)
+    for way, found in (("core", wholes), ("wbf", others)):
+        metrics = together(one, one, 0.0, way)  # type: ignore[arg-type]
+        assert metrics["merged/ap50/cell"] == detection_metrics(found)["ap50/cell"]
+        assert metrics["ap50/cell"] == detection_metrics(tiles)["ap50/cell"]
+    assert not any(name.startswith("merged/") for name in together(one, one, 0.0))
 
 
 def test_the_feasible_come_first_then_the_higher_objectives() -> None:
@@ -81,14 +84,12 @@ def test_the_feasible_come_first_then_the_higher_objectives() -> None:
 
 
 def test_a_pair_is_held_against_the_guards_of_the_baseline() -> None:
-    models = [model("baseline", drawn(1)), model("trial 3", drawn(1, rare=0.15))]
+    one, other = model("baseline", drawn(1)), model("trial 3", drawn(1, rare=0.15))
     baseline = detection_metrics(drawn(1))
-    found = fusions(models, config(), baseline, [(0, 1), (1, 0)])
-    assert [(one.majority, one.minority, one.suppress) for one in found] == [
+    found = fusions(one, other, Rules.of(config(), baseline, whole_images=False))
+    assert [(pair.majority, pair.minority, pair.suppress) for pair in found] == [
         ("baseline", "trial 3", 0.0),
         ("baseline", "trial 3", 0.8),
-        ("trial 3", "baseline", 0.0),
-        ("trial 3", "baseline", 0.8),
     ]
     drop = baseline["map50_95"]
     assert drop is not None
@@ -96,3 +97,16 @@ def test_a_pair_is_held_against_the_guards_of_the_baseline() -> None:
     assert got is not None
     assert found[1].violations["map50_95"] == pytest.approx(drop - got - 0.03)
     assert found[0].seconds == 20.0
+
+
+def test_on_whole_images_it_is_they_that_decide() -> None:
+    one = model("baseline", drawn(1), core=drawn(3))
+    baseline = {f"merged/{name}": value for name, value in detection_metrics(drawn(5)).items()}
+    rules = Rules.of(config(), baseline, whole_images=True)
+    assert rules.objectives == ("merged/minority_recall", "merged/map50_95")
+    pair = fusions(one, one, rules, "core")[0]
+    assert pair.merging == "core"
+    before, after = baseline["merged/map50_95"], pair.metrics["merged/map50_95"]
+    assert before is not None
+    assert after is not None
+    assert pair.violations["merged/map50_95"] == pytest.approx(before - after - 0.03)
