@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from same_boxes import Rows, assert_same_boxes, coco_rows
 from tiled_data import draw_tiled
 from tiny_detector import different, tiny_spec
 from trials import killed_after, report_of
@@ -110,12 +111,15 @@ def test_predict_fuses_the_two_as_they_were_measured(report: TrialReport, root: 
     whole = stored(root / "run", "merged.npz")
     assert whole.shipped is not None
     for i, name in enumerate(whole.image.tolist()):
-        mine = [one for one in found if one["file_name"] == name]
-        of_image = whole.shipped.image == i
-        for label in (0, 1):
-            scores = sorted(one["score"] for one in mine if one["category_id"] == label + 1)
-            wanted = sorted(whole.shipped.score[of_image & (whole.shipped.label == label)].tolist())
-            np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-3)
+        assert_same_boxes(coco_rows(found, name), shipped_rows(whole, i))
+
+
+def shipped_rows(predictions: DetectionPredictions, image: int) -> Rows:
+    """(n, 6) class id, score, xyxy that the weights that ship find on an image."""
+    found = predictions.shipped
+    assert found is not None
+    mine = found.image == image
+    return np.column_stack([found.label[mine], found.score[mine], found.box[mine]])
 
 
 def test_the_steps_are_divided_in_whole_epochs(spec: TrialSpec) -> None:
@@ -177,12 +181,8 @@ def test_plain_ultralytics_finds_with_both_files_what_was_measured(report: Trial
         found = [
             model.predict(image.path, verbose=False, **use)[0].boxes.data.numpy() for model, use in models
         ]
-        of_image = measured.shipped.image == i
-        for label in (0, 1):
-            mine = np.concatenate(found)
-            scores = np.sort(mine[mine[:, 5] == label, 4])
-            wanted = np.sort(measured.shipped.score[of_image & (measured.shipped.label == label)])
-            np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-3)
+        rows = np.concatenate(found)[:, [5, 4, 0, 1, 2, 3]]
+        assert_same_boxes(rows, shipped_rows(measured, i))
 
 
 def test_the_bundle_says_how_each_of_two_files_is_used(report: TrialReport, root: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from same_boxes import assert_same_boxes, coco_rows
 from tiled_data import GRID, draw_tiled
 from tiny_detector import tiny_spec
 from trials import report_of
@@ -57,19 +58,9 @@ def test_predict_finds_what_was_measured(root: Path, whole: DetectionPredictions
     assert whole.shipped is not None
     assert len(whole.shipped.image) > 0
     for i, name in enumerate(whole.image.tolist()):
-        mine = [one for one in found if one["file_name"] == name]
         of_image = whole.shipped.image == i
-        boxes = np.array([one["bbox"] for one in mine]).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        got = np.column_stack(
-            [[one["category_id"] - 1 for one in mine], [one["score"] for one in mine], boxes]
-        )
         columns = (whole.shipped.label, whole.shipped.score, whole.shipped.box)
-        wanted = np.column_stack([column[of_image] for column in columns])
-        assert len(got) == len(wanted)
-        # Scores that all but tie may change places with the batch that a tile is in.
-        got, wanted = (rows[np.lexsort(rows[:, ::-1].round(1).T)] for rows in (got, wanted))
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=0.01)
+        assert_same_boxes(coco_rows(found, name), np.column_stack([column[of_image] for column in columns]))
     pictures = [file for file in (tmp_path / "out" / "pictures").iterdir() if file.suffix == ".jpg"]
     assert len(pictures) == 10
 
