@@ -28,6 +28,9 @@ class Augmentation(Frozen):
             object join the training tiles. While it is not 0, `augment_minority` acts there alone: a tile
             that holds a minority object, of an original or of a copy, is drawn as it is. With strength 0 the
             copies are duplicates. 0 is off.
+        pretile_fresh: 1: whenever a tile of a copy is drawn, its whole image is augmented anew, and one of
+            the tiles that then hold a minority object is shown; how often copies are drawn stays as it is.
+            0: the copies are fixed.
         augment_variants: Of what is augmented when it is drawn: 0 is another transform at each draw; n is n
             fixed ones for each image, of which each draw takes one. What copy-paste adds stays fresh, and so
             do the shift, scale, flip and colour that all strategies of a detector have in common.
@@ -39,4 +42,5 @@ class Augmentation(Frozen):
     mosaic: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0, le=1)
     pretile_copies: Annotated[int, LATER, Field(ge=0, le=MOST_COPIES)] = 0
+    pretile_fresh: Annotated[int, LATER, Field(ge=0, le=1)] = 0
     augment_variants: Annotated[int, LATER, Field(ge=0, le=MOST_VARIANTS)] = 0

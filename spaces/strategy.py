@@ -87,7 +87,7 @@ PLAIN = Strategy()
 # The knobs that `defer` lowers and raises over training.
 DRAWN, CORRECTED = ("sampler_power", "repeat_threshold"), ("alpha_power", "class_balance", "logit_tau")
 # The knobs that are numbers of something.
-COUNTS = frozenset({"pretile_copies", "augment_variants"})
+COUNTS = frozenset({"pretile_copies", "pretile_fresh", "augment_variants"})
 # Knob -> words that a study file may write for its values.
 WORDS: dict[str, dict[str, float]] = {"alpha_prior": ALPHA_PRIORS}
 
@@ -125,6 +125,7 @@ NAMED: dict[str, Strategy] = {
         "dual_model_weighted": {"dual_share": 0.5, "sampler_power": 1.0},
         "augmented_frozen_3": {"augment_minority": 0.5, "augment_variants": 3},
         "pretile_3": {"pretile_copies": 3, "augment_minority": 0.5},
+        "pretile_fresh_3": {"pretile_copies": 3, "pretile_fresh": 1, "augment_minority": 0.5},
         "pretile_3_plain": {"pretile_copies": 3.0},
         "undersampled_40_pretile": {"retention": 0.4, "pretile_copies": 3, "augment_minority": 0.5},
     }.items()
@@ -161,6 +162,7 @@ SENTENCES = {
     "dual_model_weighted": "dual_model, and the model of the minority has a weighted sampler.",
     "augmented_frozen_3": "Minority images are augmented, each in 3 fixed ways in place of fresh ones.",
     "pretile_3": "3 copies of each whole image with a minority object, augmented before they are cut.",
+    "pretile_fresh_3": "pretile_3, but each time a copy's tile is drawn the copy is made anew.",
     "pretile_3_plain": "3 copies of each whole image with a minority object, as it is: exposure alone.",
     "undersampled_40_pretile": "undersampled_40, with the copies of pretile_3.",
 }

@@ -20,6 +20,13 @@ MATCHED = {
     "augmented_as_pretile_3": "pretile_3",
     "augmented_frozen_as_pretile_3": "pretile_3",
 }
+# More pairs of equal exposure. With those of MATCHED the augmented ones tell apart where (before or after the
+# cut, each with draws alike) and how diverse (fixed or fresh draws, each at the same place).
+ALIKE = (
+    ("pretile_3", "pretile_fresh_3"),
+    ("pretile_fresh_3", "augmented_as_pretile_3"),
+    ("augmented_frozen_as_pretile_3", "augmented_as_pretile_3"),
+)
 # Matched arm -> the arm whose knobs it has beside the sampler's.
 ALSO = {
     "augmented_as_pretile_3": "minority_augmented",
@@ -87,5 +94,6 @@ def named_strategy(
 
 
 def matched_pairs(arms: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Those of `arms` that have equal exposure: the undersampling or the copies, then a weighted sampler."""
-    return tuple((name, matched) for matched, name in MATCHED.items() if {name, matched} <= set(arms))
+    """Those of `arms` that have equal exposure, in pairs."""
+    pairs = (*((name, matched) for matched, name in MATCHED.items()), *ALIKE)
+    return tuple(pair for pair in pairs if set(pair) <= set(arms))

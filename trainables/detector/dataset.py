@@ -23,6 +23,7 @@ from torch.utils.data import Sampler
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
 from trainables.data.boxes.listed import BoxImage
+from trainables.detector.copies.renewing import Renewing
 from trainables.detector.settled import Instances, MixUp, Mosaic, YOLODataset
 from trainables.strategy.augmentation import augment_tile
 from trainables.strategy.copy_paste import MOST_PASTED, Tile, paste_objects
@@ -34,6 +35,7 @@ COUNTS = (
     "boxes_augmented",
     "boxes_lost",
     "objects_pasted",
+    "renewed_tiles",
     "minority_draws",
     "minority_samples",
 )
@@ -83,12 +85,18 @@ class TileDataset(YOLODataset):  # type: ignore[misc]
         if self.ims[i] is not None:
             return self.ims[i], self.im_hw0[i], self.im_hw[i]
         pixels = self.images[i].pixels()
-        height, width = size = pixels.shape[:2]
-        ratio = self.imgsz / max(size)
-        if ratio != 1:
-            wanted = [min(math.ceil(side * ratio), self.imgsz) for side in (width, height)]
-            pixels = np.asarray(cv2.resize(pixels, wanted, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        size = pixels.shape[:2]
+        pixels = self._resized(pixels)
         return pixels, size, pixels.shape[:2]
+
+    def _resized(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(height, width, 3), the longer side as long as `imgsz`."""
+        height, width = pixels.shape[:2]
+        ratio = self.imgsz / max(height, width)
+        if ratio == 1:
+            return pixels
+        wanted = [min(math.ceil(side * ratio), self.imgsz) for side in (width, height)]
+        return np.asarray(cv2.resize(pixels, wanted, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
     def cache_images(self) -> None:
         """Take decoded images from the worker's store, and put there those that it lacks."""
@@ -116,11 +124,13 @@ class TrainingTiles(TileDataset):
         index_of: File -> position among the images kept.
         strengths: Of the augmentation of tiles that hold a minority object, and of all others, when drawn.
         variants: Fixed transforms of an image, of which each draw takes one; 0 if each draw has its own.
+        renewing: Draws the tiles of copies anew; None if these are as they are.
         copy_paste: Probability that minority objects are pasted into a tile; 0 if there are none to paste.
         donors: For each minority class the objects that are pasted, (n, 2): image kept, and row in it.
         counts: Of the sample in the making, by COUNTS: tiles augmented, boxes that entered there and were
-            lost there, minority objects pasted; 1 if the tile drawn holds a minority object after pasting; 1
-            if the sample does so in the end, with all that is mixed in, shifted and scaled.
+            lost there, minority objects pasted, tiles of copies made anew; 1 if the tile drawn holds a
+            minority object after pasting; 1 if the sample does so in the end, with all that is mixed in,
+            shifted and scaled.
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class TrainingTiles(TileDataset):
         *,
         learns: Collection[int],
         copies: tuple[BoxImage, ...] = (),
+        renewing: Renewing | None = None,
         minority: tuple[int, ...],
         sampling: Sampling,
         augmentation: Augmentation,
@@ -142,7 +153,8 @@ class TrainingTiles(TileDataset):
             minlength=len(kwargs["data"]["names"]),
         )
         # Each tile of a copy holds a minority object, so that undersampling leaves it.
-        images, self.copies = (*images, *copies), len(copies)
+        images, self.copies, self.renewing = (*images, *copies), len(copies), renewing
+        self.learns = list(learns)
         classes = [frozenset(image.classes.tolist()) for image in images]
         images = tuple(labelled(image, learns) for image in images)
         kept = retain(classes, minority, retention=sampling.retention, seed=seed)
@@ -239,10 +251,11 @@ class TrainingTiles(TileDataset):
     def _altered(self, index: int) -> Tile | None:
         """The tile after the strategy's copy-paste and augmentation; None if neither befalls it."""
         pasting = self.copy_paste > 0 and random.random() < self.copy_paste
-        if not pasting and self.strengths[bool(self.rare[index])] == 0:
+        anew = self.renewing is not None and self.images[index].is_copy
+        if not pasting and not anew and self.strengths[bool(self.rare[index])] == 0:
             return None
         rng = np.random.default_rng(random.getrandbits(64))
-        tile = self.tile(index)
+        tile = self._renewed(index, rng) if anew else self.tile(index)
         if pasting:
             tile, pasted = paste_objects(tile, self._draw_donors(index, rng), rng)
             self.counts["objects_pasted"] += pasted
@@ -255,6 +268,19 @@ class TrainingTiles(TileDataset):
         done = augment_tile(tile.image, tile.boxes, strength=strength, rng=rng, rare=rare)
         self.counts.update(augmented_images=1, boxes_augmented=len(rare), boxes_lost=done.lost)
         return Tile(done.image, done.boxes, tile.classes[done.row])
+
+    def _renewed(self, index: int, rng: np.random.Generator) -> Tile:
+        """A tile of another copy of the same whole image; the stored one if no other shows the minority."""
+        own = self.images[index].tile
+        assert self.renewing is not None
+        assert own is not None
+        fresh = self.renewing.draw(own.augmented_from, rng)
+        if fresh is None:
+            return self.tile(index)
+        self.counts["renewed_tiles"] += 1
+        image, learnt = self._resized(fresh.image), np.isin(fresh.classes, self.learns)
+        scale = np.tile(np.divide(image.shape[1::-1], fresh.image.shape[1::-1]), 2)  # (4,)
+        return Tile(image, fresh.boxes[learnt] * scale, fresh.classes[learnt])
 
     def _fixed(self, index: int, variant: int) -> np.random.Generator:
         """What one variant of an image is drawn from, whatever else is kept."""

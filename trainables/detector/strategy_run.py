@@ -20,6 +20,7 @@ from trainables.contract.trial import Diverged, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.detector.arguments import arguments, max_detections, own_model
 from trainables.detector.copies.making import copied_tiles
+from trainables.detector.copies.renewing import Renewing
 from trainables.detector.criterion import build_criterion, class_losses
 from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
 from trainables.detector.measuring.evaluator import Rows, find_boxes, fold_bias, for_inference, predict
@@ -152,14 +153,17 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             "data": self.data,
         }
         strategy, seed = self.spec.strategy, self.spec.seed
+        augmentation = strategy.augmentation
+        fresh = Renewing(self.yolo, self.minority, augmentation.augment_minority)
         return TrainingTiles(
             self.yolo.splits[img_path],
             self.yolo.fingerprint,
             learns=self.learns,
-            copies=copied_tiles(self.yolo, self.minority, strategy.augmentation, seed=seed),
+            copies=copied_tiles(self.yolo, self.minority, augmentation, seed=seed),
+            renewing=fresh if augmentation.pretile_fresh else None,
             minority=self.minority,
             sampling=strategy.sampling,
-            augmentation=strategy.augmentation,
+            augmentation=augmentation,
             mixed_draws=self.spec.train.mixed_steps * self.spec.train.batch,
             seed=seed,
             **common,

@@ -207,6 +207,7 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
             augmentation,
             at_draws=dataset.strengths[True],
         ),
+        "pretile_fresh": int(dataset.renewing is not None),
         "augment_variants": dataset.variants,
         "augment_rest": dataset.strengths[False],
         "copy_paste": dataset.copy_paste,

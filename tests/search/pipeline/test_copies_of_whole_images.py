@@ -22,7 +22,7 @@ from trainables.data.tiled import cut_into
 from trainables.detector.copies.planning import copied_classes
 from trainables.strategy.sampling import expected_exposure
 
-COPYING = ["pretile_3", "augmented_as_pretile_3", "augmented_frozen_as_pretile_3"]
+COPYING = ["pretile_3", "pretile_fresh_3", "augmented_as_pretile_3", "augmented_frozen_as_pretile_3"]
 WITH_CLUSTERS = 5  # of 20 slides
 
 
@@ -81,9 +81,9 @@ def test_tiles_of_whole_images_are_compared_by_where_they_are_augmented(tiled: P
     assert list(plan.arms) == list(TASKS["detection"].arms)
     assert said == ""
     exposures = [exposure_of(plan.arms[name], request) for name in COPYING]
-    assert exposures == pytest.approx([exposures[0]] * 3, abs=1e-4)
+    assert exposures == pytest.approx([exposures[0]] * len(COPYING), abs=1e-4)
     assert exposures[0] > 2 * exposure_of(plan.arms["plain"], request)
-    fresh, frozen = (plan.arms[name].changed() for name in COPYING[1:])
+    fresh, frozen = (plan.arms[name].changed() for name in COPYING[2:])
     assert fresh == {"sampler_power": fresh["sampler_power"], "augment_minority": 0.5}
     assert frozen == fresh | {"augment_variants": 3}
 
@@ -108,7 +108,10 @@ def test_too_few_epochs_for_two_models_are_said(tiled: Path, tmp_path: Path) -> 
     [
         ({"compare": {"strategies": ["pretile_3"]}}, "compare.strategies: 'pretile_3': it augments whole"),
         ({"compare": {"reference": "pretile_3_plain"}}, "compare.reference: 'pretile_3_plain': it augm"),
-        ({"compare": {"strategies": [COPYING[1]]}}, "compare.strategies: 'augmented_as_pretile_3': it aug"),
+        (
+            {"compare": {"strategies": ["augmented_as_pretile_3"]}},
+            "compare.strategies: 'augmented_as_pretile_3': it aug",
+        ),
         (
             {"confirm": {"strategies": ["undersampled_40_pretile"]}},
             "confirm.strategies: 'undersampled_40_pre",
@@ -168,8 +171,8 @@ def test_a_classifier_has_no_copies(tmp_path: Path) -> None:
         "train": {"model": "small_cnn", "imgsz": 8, "steps": 4, "eval_every": 2},
     }
     file = tmp_path / "study.yaml"
-    for knob in ("pretile_copies", "augment_variants"):
-        searched = {"space": {"preset": "classification", knob: {"choices": [0, 2]}}}
+    for knob in ("pretile_copies", "pretile_fresh", "augment_variants"):
+        searched = {"space": {"preset": "classification", knob: {"choices": [0, 1]}}}
         file.write_text(yaml.safe_dump(described | searched))
         with pytest.raises(UsageError, match=rf"space\.{knob}: not for classification"):
             load_config(file)

@@ -36,6 +36,7 @@ def test_a_classifier_has_no_arm_without_the_majority_and_none_that_needs_boxes(
         "dual_model_weighted",
         "augmented_frozen_3",
         "pretile_3",
+        "pretile_fresh_3",
         "pretile_3_plain",
         "undersampled_40_pretile",
         "augmented_as_pretile_3",
@@ -78,6 +79,7 @@ def test_copies_are_matched_by_what_they_add() -> None:
 def test_arms_that_copy_whole_images_and_those_matched_to_them_need_whole_images() -> None:
     assert [name for name in known_arms("detection") if needs_whole_images(name)] == [
         "pretile_3",
+        "pretile_fresh_3",
         "pretile_3_plain",
         "undersampled_40_pretile",
         "augmented_as_pretile_3",
@@ -109,5 +111,8 @@ def test_pairs_are_those_whose_both_arms_are_there() -> None:
         ("undersampled_40", "weighted_as_undersampled_40"),
         ("pretile_3", "augmented_as_pretile_3"),
         ("pretile_3", "augmented_frozen_as_pretile_3"),
+        ("pretile_3", "pretile_fresh_3"),
+        ("pretile_fresh_3", "augmented_as_pretile_3"),
+        ("augmented_frozen_as_pretile_3", "augmented_as_pretile_3"),
     )
     assert matched_pairs(["plain", "weighted_as_undersampled_30", "undersampled_50"]) == ()

@@ -20,6 +20,7 @@ from trainables.detector import strategy_run
 PRETILE = {"pretile_copies": 2, "augment_minority": 0.5}
 BUSY = PRETILE | {"retention": 0.5, "sampler_power": 0.5, "alpha_power": 0.5, "augment_rest": 0.3}
 BUSY |= {"copy_paste": 0.3, "mosaic": 0.5, "augment_variants": 2}
+FRESH = PRETILE | {"pretile_fresh": 1}
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +56,18 @@ def test_the_pixels_of_copies_are_not_kept_for_other_trials(tiled: Path, tmp_pat
     assert not any(str(image.path) in store for image in dataset.images if image.is_copy)
 
 
-@pytest.mark.parametrize("name", ["pretile_3", "pretile_3_plain", "undersampled_40_pretile"])
+NAMES = ["pretile_3", "pretile_fresh_3", "pretile_3_plain", "undersampled_40_pretile"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_named_strategy_with_copies_is_applied_as_asked(name: str, tiled: Path, tmp_path: Path) -> None:
     report = report_of(tiny_spec(tiled, NAMED[name].changed(), steps=40, eval_every=20), tmp_path)
     applied = report.applied
     assert (applied["pretile_copies"], applied["copied_images"], applied["augment_variants"]) == (3, 7, 0)
     assert applied["augment_minority"] == NAMED[name].augmentation.augment_minority
+    assert (
+        applied["pretile_fresh"] == NAMED[name].augmentation.pretile_fresh == (applied["renewed_tiles"] > 0)
+    )
     assert applied["augmented_images"] == 0
     originals = applied["minority_images"] - applied["copied_tiles"]
     assert 2 * originals < applied["copied_tiles"] < 4 * originals
@@ -69,8 +76,37 @@ def test_a_named_strategy_with_copies_is_applied_as_asked(name: str, tiled: Path
     assert report.exposure == applied["exposure/cluster"]
 
 
-def test_a_trial_with_copies_goes_on_bit_for_bit(tiled: Path, tmp_path: Path) -> None:
-    spec = tiny_spec(tiled, BUSY)
+def test_fresh_copies_are_drawn_as_often_as_fixed_ones_and_never_look_alike(
+    tiled: Path, tmp_path: Path
+) -> None:
+    fresh, fixed = (
+        set_up(tiny_spec(tiled, knobs, imgsz=96), tmp_path / name).train_loader.dataset
+        for name, knobs in (("fresh", FRESH), ("fixed", PRETILE))
+    )
+    assert [image.path for image in fresh.images] == [image.path for image in fixed.images]
+    assert fresh.weights is fixed.weights is None
+    last = len(fresh) - 1
+    seen = [fresh.get_image_and_label(last) for _ in range(10)]
+    assert len({label["img"].tobytes() for label in seen}) == 10
+    assert all(label["img"].shape == (96, 96, 3) and 1 in label["cls"] for label in seen)
+    assert all(0 <= label["instances"].bboxes.min() <= label["instances"].bboxes.max() <= 1 for label in seen)
+    assert fresh.counts["renewed_tiles"] == 10
+    alike = {fixed.get_image_and_label(last)["img"].tobytes() for _ in range(3)}
+    assert len(alike) == 1
+
+
+def test_a_model_of_the_majority_sees_no_minority_on_fresh_copies(tiled: Path, tmp_path: Path) -> None:
+    run = set_up(tiny_spec(tiled, FRESH), tmp_path)
+    dataset = run.train_loader.dataset
+    dataset.learns = [0]
+    labels = [dataset.get_image_and_label(len(dataset) - 1)["cls"] for _ in range(10)]
+    assert all((cls == 0).all() for cls in labels)
+    assert any(len(cls) for cls in labels)
+
+
+@pytest.mark.parametrize("fresh", [0, 1])
+def test_a_trial_with_copies_goes_on_bit_for_bit(fresh: int, tiled: Path, tmp_path: Path) -> None:
+    spec = tiny_spec(tiled, BUSY | {"pretile_fresh": fresh})
     whole = check_resumed(spec, killed_after(2, spec, tmp_path / "killed"), tmp_path)
     assert whole.applied["pretile_copies"] == 2
     assert whole.applied["augment_variants"] == 2

@@ -36,6 +36,7 @@ SAMPLED = 2**18  # pixels of a whole image whose mean stands for all
 MARGIN = 2  # pixels around a part, for what is interpolated
 
 Pixels = npt.NDArray[np.uint8]
+Window = tuple[int, int, int, int]
 
 
 def copied_tiles(
@@ -137,7 +138,7 @@ def _make(wanted: Sequence[tuple[Copy, Path]], file: Path, grid: Grid) -> None:
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir()
         try:
-            mean = 0.0 if copy.change is None else _mean_light(image, copy.change)
+            mean = 0.0 if copy.change is None else mean_light(image, copy.change)
             for x, y, width, height in copy.windows.tolist():
                 shown = tile_of(image, copy.change, (x, y, width, height), mean)
                 write_tile(partial / _file_name(x, y, grid), shown, grid)
@@ -146,13 +147,18 @@ def _make(wanted: Sequence[tuple[Copy, Path]], file: Path, grid: Grid) -> None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _mean_light(image: Pixels, change: Change) -> float:
+def mean_light(image: Pixels, change: Change) -> float:
     """What contrast turns about: the mean of the whole image in its new stain, by some of its pixels."""
-    step = max(1, math.isqrt(image.shape[0] * image.shape[1] // SAMPLED))
+    step = sampling_step((image.shape[0], image.shape[1]))
     return change.mean_of(np.ascontiguousarray(image[::step, ::step, ::-1]))
 
 
-def tile_of(image: Pixels, change: Change | None, window: tuple[int, int, int, int], mean: float) -> Pixels:
+def sampling_step(size: tuple[int, int]) -> int:
+    """Every how many pixels of a whole image of (height, width) one stands for its light."""
+    return max(1, math.isqrt(size[0] * size[1] // SAMPLED))
+
+
+def tile_of(image: Pixels, change: Change | None, window: Window, mean: float) -> Pixels:
     """One tile of a changed whole image, of which only that part is computed.
 
     Args:
@@ -164,17 +170,46 @@ def tile_of(image: Pixels, change: Change | None, window: tuple[int, int, int, i
     Returns:
         (height, width, 3) BGR.
     """
+    left, top, right, bottom = region(change, window, (image.shape[0], image.shape[1]))
+    return show(image[top:bottom, left:right], (left, top), change, window, mean)
+
+
+def region(change: Change | None, window: Window, size: tuple[int, int]) -> Window:
+    """Left, top, right, bottom of what a tile of a changed image of (height, width) is made of."""
     x, y, width, height = window
     if change is None:
-        return image[y : y + height, x : x + width]
-    back = change.symmetry if change.symmetry >= 4 else (4 - change.symmetry) % 4  # a mirror undoes itself
-    box = turn_boxes(np.array([[x, y, x + width, y + height]]), change.size_after, back)[0]
-    linear, shift = change.matrix[:, :2], change.matrix[:, 2]
+        return x, y, x + width, y + height
+    box = _before_symmetry(change, window)
     corners = np.array([[box[i], box[j]] for i in (0, 2) for j in (1, 3)])  # (4, 2)
-    seen = np.linalg.solve(linear, (corners - shift).T).T
-    low = np.maximum(np.floor(seen.min(axis=0)).astype(int) - MARGIN, 0)
-    right, bottom = np.ceil(seen.max(axis=0)).astype(int) + MARGIN
-    part = np.ascontiguousarray(image[low[1] : bottom, low[0] : right, ::-1])
-    moved = np.column_stack([linear, linear @ low + shift - box[:2]])
-    turned = turn_image(warp(part, moved, (box[3] - box[1], box[2] - box[0])), change.symmetry)
+    seen = np.linalg.solve(change.matrix[:, :2], (corners - change.matrix[:, 2]).T).T
+    left, top = np.maximum(np.floor(seen.min(axis=0)).astype(int) - MARGIN, 0).tolist()
+    right, bottom = np.minimum(np.ceil(seen.max(axis=0)).astype(int) + MARGIN, size[::-1]).tolist()
+    return left, top, right, bottom
+
+
+def show(part: Pixels, corner: tuple[int, int], change: Change | None, window: Window, mean: float) -> Pixels:
+    """A tile of a changed image from the part of it that `region` names; arguments as of `tile_of`.
+
+    Args:
+        part: (height, width, 3) BGR.
+        corner: Left and top of the part.
+        change: See above.
+        window: See above.
+        mean: See above.
+    """
+    if change is None:
+        return part
+    box = _before_symmetry(change, window)
+    linear, shift = change.matrix[:, :2], change.matrix[:, 2]
+    moved = np.column_stack([linear, linear @ np.array(corner) + shift - box[:2]])
+    rgb = np.ascontiguousarray(part[..., ::-1])
+    turned = turn_image(warp(rgb, moved, (box[3] - box[1], box[2] - box[0])), change.symmetry)
     return np.ascontiguousarray(change.recoloured(turned, mean)[..., ::-1])
+
+
+def _before_symmetry(change: Change, window: Window) -> npt.NDArray[np.int64]:
+    """(4,) xyxy of a window before the symmetry of the square."""
+    x, y, width, height = window
+    back = change.symmetry if change.symmetry >= 4 else (4 - change.symmetry) % 4  # a mirror undoes itself
+    turned = turn_boxes(np.array([[x, y, x + width, y + height]]), change.size_after, back)
+    return np.asarray(turned[0], dtype=np.int64)

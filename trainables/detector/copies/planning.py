@@ -69,12 +69,17 @@ def plan_copies(
     names = {image.tile.source for image in data.splits["train"] if image.tile is not None}
     sources = [data.wholes[name] for name in sorted(names)]
     rare = list(minority)
+    strength = augmentation.augment_minority
     return [
-        _planned(source, number, data.grid, rare, augmentation.augment_minority, seed)
+        copy_of(source, number, data.grid, rare, strength, _generator(seed, source, number))
         for source in sources
         if np.isin(source.classes, rare).any()
         for number in range(1, augmentation.pretile_copies + 1)
     ]
+
+
+def _generator(seed: int, source: Source, number: int) -> np.random.Generator:
+    return np.random.default_rng((seed, STREAM, zlib.crc32(source.name.encode()), number))
 
 
 def copied_classes(
@@ -85,13 +90,27 @@ def copied_classes(
     return [frozenset(classes.tolist()) for copy in copies for classes in copy.classes]
 
 
-def _planned(
-    source: Source, number: int, grid: Grid, minority: Sequence[int], strength: float, seed: int
+def copy_of(
+    source: Source,
+    number: int,
+    grid: Grid,
+    minority: Sequence[int],
+    strength: float,
+    rng: np.random.Generator,
 ) -> Copy:
+    """A copy of a whole image.
+
+    Args:
+        source: The image.
+        number: Of the copy.
+        grid: By which it is cut.
+        minority: Class ids of the minority.
+        strength: Of its augmentation, in [0, 1]; 0 for a duplicate.
+        rng: What its change is drawn from.
+    """
     size, classes, change = (source.height, source.width), source.classes, None
     boxes: Boxes = clip_boxes(source.boxes, size)
     if strength > 0:
-        rng = np.random.default_rng((seed, STREAM, zlib.crc32(source.name.encode()), number))
         rare = np.isin(classes, minority)
         # Hardly a window spares all the minority objects of a whole image; one is lost as at any border.
         change = draw_change(size, boxes, strength=strength, rng=rng, rare=rare, spare_all=False)
