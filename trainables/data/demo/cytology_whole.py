@@ -18,10 +18,10 @@ from trainables.data.demo.cytology import CLASSES, Scene, draw_slide
 from trainables.data.demo.drawing import drawn_once
 from trainables.data.summary import DataSummary
 
-VERSION = 1  # of the drawing; names the cache folder
+VERSION = 2  # of the drawing; names the cache folder
 SEED = 5
 SLIDES = {"train": 12, "val": 20, "test": 48}
-SCENE = Scene(side=1024, cells=360, clusters=2.0, smears=6.0)
+SCENE = Scene(side=1024, cells=360, clusters=3.0, smears=6.0)  # about 155 cells for a cluster
 TILE = TileSpec(size=256, overlap=48)  # the largest clusters have 48 px
 
 
