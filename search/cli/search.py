@@ -16,6 +16,7 @@ from search.cli.common import (
     cluster_of,
     command,
     one_format,
+    path,
 )
 from search.judging.choosing import Recommended, choose_merging, recommended
 from search.judging.front import Front, front
@@ -38,6 +39,8 @@ from search.show.pictures.characters import front_in_characters
 from search.show.pictures.front import front_picture
 from search.show.status import status_json, status_lines, study_status
 from spaces.errors import UsageError
+
+KINDS = ("png", "svg")  # of pictures
 
 
 def add(commands: Commands) -> None:
@@ -64,6 +67,13 @@ def add_pareto(commands: Commands) -> None:
         "--csv", action="store_true", help="print the baseline and each trial as a line of CSV"
     )
     parser.add_argument("--plot", action="store_true", help="also the front, drawn in characters")
+    for kind in KINDS:
+        parser.add_argument(
+            f"--{kind}",
+            type=path,
+            metavar="DIR",
+            help=f"also write pictures there, as .{kind}: front, curves, and what else there is",
+        )
     parser.set_defaults(run=_pareto)
 
 
@@ -101,8 +111,24 @@ def _pareto(args: argparse.Namespace) -> int:
     if args.plot and (args.json or args.csv):
         raise UsageError("--plot: for a person to read, so with neither --json nor --csv")
     folder = StudyFolder(args.study)
-    _show_front(folder.open("look"), args, args.study, being_searched=folder.being() == "searched")
+    study = folder.open("look")
+    _show_front(study, args, args.study, being_searched=folder.being() == "searched")
+    written = [one for kind in KINDS for one in _pictures(folder, study, getattr(args, kind), kind)]
+    if written:
+        said = f"pictures: {', '.join(map(str, written))}"
+        if args.json or args.csv:
+            print(said, file=sys.stderr)
+        else:
+            say(wide_console(), said)
     return DONE
+
+
+def _pictures(folder: StudyFolder, study: Study, where: Path | None, kind: str) -> list[Path]:
+    if where is None:
+        return []
+    from search.export.figures import draw_study  # noqa: PLC0415  (loads matplotlib)
+
+    return draw_study(folder, study, where, kind)
 
 
 def _show_front(
