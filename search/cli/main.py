@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from search.cli import check, compare, confirm, export, images, search
+from search.cli import check, compare, confirm, export, images, search, track
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from search.cli.unexpected import report
 from search.cluster.stopping import take_as_ctrl_c
@@ -91,4 +91,5 @@ def _parser() -> Parser:
     compare.add(commands)
     export.add(commands)
     images.add_predict(commands)
+    track.add(commands)
     return parser

@@ -18,6 +18,7 @@ from search.pipeline.opening import (
     opened,
     read_request,
 )
+from search.pipeline.tracking import tell_all
 from search.record.experiments import COMPARISON
 from search.record.stored import packed, unpacked
 from search.request.arms import matched_pairs
@@ -68,6 +69,7 @@ def compare_strategies(
             if found.study.empty:
                 found.folder.discard()  # it could not start, and will be asked for differently
         _write(found, comparison)  # also of a stored one: the files may be another's
+        tell_all(found, console)
     return found, comparison
 
 

@@ -19,6 +19,7 @@ from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.fusing import stored_fusion
 from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
+from search.pipeline.tracking import tell_all
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
@@ -72,7 +73,9 @@ def confirm(
                 f"{begun.experiment} in {found.where} is not finished",
                 f"go on with it: rarecall confirm {found.where} --resume",
             )
-        return found, _look_by_look(found, begun, cluster, console)
+        finished = _look_by_look(found, begun, cluster, console)
+        tell_all(found, console)
+        return found, finished
 
 
 def _check_test_split(data: DataSpec, summary: DataSummary) -> None:
