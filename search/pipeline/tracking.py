@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -53,7 +55,15 @@ def telling(found: "Opened", console: Console) -> Iterator[Callable[[Snapshot], 
     if not found.config.tracking:
         yield lambda snapshot: None
         return
+    folder = found.folder
+    before = {run.id: run for run in tracked(found.study, folder.provenance, folder.path / REPORT).runs}
     teller, seen, within_s = _Teller(found, console), -1, LAST_S
+
+    def so_far(snapshot: Snapshot) -> TrackedStudy:
+        """What has ended; of a trial that was confirmed before, with its verdict."""
+        study = tracked_search(found.config, folder.provenance, snapshot.ended, snapshot.baseline)
+        judged = {name: run for name, run in before.items() if "verdict" in run.tags}
+        return replace(study, runs=tuple(judged.get(run.id, run) for run in study.runs))
 
     def show(snapshot: Snapshot) -> None:
         nonlocal seen, within_s
@@ -61,11 +71,7 @@ def telling(found: "Opened", console: Console) -> Iterator[Callable[[Snapshot], 
         ended = len(snapshot.ended) + (0 if snapshot.baseline is None else len(snapshot.baseline.seeds))
         if ended != seen:
             seen = ended
-            teller.say(
-                lambda: tracked_search(
-                    found.config, found.folder.provenance, snapshot.ended, snapshot.baseline
-                )
-            )
+            teller.say(partial(so_far, snapshot))
 
     try:
         yield show

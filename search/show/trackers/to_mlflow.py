@@ -1,5 +1,6 @@
 """A study in MLflow: an experiment of its name, an arm's run with its seeds' runs nested in it."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -38,6 +39,7 @@ def to_mlflow(study: TrackedStudy, uri: str) -> Told:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # noqa: PLC0415  (an extra, and slow to load)
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell of each table that it makes
         client = MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, study.name, uri)
         known = _known(client, experiment)
