@@ -124,9 +124,10 @@ def _drawn(
     for boxes, colour in ((true, WHITE), (called, ORANGE)):
         for left, top, right, bottom in ((boxes - [x, y, x, y]) * scale).round().astype(int).tolist():
             cv2.rectangle(shown, (left, top), (right, bottom), colour, 2)
-    for (left, _, _, bottom), score in zip((called - [x, y, x, y]) * scale, scores, strict=True):
-        place = (max(2, int(left)), min(SIDE - 4, int(bottom) + 12))
-        cv2.putText(shown, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, ORANGE, 1, cv2.LINE_AA)
+    for (left, top, right, bottom), score in zip((called - [x, y, x, y]) * scale, scores, strict=True):
+        if min(right, bottom) > 0 and max(left, top) < SIDE:
+            place = max(2, int(left)), int(top) - 4 if top > 16 else min(SIDE - 4, int(bottom) + 14)
+            cv2.putText(shown, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ORANGE, 1, cv2.LINE_AA)
     return np.asarray(shown, dtype=np.uint8)
 
 
