@@ -83,15 +83,23 @@ def fuse(folder: StudyFolder, console: Console) -> Fused:
         baseline = Baseline.of([_merged_anew(folder, one, wholes, way) for one in study.baseline_trials()])
         assert baseline is not None
     rules = Rules.of(study.config, baseline.metrics, whole_images=way is not None)
-    found = _all_pairs(models, rules, way, others, console)
+    found = all_pairs(models, rules, way, others, console)
     _store(folder.path / FILE, found)
     return Fused(study, found, baseline, way)
 
 
-def _all_pairs(
+def all_pairs(
     models: Sequence[Model], rules: Rules, way: Merging | None, others: Sequence[Merging], console: Console
 ) -> list[Fusion]:
-    """All pairs merged by a way, and the best of them by others, best first."""
+    """All pairs merged by a way, and the best of them by others, best first.
+
+    Args:
+        models: Measured on the same images.
+        rules: Of the study.
+        way: How tiles are merged; None without whole images.
+        others: What is tried with the best pairs, too.
+        console: For the bars.
+    """
     pairs = [(one, other) for one in models for other in models if one is not other]
     found: list[Fusion] = []
     with bar(console, "fusing pairs") as watch:
