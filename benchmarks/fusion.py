@@ -118,9 +118,8 @@ def main() -> None:
     found = all_pairs(models, rules, way, others, Console(quiet=True))
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{len(models) * (len(models) - 1)} pairs, {len(found)} fusions: {took:.1f} s, peak {peak:.2f} GiB with all boxes"
-    )
+    pairs = len(models) * (len(models) - 1)
+    print(f"{pairs} pairs, {len(found)} fusions: {took:.1f} s, peak {peak:.2f} GiB with all boxes")
 
 
 if __name__ == "__main__":
