@@ -90,31 +90,33 @@ function errorBars(x, y, [atX, atY], wide, tall) {
 
 // The front: one tab stop, arrow keys go from point to point.
 function frontChart(view, width, selected, select) {
-  const [first, second] = view.objectives;
-  const points = view.trials.filter((trial) => Number.isFinite(trial.metrics[first]) && Number.isFinite(trial.metrics[second]));
-  const base = view.baseline, arms = armsOnFront(view);
+  const [first, second] = view.objectives; // to the right, and upwards
+  const known = (of) => Number.isFinite(of[first]) && Number.isFinite(of[second]);
+  const points = view.trials.filter((trial) => known(trial.metrics)), arms = armsOnFront(view), base = view.baseline;
+  const seeds = base ? base.seeds.filter((seed) => known(seed.metrics)) : [];
   const guard = view.guards.find((one) => one.metric === second && one.limit !== null);
-  const all = (metric, place) => [
-    ...points.map((trial) => trial.metrics[metric]),
-    ...(base ? base.seeds.map((seed) => seed.metrics[metric]) : []),
-    ...arms.flatMap((arm) => [arm[place], ...(arm[`span${place.toUpperCase()}`] || [])]),
+  const all = (metric, spread) => [
+    ...[...points, ...seeds].map((one) => one.metrics[metric]), ...arms.flatMap((arm) => [arm.at[metric], ...(arm[spread] || [])]),
   ];
   const places = new Map(), ring = element("circle", { class: "ring", r: 10, "pointer-events": "none" });
-  const across = all(second, "x").concat(guard ? [guard.limit] : []);
   const plot = frame(width, {
-    label: `Front: ${first} upwards, ${second} to the right; ${points.length} trials. Arrow keys go from trial to trial.`,
+    label: `Front: ${first} to the right, ${second} upwards; ${points.length} trials. Arrow keys go from trial to trial.`,
     role: "application", attributes: { tabindex: 0, id: "front-plot" }, height: Math.min(460, Math.max(300, width * 0.6)),
-    title: view.words[first][0] + " ↑", x: { domain: extent(across), name: view.words[second][0] + " →" }, y: { domain: extent(all(first, "y")) },
+    title: `${view.words[second][0]} ↑`, x: { domain: extent(all(first, "wide")), name: `${view.words[first][0]} →` },
+    y: { domain: extent(all(second, "tall").concat(guard ? [guard.limit] : [])) },
   }, (x, y, plot, box) => {
     if (guard) plot.append(
-      element("line", { class: "limit", x1: x(guard.limit), x2: x(guard.limit), y1: box.top, y2: box.bottom }),
-      element("text", { x: x(guard.limit) + 5, y: box.bottom - 6 }, "limit"));
+      element("line", { class: "limit", x1: box.left, x2: box.right, y1: y(guard.limit), y2: y(guard.limit) }),
+      element("text", { x: box.right - 4, y: y(guard.limit) - 5, "text-anchor": "end" }, "limit"));
     for (const arm of arms) plot.append(element("g", { class: "arm", onmouseenter: () => select({ arm: arm.name }) },
-      errorBars(x, y, [arm.x, arm.y], arm.spanX, arm.spanY), mark("arm", x(arm.x), y(arm.y), 4)));
-    if (base) plot.append(baselineMark(base, first, second, x, y, select));
+      errorBars(x, y, [arm.at[first], arm.at[second]], arm.wide, arm.tall), mark("arm", x(arm.at[first]), y(arm.at[second]), 4)));
+    if (base && known(base.mean)) plot.append(element("g", { class: "baseline", onmouseenter: () => select({ baseline: true }) },
+      seeds.map((seed) => element("circle", { cx: x(seed.metrics[first]), cy: y(seed.metrics[second]), r: 2.5, fill: "currentColor", opacity: 0.5 })),
+      errorBars(x, y, [base.mean[first], base.mean[second]], around(base, first), around(base, second)),
+      mark("baseline", x(base.mean[first]), y(base.mean[second]), 5, { class: "mark baseline full" })));
     const order = { infeasible: 0, stopped: 1, dominated: 2, running: 2, best: 3 };
     for (const trial of [...points].sort((a, b) => order[a.group] - order[b.group])) {
-      const at = [x(trial.metrics[second]), y(trial.metrics[first])];
+      const at = [x(trial.metrics[first]), y(trial.metrics[second])];
       plot.append(mark(trial.group, ...at, points.length > 300 ? 3.5 : 5, {
         "data-trial": trial.number, onmouseenter: () => select({ trial: trial.number }), onclick: () => select({ trial: trial.number, open: true }),
       }));
@@ -141,27 +143,17 @@ function frontChart(view, width, selected, select) {
   return plot;
 }
 
-function baselineMark(base, first, second, x, y, select) {
-  const [mean, sd] = [base.mean, base.sd];
-  const spread = (metric) => (Number.isFinite(sd[metric]) ? [mean[metric] - sd[metric], mean[metric] + sd[metric]] : null);
-  const [wide, tall] = [spread(second), spread(first)];
-  const seeds = base.seeds.filter((seed) => Number.isFinite(seed.metrics[first]) && Number.isFinite(seed.metrics[second]));
-  if (!Number.isFinite(mean[first]) || !Number.isFinite(mean[second])) return element("g");
-  return element("g", { class: "baseline", onmouseenter: () => select({ baseline: true }) },
-    seeds.map((seed) => element("circle", { cx: x(seed.metrics[second]), cy: y(seed.metrics[first]), r: 2.5, fill: "currentColor", opacity: 0.5 })),
-    errorBars(x, y, [mean[second], mean[first]], wide, tall),
-    mark("baseline", x(mean[second]), y(mean[first]), 5, { class: "mark baseline full" }));
-}
+const around = ({ mean, sd }, metric) => (Number.isFinite(sd[metric]) ? [mean[metric] - sd[metric], mean[metric] + sd[metric]] : null);
 
 // Arms of a comparison have several seeds, so their means have intervals.
 function armsOnFront(view) {
   const found = view.comparison, [first, second] = view.objectives;
   if (!found || !found.metrics.includes(first) || !found.metrics.includes(second)) return [];
   const known = found.arms.filter((arm) => arm.name !== found.reference && Number.isFinite(arm.metrics[first].mean) && Number.isFinite(arm.metrics[second].mean));
-  return known.map((arm) => {
-    const [up, side] = [arm.metrics[first], arm.metrics[second]];
-    return { name: arm.name, x: side.mean, y: up.mean, spanX: side.interval, spanY: up.interval };
-  });
+  return known.map((arm) => ({
+    name: arm.name, at: { [first]: arm.metrics[first].mean, [second]: arm.metrics[second].mean },
+    wide: arm.metrics[first].interval, tall: arm.metrics[second].interval,
+  }));
 }
 
 function curvesChart(view, metric, width, selected) {

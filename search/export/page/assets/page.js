@@ -72,7 +72,7 @@ function front() {
   if (!view.trials.length && !view.baseline) return section("front", "The front", paragraph("Nothing is finished yet."));
   const chart = h("div", { id: "front-chart" });
   const failed = view.trials.filter((trial) => trial.failure);
-  return section("front", "The front", paragraph("Each point is one training. Up finds more of the rare class, right keeps more overall."),
+  return section("front", "The front", paragraph("Each point is one training. To the right it finds more of the rare class, upwards it keeps more overall."),
     legend(), h("div", { class: "two" }, chart, details()),
     view.guards.length ? paragraph(`Limits: ${view.guards.map((guard) => guard.text + (guard.limit === null ? "" : ` (${number(guard.limit)})`)).join("; ")}.`, "faint") : null,
     failed.length ? paragraph(`Without a point: ${failed.map((trial) => `trial ${trial.number} (${trial.failure})`).join("; ")}.`, "faint") : null,
