@@ -56,7 +56,9 @@ class Study:
         guard (<= 0 is feasible).
         """
         record = self._record
-        rows = front_rows(front(record.trials(), record.config.objectives, record.baseline()))
+        rows = front_rows(
+            front(record.trials(), record.config.objectives, record.baseline()), record.config.task
+        )
         return pd.DataFrame(rows, columns=_columns(rows, "number", "group")).set_index("number")
 
     def baseline(self) -> pd.DataFrame:

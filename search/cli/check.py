@@ -9,6 +9,7 @@ from search.cli.common import DONE, FILE, Commands, add_trust, command
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import wide_console
+from search.show.fitting import show
 from trainables.contract.tasks import TASKS
 
 STRATEGIES = "The strategies that have a name: their knobs, what they are, which `compare` runs unasked."
@@ -34,7 +35,7 @@ def _strategies(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(arms_json(tasks), indent=2))
     else:
-        wide_console().print(arms_table(tasks))
+        show(wide_console(), arms_table(tasks))
     return DONE
 
 

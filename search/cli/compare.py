@@ -18,6 +18,7 @@ from search.cli.common import (
 from search.judging.confirmation import requirements
 from search.show.common import progress_console, wide_console, write_csv
 from search.show.comparison import as_json, as_rows, as_table
+from search.show.fitting import say, show
 
 
 def add(commands: Commands) -> None:
@@ -50,7 +51,7 @@ def _compare(args: argparse.Namespace) -> int:
         console = wide_console()
         shown = comparison.with_whole_images(found.config.shown_metrics)
         asked = requirements(found.config, whole_images=bool(found.summary.whole_images))
-        console.print(as_table(shown, [one for one in asked if one.metric in shown.metrics]))
+        show(console, as_table(shown, [one for one in asked if one.metric in shown.metrics]))
         names = "compare.csv (every metric) and compare.svg"
-        console.print(f"also in {found.where}: {names}", highlight=False)
+        say(console, f"also in {found.where}: {names}")
     return DONE

@@ -7,7 +7,8 @@ from search.cli.common import DONE, FOLDER, NOTHING_FOUND, Commands, add_cluster
 from search.judging.confirmation import Asked, latest, ledger, refuse_another_plan
 from search.record.folder import StudyFolder
 from search.show.common import progress_console, wide_console
-from search.show.confirmation import confirmation_json, ledger_sentence, sentences, verdict_table
+from search.show.confirmation import HEADS, confirmation_json, ledger_sentence, sentences, verdict_table
+from search.show.fitting import say, show
 from search.show.front import fused_by, fusions_table
 from spaces.errors import UsageError
 
@@ -60,13 +61,13 @@ def _fuse(args: argparse.Namespace) -> int:
         )
         return DONE
     console = wide_console()
-    console.print(fusions_table(shown, fused.baseline, fused.study.config))
+    show(console, fusions_table(shown, fused.baseline, fused.study.config))
     for line in (
         f"{len(found)} of all pairs, by val; each model at its own best confidence, so no metric of `pareto`",
         *fused_by(fused.merging),
         f"next: rarecall confirm {args.study} --fresh --fusion {found[0].number}",
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
     return DONE if found[0].feasible else NOTHING_FOUND
 
 
@@ -103,7 +104,7 @@ def _confirm(args: argparse.Namespace) -> int:
         print(json.dumps(confirmation_json(confirmation, uses), indent=2))
     else:
         console = wide_console()
-        console.print(verdict_table(confirmation))
+        show(console, verdict_table(confirmation), HEADS)
         for line in [*sentences(confirmation, str(args.study)), ledger_sentence(uses)]:
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
     return DONE if confirmation.looks[-1].accepted else NOTHING_FOUND

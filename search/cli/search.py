@@ -16,15 +16,18 @@ from search.cli.common import (
     cluster_of,
     command,
     one_format,
+    path,
 )
 from search.judging.choosing import Recommended, choose_merging, recommended
-from search.judging.front import front
+from search.judging.front import Front, front
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.show.common import progress_console, wide_console, write_csv
+from search.show.fitting import say, show
 from search.show.front import (
     as_json,
     as_rows,
+    baseline_rows,
     caption,
     none_recommended,
     on_whole_images_line,
@@ -32,7 +35,12 @@ from search.show.front import (
     recommendation,
     strategies,
 )
+from search.show.pictures.characters import front_in_characters
+from search.show.pictures.front import front_picture
 from search.show.status import status_json, status_lines, study_status
+from spaces.errors import UsageError
+
+KINDS = ("png", "svg")  # of pictures
 
 
 def add(commands: Commands) -> None:
@@ -40,7 +48,7 @@ def add(commands: Commands) -> None:
     parser = command(commands, "search", "Run a search.", f"{FILE}, or with --resume also {FOLDER}")
     add_cluster(parser, "go on with an existing study")
     add_runs(parser)
-    parser.set_defaults(run=_search, csv=False, all=False)
+    parser.set_defaults(run=_search, csv=False, all=False, plot=False)
 
 
 def add_status(commands: Commands) -> None:
@@ -55,7 +63,17 @@ def add_pareto(commands: Commands) -> None:
     parser.add_argument(
         "--all", action="store_true", help="also dominated, infeasible, stopped and failed trials"
     )
-    parser.add_argument("--csv", action="store_true", help="print one line per trial as CSV")
+    parser.add_argument(
+        "--csv", action="store_true", help="print the baseline and each trial as a line of CSV"
+    )
+    parser.add_argument("--plot", action="store_true", help="also the front, drawn in characters")
+    for kind in KINDS:
+        parser.add_argument(
+            f"--{kind}",
+            type=path,
+            metavar="DIR",
+            help=f"also write pictures there, as .{kind}: front, curves, and what else there is",
+        )
     parser.set_defaults(run=_pareto)
 
 
@@ -82,15 +100,35 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(status_json(status), indent=2))
     else:
-        print("\n".join(status_lines(status)))
+        console = wide_console()
+        for line in status_lines(status):
+            say(console, line)
     return DONE
 
 
 def _pareto(args: argparse.Namespace) -> int:
     one_format(args)
+    if args.plot and (args.json or args.csv):
+        raise UsageError("--plot: for a person to read, so with neither --json nor --csv")
     folder = StudyFolder(args.study)
-    _show_front(folder.open("look"), args, args.study, being_searched=folder.being() == "searched")
+    study = folder.open("look")
+    _show_front(study, args, args.study, being_searched=folder.being() == "searched")
+    written = [one for kind in KINDS for one in _pictures(folder, study, getattr(args, kind), kind)]
+    if written:
+        said = f"pictures: {', '.join(map(str, written))}"
+        if args.json or args.csv:
+            print(said, file=sys.stderr)
+        else:
+            say(wide_console(), said)
     return DONE
+
+
+def _pictures(folder: StudyFolder, study: Study, where: Path | None, kind: str) -> list[Path]:
+    if where is None:
+        return []
+    from search.export.figures import draw_study  # noqa: PLC0415  (loads matplotlib)
+
+    return draw_study(folder, study, where, kind)
 
 
 def _show_front(
@@ -103,18 +141,36 @@ def _show_front(
     if args.json:
         print(json.dumps(as_json(found, best, baseline, study.config, study.minority), indent=2))
     elif args.csv:
-        write_csv(as_rows(found), sys.stdout)
+        write_csv([*baseline_rows(baseline, study.config), *as_rows(found, study.config.task)], sys.stdout)
     else:
-        console = wide_console()
-        console.print(pareto_table(found, baseline, study.config, everything=args.all))
-        for line in strategies(found, baseline, study.config, study.minority, everything=args.all):
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(caption(found, being_searched=being_searched), highlight=False, soft_wrap=True)
-        if best is not None and baseline is not None:
-            console.print(recommendation(best, baseline, study.config), highlight=False, soft_wrap=True)
-        wholes = None if baseline is None else on_whole_images_line(best, baseline, choose_merging(study))
-        if wholes is not None:
-            console.print(wholes, highlight=False, soft_wrap=True)
-        if best is not None and baseline is not None:
-            console.print(f"next: rarecall confirm {where}", highlight=False, soft_wrap=True)
+        _print_front(study, found, best, args, where, being_searched=being_searched)
     return best
+
+
+def _print_front(
+    study: Study,
+    found: Front,
+    best: Recommended | None,
+    args: argparse.Namespace,
+    where: Path,
+    *,
+    being_searched: bool,
+) -> None:
+    """What a person reads of a front."""
+    config, baseline, console = study.config, study.baseline(), wide_console()
+    show(console, pareto_table(found, baseline, config, everything=args.all))
+    lines: list[str] = []
+    if args.plot:
+        drawn, lines = front_in_characters(front_picture(found, best, baseline, config), console.width)
+        for row in drawn:
+            console.print(row, soft_wrap=True)
+    lines += strategies(found, baseline, config, study.minority, everything=args.all)
+    lines.append(caption(found, being_searched=being_searched))
+    if baseline is not None:
+        if best is not None:
+            lines.append(recommendation(best, baseline, config))
+        wholes = on_whole_images_line(best, baseline, choose_merging(study))
+        lines += [] if wholes is None else [wholes]
+        lines += [] if best is None else [f"next: rarecall confirm {where}"]
+    for line in lines:
+        say(console, line)

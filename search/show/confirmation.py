@@ -18,6 +18,7 @@ DEPLOYED = {
     "deployed/minority_precision": "precision",
     "deployed/false_alarms": "false alarms per image",
 }
+HEADS = 3  # columns of the candidate, before those of its requirements
 COLUMNS = ("requirement", "baseline", "candidate", "gain", "asked", "bound", "level", "test alone")
 
 
@@ -30,7 +31,7 @@ def verdict_table(confirmation: Confirmation) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "requirement" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "requirement" else "right")
     for result in look.results:
         verdict = result.verdict
         rows = [_row(bounds, result) for bounds in verdict.bounds] or [[""] * len(COLUMNS)]

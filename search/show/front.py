@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any, get_args
 
 from rich.table import Table
@@ -12,8 +13,10 @@ from search.judging.front import Front, notes, notes_on_baseline
 from search.judging.fusion import Fusion
 from search.record.study import Baseline, StudyTrial
 from search.request.config import StudyConfig
-from search.show.common import against, in_words, own_and_shared
-from trainables.contract.tasks import MERGED, NO_DIRECTION
+from search.show.common import against, in_words
+from search.show.notes import notes_on_trials
+from spaces.strategy import Strategy
+from trainables.contract.tasks import MERGED, NO_DIRECTION, TASKS, Task
 from trainables.contract.trial import Merging, Metrics, valued
 
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
@@ -43,7 +46,7 @@ def fusions_table(found: Sequence[Fusion], baseline: Baseline, config: StudyConf
     metrics = list(config.shown_metrics)
     metrics += [f"{MERGED}{name}" for name in metrics if found and f"{MERGED}{name}" in found[0].metrics]
     for name in metrics:
-        table.add_column(name, justify="right", overflow="fold", min_width=len("+0.000"))
+        table.add_column(name, justify="right")
     values = [_with_sd(baseline.metrics.get(name), baseline.sd.get(name)) for name in metrics]
     table.add_row("", "baseline", "baseline", "", *([""] if whole else []), *values)
     for one in found:
@@ -92,9 +95,9 @@ def pareto_table(found: Front, baseline: Baseline | None, config: StudyConfig, *
     """The baseline, the front and, with `everything`, all other trials; one row each."""
     names = list(config.front_metrics)
     table = Table(title=f"{config.name}: {len(found.best)} on the front", title_justify="left")
-    table.add_column("trial", justify="right", no_wrap=True, min_width=len("trial"))
-    for name in [*names, "exposure"]:  # in a narrow terminal a value and its sign take two lines
-        table.add_column(name, justify="right", overflow="fold", min_width=len("+0.000"))
+    table.add_column("trial", justify="right", no_wrap=True)
+    for name in [*names, "exposure"]:
+        table.add_column(name, justify="right")
     if everything:
         table.add_column("group", no_wrap=True)
     if baseline is not None:
@@ -116,22 +119,23 @@ def strategies(
     *,
     everything: bool,
 ) -> list[str]:
-    """What each trial of the table did, a line each; for a failed one why; and what is wrong with it.
+    """What each trial of the table did, a line each, and for a failed one why; then what is wrong with them.
 
-    What is wrong with the baseline comes last, and also if no trial is shown.
+    What is wrong is said once, with the trials that it is wrong with. What is wrong with the baseline comes
+    last, and also if no trial is shown.
     """
     trials = [trial for group in shown_groups(found, everything=everything).values() for trial in group]
-    measured = [trial for trial in trials if trial.report is not None]
-    told, shared = own_and_shared([diagnoses(notes(trial, baseline, minority)) for trial in measured])
-    own = {trial.number: said for trial, said in zip(measured, told, strict=True)}
     lines = []
     for trial in trials:
         failure = trial.failure
         why = "" if failure is None else f" — {failure.kind}: {_last_line(failure.reason)}"
         lines.append(f"{trial.number:>5}  {in_words(trial.strategy)}{why}")
-        lines += [f"       note: {line}" for line in own.get(trial.number, [])]
+    measured = [trial for trial in trials if trial.report is not None]
+    own, shared = notes_on_trials([(trial.number, notes(trial, baseline, minority)) for trial in measured])
     usual = diagnoses(notes_on_baseline(baseline, config, minority))
-    lines += [f"note: {line}" for line in shared]
+    everywhere = f"trial {measured[0].number}" if len(measured) == 1 else "all trials"
+    lines += own
+    lines += [f"note{'' if line in usual else f' on {everywhere}'}: {line}" for line in shared]
     return lines + [f"note on the baseline: {line}" for line in usual if line not in shared]
 
 
@@ -226,12 +230,12 @@ def as_json(
     return {"baseline": measured, "recommended": chosen, **groups}
 
 
-def as_rows(sorted_trials: Front) -> list[dict[str, Any]]:
-    """One flat row per trial for `--csv`: number, group, knobs, metrics, guards."""
+def as_rows(sorted_trials: Front, task: Task) -> list[dict[str, Any]]:
+    """One flat row per trial: number, group, the knobs that the task has, metrics, guards."""
     rows = []
     for group, trials in vars(sorted_trials).items():
         for trial in trials:
-            row = {"number": trial.number, "group": group, **trial.strategy.knobs()}
+            row = {"number": trial.number, "group": group, **_knobs(trial.strategy, task)}
             if trial.report is not None:
                 row |= trial.report.metrics | {
                     "exposure": trial.report.exposure,
@@ -240,6 +244,22 @@ def as_rows(sorted_trials: Front) -> list[dict[str, Any]]:
             row |= {f"violation/{metric}": value for metric, value in trial.violations.items()}
             rows.append(row)
     return sorted(rows, key=lambda row: row["number"])
+
+
+def baseline_rows(baseline: Baseline | None, config: StudyConfig) -> list[dict[str, Any]]:
+    """The baseline's mean as a row like those of `as_rows`, without a number; none before it is measured."""
+    if baseline is None:
+        return []
+    means = {
+        "exposure": fmean(report.exposure for report in baseline.reports),
+        "seconds": fmean(report.seconds for report in baseline.reports),
+    }
+    knobs = _knobs(config.baseline_strategy, config.task)
+    return [{"number": None, "group": "baseline", **knobs, **baseline.metrics, **means}]
+
+
+def _knobs(strategy: Strategy, task: Task) -> dict[str, float]:
+    return {knob: value for knob, value in strategy.knobs().items() if knob not in TASKS[task].lacks}
 
 
 def _trial(trial: StudyTrial) -> dict[str, Any]:

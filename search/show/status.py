@@ -1,11 +1,12 @@
 """Where a study stands, and what to type next: a value, and its views. From the record alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from search.judging.choosing import Recommended, recommended
+from search.judging.choosing import Recommended, choose_finalists, recommended
 from search.judging.comparison import ComparePlan, Conclusion
 from search.judging.confirmation import Result, load
 from search.record.experiments import COMPARISON, ExperimentRecord, is_result, seeds_of
@@ -14,7 +15,9 @@ from search.record.study import Baseline, Study, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import in_words
 from search.show.front import none_recommended, recommendation
+from trainables.contract.trial import TrialReport
 
+HOUR_S = 3600
 STATES = ("complete", "running", "stopped", "failed")
 
 
@@ -50,6 +53,40 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """What is still to be run, or would be, and what that should take.
+
+    Attributes:
+        what: It is, in words.
+        runs: How many.
+        hours: Of training, as long as a run took so far; None before any has finished.
+    """
+
+    what: str
+    runs: int
+    hours: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study has taken, and what it should take yet; failed and stopped runs do not say what they took.
+
+    Attributes:
+        runs: That have a report: of the baseline, the trials and all experiments, each once.
+        hours: Of training in them, whatever ran at the same time.
+        gpu_hours: Those of them that were on a GPU, times the share of it that a run has.
+        gpus: Their names.
+        rest: What is left, in the order in which it would be run.
+    """
+
+    runs: int
+    hours: float
+    gpu_hours: float
+    gpus: tuple[str, ...]
+    rest: tuple[Rest, ...]
+
+
+@dataclass(frozen=True)
 class StudyStatus:
     """A study, as it stands.
 
@@ -62,6 +99,7 @@ class StudyStatus:
         experiments: In the order of the record.
         stages: Experiment -> `finished`, `running`, `interrupted`, or `left`.
         steps: What to type next; nothing while somebody works on it.
+        cost: So far, and of the rest.
     """
 
     config: StudyConfig
@@ -72,6 +110,7 @@ class StudyStatus:
     experiments: tuple[ExperimentStatus, ...]
     stages: dict[str, str]
     steps: tuple[Step, ...]
+    cost: Cost
 
     @property
     def trials(self) -> int:
@@ -110,6 +149,52 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
         experiments=tuple(experiments),
         stages=stages,
         steps=() if being else _steps(path, searched, searchable, best, why_none, experiments, stages),
+        cost=_cost(study, trials, baseline, experiments, stages),
+    )
+
+
+def _cost(
+    study: Study,
+    trials: Sequence[StudyTrial],
+    baseline: Baseline | None,
+    experiments: Sequence[ExperimentStatus],
+    stages: Mapping[str, str],
+) -> Cost:
+    config = study.config
+    outcomes = [trial.report for trial in [*study.baseline_trials(), *trials]]
+    outcomes += [
+        run.outcome if isinstance(run.outcome, TrialReport) else None
+        for one in experiments
+        for run in study.experiment(one.name).runs()
+    ]
+    reports = {report.key: report for report in outcomes if report is not None}.values()  # a duplicate cost 0
+    on_gpu = [report for report in reports if report.device != "cpu"]
+    share = min(1.0, config.resources.gpu or 1.0)
+    usual = median(report.seconds for report in reports) / HOUR_S if reports else None
+
+    def rest(what: str, runs: int) -> Rest:
+        return Rest(what, runs, None if usual is None else runs * usual)
+
+    seeds = 0 if baseline is None else len(baseline.seeds)
+    ended = sum(trial.state in {"complete", "stopped", "failed"} for trial in trials)
+    searching = max(0, config.baseline.seeds - seeds) + max(0, config.search.trials - ended)
+    left = [rest("of the search", searching)]
+    left += [
+        rest(f"of {one.name}", one.runs - one.done)
+        for one in experiments
+        if stages[one.name] in {"running", "interrupted"}
+    ]
+    if not searching and baseline is not None and all(one.name == COMPARISON for one in experiments):
+        plan = config.confirm
+        candidates = len(choose_finalists(trials, baseline, config, plan.finalists)) + len(plan.strategies)
+        runs = candidates * plan.seeds + plan.baseline_seeds
+        left.append(rest("of a confirmation, at its first look", runs if candidates else 0))
+    return Cost(
+        runs=len(reports),
+        hours=sum(report.seconds for report in reports) / HOUR_S,
+        gpu_hours=share * sum(report.seconds for report in on_gpu) / HOUR_S,
+        gpus=tuple(sorted({report.device for report in on_gpu})),
+        rest=tuple(one for one in left if one.runs),
     )
 
 
@@ -221,9 +306,29 @@ def status_lines(status: StudyStatus) -> list[str]:
         lines.append(f"    {in_words(status.best.trial.strategy)}")
     for one in status.experiments:
         lines += _experiment_lines(one, status.stages[one.name])
+    lines += _cost_lines(status.cost)
     if status.being:
         lines.append(f"it is being {status.being} now")
     return lines + [f"{step.what}: {step.command}" for step in status.steps]
+
+
+def _cost_lines(cost: Cost) -> list[str]:
+    """What was spent, and what the rest should take; nothing before a run has finished."""
+    if not cost.runs:
+        return []
+    on_gpu = f", {_hours(cost.gpu_hours)} GPU hours ({', '.join(cost.gpus)})" if cost.gpus else ""
+    lines = [f"cost so far: {_hours(cost.hours)} run hours, {cost.runs} runs{on_gpu}"]
+    for one in cost.rest:
+        assert one.hours is not None, "some run has finished"
+        lines.append(f"expected rest {one.what}: {_hours(one.hours)} run hours, {one.runs} runs")
+    return lines
+
+
+def _hours(hours: float) -> str:
+    """Two digits that count, or more: `0.013`, `0.42`, `1,250.0`."""
+    if hours >= 10:
+        return f"{hours:,.1f}"
+    return f"{hours:.2f}" if hours >= 0.1 else f"{hours:.3f}"
 
 
 def _experiment_lines(one: ExperimentStatus, stage: str) -> list[str]:
@@ -248,6 +353,7 @@ def status_json(status: StudyStatus) -> dict[str, Any]:
         "best": None if status.best is None else status.best.trial.number,
         "being": status.being,
         "experiments": [_experiment_json(one, status.stages[one.name]) for one in status.experiments],
+        "cost": asdict(status.cost),
         "next": [step.command for step in status.steps],
     }
 

@@ -100,11 +100,24 @@ def test_a_search_whose_trials_all_lie_below_the_baseline_recommends_none(
     assert "no trial is feasible and as good as the baseline" in capsys.readouterr().err
 
 
-def test_pareto_csv_has_a_line_per_trial(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pareto_csv_has_the_baseline_and_a_line_per_trial(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["pareto", str(study), "--csv"]) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    usual, *rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert (usual["number"], usual["group"]) == ("", "baseline")
+    assert float(usual["minority_recall"]) > 0
     assert len(rows) == 6
     assert {"number", "group", "retention", "minority_recall", "violation/map50_95"} <= set(rows[0])
+
+
+def test_pareto_plot_draws_the_front(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pareto", str(study), "--plot"]) == 0
+    shown = capsys.readouterr().out
+    assert "map50_95 (up is better)" in shown
+    assert "R recommended" in shown
+    assert "--- guard: map50_95 at least" in shown
+    assert main(["pareto", str(study), "--plot", "--csv"]) == 2
 
 
 def test_status_counts(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from search.judging.confirmation import Asked, latest
 from search.pipeline.confirming import confirm
 from search.record.folder import StudyFolder
 from spaces.errors import Interrupted, RunError
+from trainables.contract.trial import Outcome, TrialReport, TrialSpec
 
 TWO_LOOKS = {"strategies": ["filtered"], "finalists": 1, "seeds": 4, "baseline_seeds": 5, "more_seeds": 2}
 
@@ -156,3 +157,36 @@ def test_without_a_feasible_trial_status_points_at_the_guards(
     bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "random"}, guards=strict))
     bench.run()
     assert status_of(bench.folder.path, capsys)[0]["next"] == [f"rarecall pareto {bench.folder.path} --all"]
+
+
+def test_status_says_what_it_has_cost_and_what_the_rest_should(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(
+        tmp_path,
+        config(search={"trials": 5, "sampler": "tpe"}, resources={"cpu": 1, "gpu": 0.5}, confirm=TWO_LOOKS),
+    )
+
+    def half_an_hour(spec: TrialSpec) -> Outcome:
+        outcome = bench.train(spec)
+        assert isinstance(outcome, TrialReport)
+        device = "NVIDIA H100" if spec.strategy.changed() else "cpu"
+        return outcome.model_copy(update={"seconds": 1800.0, "device": device})
+
+    assert "cost so far" not in status_of(bench.folder.path, capsys)[1]
+    bench.run(half_an_hour, at_most=5)  # three seeds of the baseline and two trials
+    plain, shown = status_of(bench.folder.path, capsys)
+    assert "cost so far: 2.50 run hours, 5 runs, 0.50 GPU hours (NVIDIA H100)" in shown
+    assert "expected rest of the search: 1.50 run hours, 3 runs" in shown
+    assert plain["cost"]["gpu_hours"] == pytest.approx(0.5)
+    assert plain["cost"]["rest"] == [{"what": "of the search", "runs": 3, "hours": 1.5}]
+    bench.run(half_an_hour)
+    plain, shown = status_of(bench.folder.path, capsys)
+    assert "cost so far: 4.00 run hours, 8 runs" in shown
+    (rest,) = plain["cost"]["rest"]  # five seeds of the baseline, four of a finalist and of one by name
+    assert (rest["what"], rest["runs"]) == ("of a confirmation, at its first look", 13)
+    with pytest.raises(Interrupted):
+        carry_out_confirmation(bench.folder.path, at_most=4)
+    plain, shown = status_of(bench.folder.path, capsys)
+    assert [(one["what"], one["runs"]) for one in plain["cost"]["rest"]] == [("of confirm/1", 9)]
+    assert plain["cost"]["runs"] == 12

@@ -7,7 +7,7 @@ from told_trials import trial
 from search.judging.choosing import Recommended
 from search.judging.front import front, notes_on_baseline
 from search.record.study import Baseline, over_seeds
-from search.show.front import as_json, as_rows
+from search.show.front import as_json, as_rows, baseline_rows
 
 OBJECTIVES = ("minority_recall", "map50_95")
 
@@ -148,8 +148,22 @@ def test_json_notes_compare_with_the_baseline() -> None:
 
 
 def test_csv_rows_are_flat_and_by_number() -> None:
-    rows = as_rows(front([trial(3, 0.5, 0.5), trial(1, 0.4, 0.4)], OBJECTIVES, None))
+    rows = as_rows(front([trial(3, 0.5, 0.5), trial(1, 0.4, 0.4)], OBJECTIVES, None), "detection")
     assert [row["number"] for row in rows] == [1, 3]
     assert rows[0]["group"] == "dominated"
     assert rows[0]["retention"] == 1.0
     assert rows[0]["violation/map50_95"] == -0.1
+
+
+def test_csv_rows_have_the_tasks_own_knobs() -> None:
+    found = front([trial(1, 0.4, 0.4)], OBJECTIVES, None)
+    detection, classification = as_rows(found, "detection")[0], as_rows(found, "classification")[0]
+    assert {"copy_paste", "mosaic", "dual_share"} <= set(detection) - set(classification)
+    assert {"logit_tau", "class_balance", "defer"} <= set(classification) - set(detection)
+
+
+def test_the_baselines_row_is_its_mean() -> None:
+    assert baseline_rows(None, config()) == []
+    (row,) = baseline_rows(Baseline.of([trial(0, 0.3, 0.4), trial(1, 0.4, 0.4)]), config())
+    assert (row["number"], row["group"], row["retention"]) == (None, "baseline", 1.0)
+    assert (row["minority_recall"], row["seconds"]) == (pytest.approx(0.35), 2.0)

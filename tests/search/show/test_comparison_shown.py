@@ -15,7 +15,7 @@ from search.judging.comparison import Comparison, at_margins
 from search.judging.statistics.bounds import welch
 from search.judging.statistics.values import Requirement
 from search.show.comparison import as_json, as_rows, as_table, caption
-from search.show.plots import Mark, comparison_picture, draw_comparison
+from search.show.pictures.comparison import Mark, comparison_picture, draw_comparison
 from spaces.errors import UsageError
 
 WORDS = [

@@ -1,8 +1,4 @@
-"""Pictures. What one shows is computed apart from drawing it, so that the former can be looked at by a test.
-
-The only importer of matplotlib, by its object interface: no pyplot, no display, no state. The same values
-give the same file.
-"""
+"""A comparison as a picture. What it shows is computed apart from drawing it."""
 
 import math
 import textwrap
@@ -10,28 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from search.judging.comparison import ArmResult, Comparison, is_better
 from search.show.comparison import MARK, caption, details
-from spaces.errors import UsageError
+from search.show.pictures.saving import BLUE, GREY, ORANGE, save
 from trainables.contract.tasks import LOWER_IS_BETTER
 
 Mark = Literal["reference", "better", "worse", "unclear", "unclaimed"]
 
-# Okabe and Ito's colours, which colour-blind people tell apart; shapes say the same.
 COLOUR: dict[Mark, str] = {
     "reference": "black",
-    "better": "#0072B2",
-    "worse": "#D55E00",
-    "unclear": "#666666",
-    "unclaimed": "#666666",
+    "better": BLUE,
+    "worse": ORANGE,
+    "unclear": GREY,
+    "unclaimed": GREY,
 }
 SHAPE: dict[Mark, str] = {"reference": "o", "better": "D", "worse": "s", "unclear": "o", "unclaimed": "o"}
-_DETAIL: dict[str, Any] = {"fontsize": 7, "color": "#666666", "va": "center"}
+_DETAIL: dict[str, Any] = {"fontsize": 7, "color": GREY, "va": "center"}
 
 ROW_INCH = 0.42
 PANEL_INCH = 2.7
@@ -140,21 +134,8 @@ def _mark(comparison: Comparison, arm: ArmResult, metric: str) -> Mark:
 
 
 def draw_comparison(picture: ComparisonPicture, path: Path) -> None:
-    """Write the picture.
-
-    Args:
-        picture: What it shows.
-        path: Ends in `.svg` or `.png`.
-
-    Raises:
-        UsageError: It ends in something else.
-    """
-    if path.suffix not in {".svg", ".png"}:
-        raise UsageError(f"a picture is written as .svg or .png, got {path.name}")
-    # Without a salt the ids in an SVG, and without this the date, differ from file to file.
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    with matplotlib.rc_context({"svg.hashsalt": "rarecall", "font.family": "DejaVu Sans"}):
-        _figure(picture).savefig(path, dpi=150, metadata=metadata)
+    """Write the picture; `path` as of `saving.save`."""
+    save(lambda: _figure(picture), path)
 
 
 def _figure(picture: ComparisonPicture) -> Figure:
