@@ -17,8 +17,8 @@ from in_process import Here
 from PIL import Image
 from rich.console import Console
 
-from search.export.bundle import export_trial
-from search.judging.choosing import choose
+from search.export.bundle import export_run
+from search.export.chosen import chosen_trial
 from search.pipeline.searching import search
 from trainables.classifier.networks import build_network
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
@@ -70,7 +70,7 @@ def exported(
     study = folder.open()
     (trial,) = study.trials()
     assert trial.report is not None
-    return export_trial(folder, study, choose(study, trial.number), root / "bundle"), trial.report.metrics
+    return export_run(folder, study, chosen_trial(study, trial.number), root / "bundle"), trial.report.metrics
 
 
 def isolated(bundle: Path, files: list[str], cwd: Path) -> dict[str, Any]:
