@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from search.export.chosen import Chosen
-from search.export.standalone import write_classifier
+from search.export.standalone import write_classifier, write_detector
 from search.export.writing import MARK, new_folder
 from search.judging.confirmation import Judged
 from search.record.folder import StudyFolder
@@ -76,6 +76,8 @@ def export_run(
         (partial / CONFIG).write_text(as_yaml(configuration(study, chosen)))
         if one_class:
             write_classifier(partial, train.model)
+        elif shipped is not None:
+            write_detector(partial)
         for name, use in (shipped or {}).items():
             (partial / name).write_text(_how_to_read(study.config.pixel_max) + as_yaml(use))
         (partial / MARK).write_text(json.dumps(measured, indent=2) + "\n")
