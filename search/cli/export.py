@@ -6,6 +6,7 @@ import json
 from search.cli.common import DONE, FOLDER, Commands, command, path
 from search.export.bundle import as_yaml, configuration, export_run
 from search.export.chosen import Chosen, chosen_baseline, chosen_confirmed, chosen_trial
+from search.export.converting import FORMATS
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.show.common import in_words
@@ -34,6 +35,12 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--force", action="store_true", help="take the place of another bundle")
     parser.add_argument(
+        "--onnx", action="store_true", help="weights as ONNX, too; predict.py then needs no torch"
+    )
+    parser.add_argument(
+        "--torchscript", action="store_true", help="weights as TorchScript, too; torch alone loads them"
+    )
+    parser.add_argument(
         "--best-config", action="store_true", help="print the configuration alone; nothing is written"
     )
     parser.set_defaults(run=_export)
@@ -47,7 +54,8 @@ def _export(args: argparse.Namespace) -> int:
         plain = configuration(study, chosen)
         print(json.dumps(plain, indent=2) if args.json else as_yaml(plain), end="\n" if args.json else "")
         return DONE
-    bundle = export_run(folder, study, chosen, args.out, force=args.force)
+    formats = [name for name in FORMATS if getattr(args, name)]
+    bundle = export_run(folder, study, chosen, args.out, force=args.force, formats=formats)
     if args.json:
         print(json.dumps({"of": chosen.name, "trial": chosen.trial, "folder": str(bundle)}))
     else:

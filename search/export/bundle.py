@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from search.export.chosen import Chosen
+from search.export.converting import check_formats, convert
 from search.export.standalone import write_classifier, write_detector
 from search.export.writing import MARK, new_folder
 from search.judging.confirmation import Judged
@@ -39,6 +40,7 @@ def export_run(
     target: Path | None = None,
     *,
     force: bool = False,
+    formats: Collection[str] = (),
 ) -> Path:
     """Write the bundle of a run.
 
@@ -48,6 +50,7 @@ def export_run(
         chosen: Which run.
         target: Where to; `export/<its name>` in the study's folder if None.
         force: Take the place of another bundle.
+        formats: Of the weights besides `.pt`; of `converting.FORMATS`.
 
     Returns:
         The bundle's folder: `config.yaml`, `metrics.json` (a classifier's has its confusion matrix), the
@@ -56,9 +59,11 @@ def export_run(
 
     Raises:
         UsageError: The run's files are gone, or `target` cannot be written or holds something.
-        RunError: Its predictions are damaged; there is no bundle then.
+        RunError: Its predictions are damaged, or its weights cannot be written in one of `formats`; there is
+            no bundle then.
     """
     task, train = study.config.task, study.config.train
+    check_formats(formats)
     files = _files(folder, chosen, TASKS[task])
     measured = {
         "of": chosen.name,
@@ -87,6 +92,8 @@ def export_run(
             # Ray keeps a note of its own beside a checkpoint; the report is in `metrics.json`.
             if not path.name.startswith(".") and path.name != REPORT:
                 shutil.copy(path, partial / path.name)
+        if formats:
+            convert(partial, formats)
     return bundle
 
 

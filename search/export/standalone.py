@@ -7,6 +7,7 @@ source is copied byte for byte, so that what is found is what was measured.
 from importlib.resources import files
 from pathlib import Path
 
+from search.export.converting import CONVERT
 from trainables.classifier.models import SMALL_CNN
 
 SCRIPT, NETWORKS, MODEL, CARRIED = "predict.py", "networks.py", "model.py", "carried"
@@ -37,6 +38,7 @@ def write_classifier(bundle: Path, model: str) -> None:
         OSError: A file cannot be written.
     """
     _write_template(bundle, "classifier.py", SCRIPT)
+    _write_template(bundle, CONVERT, CONVERT)
     if model == SMALL_CNN:  # torchvision and timm ship their own
         (bundle / MODEL).write_bytes(_source("trainables/classifier/small_cnn.py"))
 
@@ -52,6 +54,7 @@ def write_detector(bundle: Path) -> None:
     """
     _write_template(bundle, "detector.py", SCRIPT)
     _write_template(bundle, NETWORKS, NETWORKS)
+    _write_template(bundle, CONVERT, CONVERT)
     for name in OF_A_DETECTOR:
         place = bundle / CARRIED / name
         place.parent.mkdir(parents=True, exist_ok=True)
