@@ -250,6 +250,6 @@ def test_a_study_of_whole_images_is_searched_confirmed_compared_and_exported(
     assert main(["compare", study, "--here"]) == 0
     assert tree(cache / "tiles") == before
     assert main(["export", study, "--trial", "1", "--out", str(root / "bundle")]) == 0
-    trained = yaml.safe_load((root / "bundle" / "train.yaml").read_text())
+    trained = yaml.safe_load((root / "bundle" / "config.yaml").read_text())
     assert WholeImages.model_validate(trained["data"]).tile == TileSpec(size=64, overlap=16)
     assert "Traceback" not in capsys.readouterr().err
