@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from search.cli.common import DONE, FOLDER, Commands, command, path
-from search.export.page.html import write_page
+from search.export.page.html import check_writable, write_page
 from search.export.page.serve import Dashboard
 from search.export.page.view import Asked, view
 from search.record.folder import StudyFolder
@@ -53,7 +53,9 @@ def _dashboard(args: argparse.Namespace) -> int:
     try:
         server = Dashboard(args.study, secrets.token_urlsafe(16), more, host=args.host, port=args.port)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--port {args.port}: {error}", "without --port a free one is taken") from None
+        raise UsageError(
+            f"cannot listen at {args.host}, port {args.port}: {error}", "without --port a free one is taken"
+        ) from None
     with server:
         print(json.dumps({"address": server.address}) if args.json else server.address, flush=True)
         try:
@@ -68,6 +70,8 @@ def _report(args: argparse.Namespace) -> int:
 
     folder = StudyFolder(args.study)
     file = folder.path / "report.html" if args.out is None else args.out
+    if args.out is not None:
+        check_writable(file)
     more = gather(
         folder,
         progress_console(stderr=True),

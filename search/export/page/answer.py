@@ -13,8 +13,6 @@ from search.show.common import in_words
 from search.show.status import StudyStatus
 from trainables.contract.glossary import short
 
-BEST_FIRST = ("accepted", "inconclusive", "rejected", "invalid")
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -22,7 +20,8 @@ class Answer:
 
     Attributes:
         outcome: Of the best candidate of the last confirmation: `accepted`, `inconclusive`, `rejected` or
-            `invalid`; before one `unconfirmed`, `searching`, or `nothing` if no trial is worth confirming.
+            `invalid`; before one `unconfirmed`, `searching`, `unfinished`, `failed`, or `nothing` if no trial
+            is worth confirming.
         headline: One sentence.
         sentences: How much, at what price, how sure, on what; a sentence each.
         trial: Number of the trial that it is about; None if it is about none.
@@ -49,14 +48,10 @@ def question(config: StudyConfig, minority: Sequence[str]) -> str:
 def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None) -> Answer:
     """What is known so far: the last confirmation's best verdict, else what the search found."""
     if confirmation is not None and confirmation.looks:
-        results = confirmation.looks[-1].results
-        return _judged(min(results, key=_rank), confirmation, study.minority)
+        return _judged(confirmation.looks[-1].leading, confirmation, study.minority)
     done, asked = status.states["complete"], status.config.search.trials
     if status.best is None or status.baseline is None:
-        if status.being == "searched":
-            return Answer("searching", f"Still searching: {done} of {asked} trials are finished.", ())
-        said = "No strategy that was tried kept the limits and found more than the baseline."
-        return Answer("nothing", said, (f"{done} of {asked} trials are finished.",))
+        return _without_best(study, status, done, asked)
     found = _unconfirmed(study, status.best, status.baseline, done)
     if status.being != "searched":
         return found
@@ -64,9 +59,24 @@ def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None)
     return replace(found, outcome="searching", headline=searching)
 
 
-def _rank(result: Result) -> tuple[int, float]:
-    bounds = result.verdict.bounds
-    return BEST_FIRST.index(result.verdict.outcome), -(bounds[0].lower if bounds else 0.0)
+def _without_best(study: Study, status: StudyStatus, done: int, asked: int) -> Answer:
+    """What is said where no trial is worth naming: the search goes on, was not finished, or why else."""
+    if status.being == "searched":
+        return Answer("searching", f"Still searching: {done} of {asked} trials are finished.", ())
+    failed = [trial for trial in study.baseline_trials() if trial.failure is not None]
+    if status.baseline is None and failed:
+        assert failed[0].failure is not None
+        why = failed[0].failure
+        said = (f"{why.kind}: {why.reason.strip().splitlines()[-1]}",)
+        return Answer("failed", "The baseline could not be trained, so nothing was compared with it.", said)
+    if status.baseline is None or done + status.states["failed"] + status.states["stopped"] < asked:
+        counted = (f"{status.seeds} seeds of the baseline and {done} of {asked} trials are finished.",)
+        return Answer("unfinished", "The search is not finished.", counted)
+    said = "No strategy that was tried kept the limits and found more than the baseline."
+    counted = f"{done} of {asked} trials gave a result" + (
+        f", {status.states['failed']} failed." if status.states["failed"] else "."
+    )
+    return Answer("nothing", said, (counted,))
 
 
 def _judged(result: Result, confirmation: Confirmation, minority: Sequence[str]) -> Answer:

@@ -67,17 +67,37 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def check_writable(file: Path) -> None:
+    """Refuse what cannot be a page, before it is made.
+
+    Raises:
+        UsageError: It is a folder, a device or a link, its folder is not there or not for us to write in, or
+            its name is not that of a page.
+    """
+    hint = "name a new file, e.g. --out report.html"
+    if file.suffix not in (".html", ".htm"):
+        raise UsageError(f"--out: a page ends in .html, got {file}", hint)
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise UsageError(f"--out: {file} is there, and no page", hint)
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--out: no such folder: {folder}", hint)
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--out: {folder} cannot be written to", hint)
+
+
 def write_page(view: dict[str, Any], file: Path) -> None:
     """Write the page, whole or not at all.
 
     Raises:
         UsageError: It cannot be written.
     """
-    partial = file.with_name(f".{file.name}.tmp")
+    partial = file.with_name(f".{file.stem[:60]}.{os.getpid()}.tmp")
     try:
-        partial.write_text(as_html(view))
+        partial.write_text(as_html(view), encoding="utf-8")
         os.replace(partial, file)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {file}: {error.strerror or error}", "choose another with --out"
-        ) from None
+        why = error.strerror or error
+        raise UsageError(f"cannot write {file}: {why}", "choose another with --out") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ It listens on this machine alone unless told otherwise, and answers nobody witho
 
 import hashlib
 import hmac
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 from search.export.page.html import as_html, as_json, list_as_html
 from search.export.page.view import Asked, view
@@ -42,7 +44,7 @@ class Watched:
     _gathered: tuple[float, Any] = (-PAUSE_S, None)
 
     def view(self) -> dict[str, Any]:
-        """What stands on the page now.
+        """What stands on the page now, by the record alone.
 
         Raises:
             UsageError: There is no study.
@@ -52,8 +54,14 @@ class Watched:
             now = self._state()
             if now is None or now != self._seen:
                 self._view, self._seen = view(StudyFolder(self.path), Asked(self.path)), now
+            return self._view
+
+    def whole_view(self) -> dict[str, Any]:
+        """The same with all that was looked at beside; raises as `view`."""
+        known = self.view()
+        with self._lock:
             self._look_closer()
-            return {**self._view, **self._more}
+            return {**known, **self._more}
 
     def _state(self) -> Any:
         """Changes when the record does; None where that cannot be told."""
@@ -75,8 +83,9 @@ class Watched:
     def _gather(self, finished: Any) -> None:
         try:
             self._more = self.gather(StudyFolder(self.path))
-        except RarecallError as error:
-            self._more = {"data": {"names": [], "rows": [], "notes": [f"Not shown: {error.message}"]}}
+        except Exception as error:  # whatever it is, who looks at the page should know why pictures lack
+            why = error.message if isinstance(error, RarecallError) else f"{type(error).__name__}: {error}"
+            self._more = {"data": {"names": [], "rows": [], "notes": [f"Not shown: {why}"]}}
         finally:
             self._gathered, self._gathering = (time.monotonic(), finished), False
 
@@ -114,14 +123,29 @@ class Dashboard(ThreadingHTTPServer):
 
     def study(self, name: str | None) -> Watched | None:
         """The one that is served, or of a folder that of a name; None if there is none."""
-        path = self.path if name is None else self.path / name
-        if (path.parent != self.path and name is not None) or not (path / "study.yaml").is_file():
+        if name is None:
+            return self.watched(self.path) if _is_study(self.path) else None
+        path = self.path / name
+        # A name alone: what leads elsewhere is none.
+        if name in ("", ".", "..") or path.name != name or not _is_study(path):
             return None
         return self.watched(path)
 
     def studies(self) -> list[str]:
         """Names of those of a folder."""
-        return sorted(one.name for one in self.path.iterdir() if (one / "study.yaml").is_file())
+        return sorted(one.name for one in self.path.iterdir() if _is_study(one))
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader that leaves before the end is nothing to tell."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _is_study(path: Path) -> bool:
+    try:
+        return (path / "study.yaml").is_file()
+    except (OSError, ValueError):  # no name that a file can have, or none of ours
+        return False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -131,38 +155,51 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """`/`, `/data.json`, and for a folder `/study/NAME/…`."""
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            self._send(400, "text/plain", "no address\n")
+            return
         token = parse_qs(url.query).get("token", [""])[0]
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
             self._send(403, "text/plain", "the address lacks its token\n")
             return
-        name, page = None, url.path
-        if url.path.startswith("/study/"):
-            name, _, page = unquote(url.path.removeprefix("/study/")).partition("/")
-            page = f"/{page}"
-        study = self.server.study(name)
         try:
-            if study is None and name is None and page == "/":
-                self._send(200, "text/html", self._list(token))
-            elif study is None or page not in ("/", "/data.json"):
-                self._send(404, "text/plain", "no such study\n")
-            elif page == "/":
-                self._send(200, "text/html", as_html(study.view(), live=True))
-            else:
-                self._send(200, "application/json", as_json(study.view()))
-        except RarecallError as error:
+            self._answer(url.path, token)
+        except (RarecallError, OSError) as error:
+            if isinstance(error, ConnectionError):
+                raise
             self._send(503, "text/plain", f"{error}\n")
+
+    def _answer(self, place: str, token: str) -> None:
+        name, page = None, place
+        if place.startswith("/study/"):
+            quoted, _, page = place.removeprefix("/study/").partition("/")
+            name, page = os.fsdecode(unquote_to_bytes(quoted)), f"/{page}"
+        study = self.server.study(name)
+        if study is None and name is None and page == "/":
+            self._send(200, "text/html", self._list(token))
+        elif study is None or page not in ("/", "/data.json"):
+            self._send(404, "text/plain", "no such study\n")
+        elif page == "/":
+            self._send(200, "text/html", as_html(study.whole_view(), live=True))
+        else:
+            self._send(200, "application/json", as_json(study.whole_view()))
 
     def _list(self, token: str) -> str:
         """The page of a folder of studies."""
         said = {}
         for name in self.server.studies():
-            link = f"/study/{quote(name)}/?token={quote(token)}"
-            said[name] = link, self.server.watched(self.server.path / name).view()["answer"]["headline"]
+            link = f"/study/{quote(os.fsencode(name))}/?token={quote(token)}"
+            try:
+                known = self.server.watched(self.server.path / name).view()["answer"]["headline"]
+            except RarecallError as error:
+                known = error.message
+            said[os.fsencode(name).decode(errors="replace")] = link, known
         return list_as_html(said)
 
     def _send(self, status: int, kind: str, text: str) -> None:
-        content = text.encode()
+        content = text.encode(errors="replace")
         tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         if status == 200 and self.headers.get("If-None-Match") == tag:
             status, content = 304, b""

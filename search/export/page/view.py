@@ -28,7 +28,7 @@ from search.show.status import study_status
 from spaces.strategy import PLAIN
 from trainables.contract.glossary import meaning, short
 from trainables.contract.tasks import LOWER_IS_BETTER
-from trainables.contract.trial import Metrics, valued
+from trainables.contract.trial import Metrics, TrialFailure, valued
 
 MOST_CURVES = 50  # beside the front's, the baseline's and those that were confirmed
 
@@ -81,7 +81,7 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         "shown": list(config.front_metrics),
         "guards": _guards(config, baseline),
         "baseline": _baseline(study, baseline),
-        "trials": _trials(study, found, baseline, told.trial),
+        "trials": _trials(study, found, baseline, told.trial, anonymous=asked.anonymous),
         "counts": front_caption(found, being_searched=being == "searched"),
         "knobs": _knobs(config),
         "off": PLAIN.knobs(),
@@ -139,7 +139,7 @@ def _baseline(study: Study, baseline: Baseline | None) -> dict[str, Any] | None:
 
 
 def _trials(
-    study: Study, found: Front, baseline: Baseline | None, chosen: int | None
+    study: Study, found: Front, baseline: Baseline | None, chosen: int | None, *, anonymous: bool
 ) -> list[dict[str, Any]]:
     """Every trial, by number; where there are many, knobs that are off are left out."""
     judged = verdicts(study)
@@ -158,15 +158,19 @@ def _trials(
             "seconds": None if report is None else round(report.seconds),
             "broken": [metric for metric, violation in trial.violations.items() if violation > 0],
             "notes": diagnoses(notes(trial, baseline, study.minority)),
-            "failure": None
-            if failure is None
-            else f"{failure.kind}: {failure.reason.strip().splitlines()[-1]}",
+            "failure": None if failure is None else _why(failure, anonymous=anonymous),
             "verdict": None if said is None else said.result.verdict.outcome,
             "chosen": trial.number == chosen,
         }
 
     all_of_them = [told(trial, group) for group, trials in vars(found).items() for trial in trials]
     return sorted(all_of_them, key=lambda one: int(one["number"]))
+
+
+def _why(failure: TrialFailure, *, anonymous: bool) -> str:
+    """Why there is no result; the reason itself may name files."""
+    reason = failure.reason.strip().splitlines()
+    return failure.kind if anonymous or not reason else f"{failure.kind}: {reason[-1]}"
 
 
 def _rounded(metrics: Metrics, names: Sequence[str]) -> dict[str, float | None]:

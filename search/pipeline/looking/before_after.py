@@ -54,7 +54,9 @@ def before_after(folder: StudyFolder, study: Study) -> BeforeAfter | None:
         return None
     name, split, one, other = found
     files = folder.files.result(one.key), folder.files.result(other.key)
-    if files[0] is None or files[1] is None or not (files[0] / PREDICTIONS_FILE).is_file():
+    if files[0] is None or files[1] is None:
+        return None
+    if not all((folder / PREDICTIONS_FILE).is_file() for folder in files if folder is not None):
         return None
     return BeforeAfter(name, split, (one, other), (files[0], files[1]))
 
@@ -63,13 +65,11 @@ def _confirmed(study: Study) -> tuple[str, str, TrialReport, TrialReport] | None
     confirmation = latest(study)
     if confirmation is None or not confirmation.looks:
         return None
-    order = ("accepted", "inconclusive", "rejected", "invalid")
-    best = min(confirmation.looks[-1].results, key=lambda one: order.index(one.verdict.outcome))
     first: dict[str, TrialReport] = {}
     for run in study.experiment(confirmation.experiment).runs():
         if isinstance(run.outcome, TrialReport):
             first.setdefault(run.arm, run.outcome)
-    name = best.candidate.name
+    name = confirmation.looks[-1].leading.candidate.name
     if BASELINE_ARM not in first or name not in first:
         return None
     return name, "test", first[BASELINE_ARM], first[name]

@@ -13,7 +13,7 @@ from search.pipeline.opening import described
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.data_check import check_data
-from spaces.errors import UsageError
+from spaces.errors import RunError, UsageError
 from spaces.strategy import PLAIN
 from trainables.contract.trial import DataSpec
 from trainables.data.summary import DataSummary
@@ -34,20 +34,27 @@ def gather(
 
     Raises:
         UsageError: There is no study.
-        RunError: Its record or a file of predictions is damaged.
+        RunError: Its record is damaged.
     """
     study = folder.open("look")
     data, shown = _data(folder, study, console, anonymous)
-    pair = before_after(folder, study)
-    found = None
-    if with_pictures and pair is not None and data is not None:
-        found = pictures(pair, data, study.config.train.imgsz, anonymous=anonymous)
-    return {
+    more: dict[str, Any] = {
         "data": shown,
         "effects": knob_effects(study.trials(), study.config, PLAIN.knobs()),
-        "classes": None if pair is None else by_class(pair),
-        "pictures": found,
+        "classes": None,
+        "pictures": None,
     }
+    pair = before_after(folder, study)
+    if pair is None:
+        return more
+    try:
+        more["classes"] = by_class(pair)
+        if with_pictures and data is not None:
+            more["pictures"] = pictures(pair, data, study.config.train.imgsz, anonymous=anonymous)
+    except RunError as error:
+        why = "they are damaged" if anonymous else error.message
+        shown["notes"].append(f"The predictions of {pair.name} or the baseline are not shown: {why}.")
+    return more
 
 
 def _data(

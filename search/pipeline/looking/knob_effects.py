@@ -43,8 +43,8 @@ def knob_effects(
     ends = {knob: dimension.ends() for knob, dimension in config.space.dimensions.items()}
     at = {
         knob: np.array([trial.strategy.changed().get(knob, off[knob]) for trial in done], dtype=float)
-        for knob, (low, high) in ends.items()
-        if low != high
+        for knob, values in ends.items()
+        if min(values) != max(values)
     }
     varied = [knob for knob, values in at.items() if len(values) and np.ptp(values) > 0]
     if len(done) < LEAST_TRIALS or not varied:

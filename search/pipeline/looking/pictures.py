@@ -25,8 +25,10 @@ WHITE, ORANGE = (255, 255, 255), (0, 140, 255)  # BGR: what is there, what was c
 Pixels = npt.NDArray[np.uint8]
 
 
-def pictures(pair: BeforeAfter, data: DataSpec, imgsz: int, *, anonymous: bool) -> dict[str, Any]:
+def pictures(pair: BeforeAfter, data: DataSpec, imgsz: int, *, anonymous: bool) -> dict[str, Any] | None:
     """What a page shows of them: a note, and for each group its title, how many there are, and some.
+
+    None of runs that 0.1.0 made, which do not know what their exported weights find.
 
     Args:
         pair: The two runs.
@@ -41,6 +43,8 @@ def pictures(pair: BeforeAfter, data: DataSpec, imgsz: int, *, anonymous: bool) 
     before, after = pair.predictions()
     if isinstance(after, DetectionPredictions):
         assert isinstance(before, DetectionPredictions)
+        if before.shipped is None or after.shipped is None:
+            return None
         shown = _crops(before, after, data, pair, anonymous)
         drawn = "White: what is there. Orange: what was called so, with its score. Left the baseline, right "
     else:

@@ -58,7 +58,7 @@ function metricsOf(value, against = false) {
   }));
 }
 
-const notesOf = (notes) => (notes.length ? h("ul", { class: "faint" }, notes.map((note) => h("li", {}, note))) : null);
+const notesOf = (notes) => h("div", {}, notes.length ? h("ul", { class: "faint" }, notes.map((note) => h("li", {}, note))) : null);
 
 const KEYS = [["best", "on the front"], ["dominated", "feasible, but another is better"], ["infeasible", "breaks a limit"], ["stopped", "stopped early"], ["baseline", "baseline: mean ± sd of its seeds"], ["arm", "compared arm: mean, 95 %"]];
 

@@ -1,11 +1,13 @@
 """The page live: for whoever has its address, of a study as it stands now."""
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
 from in_process import Bench, config
 from served_pages import TOKEN, served
 
@@ -64,6 +66,38 @@ def test_a_folder_of_studies_is_listed_and_nothing_beside_it_is_served(tmp_path:
             assert get(f"{address}study/{name}/?token={TOKEN}")[0] == 404, name
         assert get(f"{address}study/study_one/study.db?token={TOKEN}")[0] == 404
         assert get(f"{address}data.json?token={TOKEN}")[0] == 404
+
+
+def test_a_bad_study_is_one_line_of_the_list_and_listing_looks_at_no_pictures(tmp_path: Path) -> None:
+    gathered = []
+    for name in ("good", "bad"):
+        Bench(tmp_path / name, config())
+        (tmp_path / name / "study").rename(tmp_path / f"study_{name}")
+    (tmp_path / "study_bad" / "study.db").write_bytes(b"no database" * 100)
+    with served(tmp_path, lambda folder: gathered.append(folder) or {}) as address:
+        status, listed, _ = get(f"{address}?token={TOKEN}")
+        assert status == 200
+        assert "study.db" in listed
+        assert "The search is not finished." in listed
+        assert gathered == []
+
+
+def test_no_request_brings_it_down(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    inside = tmp_path / "studies"
+    inside.mkdir()
+    Bench(tmp_path, config())
+    with served(inside) as address:
+        assert get(f"{address}study/{'a' * 300}/?token={TOKEN}")[0] == 404
+        assert get(f"{address}study/%2e%2e/?token={TOKEN}")[0] == 404
+        assert get(f"{address}study/%00/?token={TOKEN}")[0] == 404
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for request in (b"GET http://[x/ HTTP/1.1\r\n\r\n", b"\x00\xff\r\n\r\n", b"GET"):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(100)
+        assert get(f"{address}?token={TOKEN}")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from in_process import Bench, config
+from in_process import Bench, config, failure
 from told_trials import trial
 from toy_experiments import SMALL, confirmed_here, search_with_a_failure
 
 from search.export.page.answer import question
 from search.export.page.curves import MOST_POINTS, line
-from search.export.page.html import as_html, as_json
+from search.export.page.html import as_html, as_json, check_writable, write_page
 from search.export.page.view import Asked, view
 from search.record.folder import StudyFolder
+from spaces.errors import UsageError
 from trainables.contract.trial import EpochMetrics
 
 
@@ -35,7 +36,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_before_anything_is_finished_it_says_so(tmp_path: Path) -> None:
     page = shown(Bench(tmp_path, config()).folder.path)
-    assert page["answer"]["outcome"] == "nothing"
+    assert page["answer"]["outcome"] == "unfinished"
     assert page["trials"] == []
     assert page["baseline"] is None
     assert page["curves"]["trials"] == {}
@@ -78,6 +79,55 @@ def test_a_verdict_is_the_answer_with_its_bound_its_price_and_its_error(confirme
     costly = next(one for one in page["confirmation"]["candidates"] if one["outcome"] == "rejected")
     assert costly["reasons"]
     assert "confirm/1" in page["ledger"]
+
+
+def test_an_interrupted_search_and_a_failed_baseline_are_no_answer(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "interrupted", config())
+    bench.run(at_most=2)
+    said = shown(bench.folder.path)["answer"]
+    assert (said["outcome"], said["headline"]) == ("unfinished", "The search is not finished.")
+    assert said["sentences"] == ["2 seeds of the baseline and 0 of 14 trials are finished."]
+    bench = Bench(tmp_path / "failed", config())
+    bench.run(failure, at_most=1)
+    said = shown(bench.folder.path)["answer"]
+    assert said["outcome"] == "failed"
+    assert said["sentences"] == ["error: told to end as error"]
+
+
+def test_a_reason_that_names_files_does_not_leave_the_house(searched: Path) -> None:
+    page = shown(searched, anonymous=True)
+    assert {one["failure"] for one in page["trials"] if one["failure"]} == {"error"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param("page.txt", id="no page"),
+        pytest.param("missing/page.html", id="no folder"),
+        pytest.param("folder.html", id="a folder"),
+        pytest.param("link.html", id="a link"),
+        pytest.param(".", id="this folder"),
+    ],
+)
+def test_what_is_no_place_for_a_page_is_refused_and_stays(file: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="--out: "):
+        check_writable(tmp_path / file)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        write_page({"title": "x"}, tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rejected_strategy_is_no_yes(tmp_path: Path) -> None:

@@ -61,3 +61,11 @@ def test_a_knob_that_all_trials_have_alike_has_no_effect_to_show() -> None:
     assert {one["knob"] for one in knob_effects(alike, config(space=SPACE), PLAIN.knobs())} == {
         "sampler_power"
     }
+
+
+def test_a_fixed_knob_and_a_choice_of_three_are_no_stumbling_block() -> None:
+    space = {"sampler_power": {"choices": [0.0, 0.5, 1.0]}, "retention": 0.5, "focal_gamma": [0.0, 2.0]}
+    assert {one["knob"] for one in knob_effects(trials(20), config(space=space), PLAIN.knobs())} == {
+        "sampler_power",
+        "focal_gamma",
+    }
