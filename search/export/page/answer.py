@@ -67,11 +67,11 @@ def _without_best(study: Study, status: StudyStatus, done: int, asked: int) -> A
     if status.baseline is None and failed:
         assert failed[0].failure is not None
         why = failed[0].failure
-        said = (f"{why.kind}: {why.reason.strip().splitlines()[-1]}",)
-        return Answer("failed", "The baseline could not be trained, so nothing was compared with it.", said)
+        reason = (f"{why.kind}: {why.reason.strip().splitlines()[-1]}",)
+        return Answer("failed", "The baseline could not be trained, so nothing was compared with it.", reason)
     if status.baseline is None or done + status.states["failed"] + status.states["stopped"] < asked:
-        counted = (f"{status.seeds} seeds of the baseline and {done} of {asked} trials are finished.",)
-        return Answer("unfinished", "The search is not finished.", counted)
+        done_so_far = f"{status.seeds} seeds of the baseline and {done} of {asked} trials are finished."
+        return Answer("unfinished", "The search is not finished.", (done_so_far,))
     said = "No strategy that was tried kept the limits and found more than the baseline."
     counted = f"{done} of {asked} trials gave a result" + (
         f", {status.states['failed']} failed." if status.states["failed"] else "."
