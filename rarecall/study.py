@@ -58,7 +58,7 @@ class Study:
         lines = "".join(f"<li>{escape(one)}</li>" for one in said.sentences)
         shown = self.front()
         known = [name for name in record.config.front_metrics if name in shown]
-        table = shown[known].to_html(float_format="%.3f") if known else ""
+        table = shown[known].to_html(float_format="{:.3f}".format) if known else ""
         return f"<p><b>{escape(said.headline)}</b></p><ul>{lines}</ul>{table}"
 
     def plot_front(self) -> Figure:
