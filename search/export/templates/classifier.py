@@ -111,7 +111,7 @@ class Classifier:
     """Weights, and what they want to see.
 
     Args:
-        weights: A file; None for the one in this folder.
+        weights: A file, or a folder with one; None for this folder.
         device: `cpu`, or e.g. `cuda`.
 
     Attributes:
@@ -122,7 +122,8 @@ class Classifier:
     """
 
     def __init__(self, weights: Path | None = None, device: str = "cpu") -> None:
-        file = weights_in(HERE) if weights is None else weights
+        place = HERE if weights is None else weights
+        file = weights_in(place) if place.is_dir() else place
         self._network = NETWORKS[file.suffix](file, device)
         said = self._network.settings
         self.side: int = said["side"]
