@@ -34,6 +34,6 @@ def test_the_tour_runs_from_its_first_cell_to_its_last(
     names: dict[str, Any] = {}
     for cell in json.loads((EXAMPLES / "tour.ipynb").read_text())["cells"]:
         if cell["cell_type"] == "code":
-            exec(cell["source"], names)  # as a kernel does, one cell after the other
+            exec("".join(cell["source"]), names)  # as a kernel does, one cell after the other
     assert len(names["trials"]) == 4
     assert (tmp_path / "runs" / "digits" / "study.yaml").is_file()
