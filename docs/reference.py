@@ -12,13 +12,13 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from search.export.page.glossary import METRICS, PREFIXES, meaning, short
 from search.request.config import StudyConfig
 from spaces.augmentation import Augmentation
 from spaces.division import Division
 from spaces.loss import Loss
 from spaces.sampling import Sampling
 from spaces.strategy import NAMED, SENTENCES
-from trainables.contract.glossary import METRICS, PREFIXES, meaning, short
 from trainables.contract.tasks import LOWER_IS_BETTER, TASKS
 
 TASKS_SHOWN = ("detection", "classification")

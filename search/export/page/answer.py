@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from search.export.page.glossary import short
 from search.judging.choosing import Recommended
 from search.judging.confirmation import Confirmation, Result
 from search.judging.statistics.values import Bounds
@@ -11,7 +12,6 @@ from search.request.config import StudyConfig
 from search.request.guards import MaxDrop
 from search.show.common import in_words
 from search.show.status import StudyStatus
-from trainables.contract.glossary import short
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from search.export.page.answer import answer, question
 from search.export.page.curves import band, line, with_curves
+from search.export.page.glossary import meaning, short
 from search.judging.comparison import Comparison, Conclusion
 from search.judging.confirmation import Confirmation, Result, latest, ledger, verdicts
 from search.judging.diagnostics import lines as diagnoses
@@ -26,7 +27,6 @@ from search.show.confirmation import ledger_sentence, sentences
 from search.show.front import caption as front_caption
 from search.show.status import study_status
 from spaces.strategy import PLAIN
-from trainables.contract.glossary import meaning, short
 from trainables.contract.tasks import LOWER_IS_BETTER
 from trainables.contract.trial import Metrics, TrialFailure, valued
 
