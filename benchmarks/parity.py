@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="what `rarecall export` wrote")
     bundle = parser.parse_args().bundle
     use = yaml.safe_load((bundle / "predict.yaml").read_text())
-    trained = yaml.safe_load((bundle / "train.yaml").read_text())
+    trained = yaml.safe_load((bundle / "config.yaml").read_text())
     metrics = json.loads((bundle / "metrics.json").read_text())["metrics"]
     data = boxes_of(named if isinstance(named := trained["data"], str) else WholeImages(**named))
     minority = [data.class_names.index(name) for name in trained["minority"]]

@@ -1,10 +1,14 @@
 """A study as data frames, read anew at each call: it may be searched meanwhile."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from search.export.page.answer import answer
+from search.judging.choosing import recommended
 from search.judging.comparison import Conclusion
 from search.judging.confirmation import latest
 from search.judging.front import front
@@ -13,6 +17,11 @@ from search.record.folder import StudyFolder
 from search.record.stored import unpacked
 from search.show.comparison import as_rows as comparison_rows
 from search.show.front import as_rows as front_rows
+from search.show.pictures.curves import curves_picture
+from search.show.pictures.drawn_curves import curves_figure
+from search.show.pictures.drawn_front import front_figure
+from search.show.pictures.front import front_picture
+from search.show.status import study_status
 from spaces.errors import UsageError
 
 
@@ -40,6 +49,31 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known so far, and the front."""
+        record = self._record
+        status = study_status(record, self._folder.being(), self.path)
+        said = answer(record, status, latest(record))
+        lines = "".join(f"<li>{escape(one)}</li>" for one in said.sentences)
+        shown = self.front()
+        known = [name for name in record.config.front_metrics if name in shown]
+        table = shown[known].to_html(float_format="{:.3f}".format) if known else ""
+        return f"<p><b>{escape(said.headline)}</b></p><ul>{lines}</ul>{table}"
+
+    def plot_front(self) -> Figure:
+        """The front, as `rarecall pareto --png` draws it; a matplotlib figure, shown by a notebook."""
+        record = self._record
+        trials, baseline, config = record.trials(), record.baseline(), record.config
+        found = front(trials, config.objectives, baseline)
+        return front_figure(front_picture(found, recommended(trials, config, baseline), baseline, config))
+
+    def plot_curves(self) -> Figure:
+        """The learning curves of the front, with the baseline's band; as `plot_front`."""
+        record = self._record
+        trials, baseline, config = record.trials(), record.baseline(), record.config
+        found = front(trials, config.objectives, baseline)
+        return curves_figure(curves_picture(found, recommended(trials, config, baseline), baseline, config))
 
     def front(self) -> pd.DataFrame:
         """The Pareto front: the rows of `trials` whose group is `best`, by falling first objective."""

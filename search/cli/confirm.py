@@ -63,9 +63,12 @@ def _fuse(args: argparse.Namespace) -> int:
     console = wide_console()
     show(console, fusions_table(shown, fused.baseline, fused.study.config))
     for line in (
-        f"{len(found)} of all pairs, by val; each model at its own best confidence, so no metric of `pareto`",
+        f"the first {len(shown)} of {len(found)} ways to set two models side by side, by val; each model at "
+        "its own best confidence, so no metric is one of `pareto`",
         *fused_by(fused.merging),
-        f"next: rarecall confirm {args.study} --fresh --fusion {found[0].number}",
+        f"next: rarecall confirm {args.study} --fresh --fusion {found[0].number}"
+        if found[0].feasible
+        else "no pair keeps every guard, so none is worth confirming",
     ):
         say(console, line)
     return DONE if found[0].feasible else NOTHING_FOUND

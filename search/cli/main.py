@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from search.cli import check, compare, confirm, export, images, search, track
+from search.cli import check, compare, confirm, export, images, report, search, track
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
-from search.cli.unexpected import report
+from search.cli.unexpected import report as report_unexpected
 from search.cluster.stopping import take_as_ctrl_c
 from search.record.folder import StudyFolder
 from search.request.reading import load_config
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and _reader_left():
             print_nowhere(sys.stdout)
             return DONE
-        print(report(error, _study_folder(args)), file=sys.stderr)
+        print(report_unexpected(error, _study_folder(args)), file=sys.stderr)
         return FAILED
 
 
@@ -89,6 +89,8 @@ def _parser() -> Parser:
     confirm.add(commands)
     confirm.add_fuse(commands)
     compare.add(commands)
+    report.add(commands)
+    report.add_dashboard(commands)
     export.add(commands)
     images.add_predict(commands)
     track.add(commands)

@@ -1,93 +1,140 @@
-"""A trial's strategy, training arguments, metrics and weights, as files that need no rarecall to read."""
+"""A run's configuration, metrics and weights, as files that need no rarecall to read."""
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from search.export.standalone import write_classifier
-from search.judging.confirmation import Judged, verdicts
+from search.export.chosen import Chosen
+from search.export.converting import check_formats, convert
+from search.export.standalone import write_classifier, write_detector
+from search.export.writing import MARK, new_folder
+from search.judging.confirmation import Judged
 from search.record.folder import StudyFolder
-from search.record.study import Study, StudyTrial
+from search.record.study import Study
 from spaces.errors import UsageError
+from spaces.strategy import Strategy
 from trainables.contract.predictions import (
     MINORITY_WEIGHTS,
     PREDICTIONS_FILE,
+    WEIGHTS,
     ClassificationPredictions,
     DetectionPredictions,
     load_predictions,
 )
-from trainables.contract.tasks import TASKS
+from trainables.contract.tasks import TASKS, TaskTraits
 from trainables.contract.trial import REPORT, WholeImages
 from trainables.evaluation.classification import confusion_matrix
 
+CONFIG = "config.yaml"  # what `--best-config` prints
 
-def export_trial(folder: StudyFolder, study: Study, trial: StudyTrial, target: Path | None) -> Path:
-    """Write the bundle of `trial`.
+
+def export_run(
+    folder: StudyFolder,
+    study: Study,
+    chosen: Chosen,
+    target: Path | None = None,
+    *,
+    force: bool = False,
+    formats: Collection[str] = (),
+) -> Path:
+    """Write the bundle of a run.
 
     Args:
         folder: The study's.
         study: Its record.
-        trial: A finished trial.
-        target: Where to; `export/trial-<number>` in the study's folder if None. Files there are replaced.
+        chosen: Which run.
+        target: Where to; `export/<its name>` in the study's folder if None.
+        force: Take the place of another bundle.
+        formats: Of the weights besides `.pt`; of `converting.FORMATS`.
 
     Returns:
-        The bundle's folder: `strategy.yaml`, `train.yaml`, `metrics.json` (a classifier's has its confusion
-        matrix), the weights and predictions, what it takes to use them (a detector's arguments in
-        `predict.yaml`, for a classifier a script that needs only torch), and `verdict.json` if the trial was
-        confirmed.
+        The bundle's folder: `config.yaml`, `metrics.json` (a classifier's has its confusion matrix), the
+        weights and predictions, `predict.py` that uses them without rarecall (also, for plain Ultralytics,
+        a detector's arguments in `predict.yaml`), and `verdict.json` if it was confirmed.
 
     Raises:
-        UsageError: The trial's files are gone, or `target` cannot be written.
-        RunError: Its predictions are damaged; nothing is written then.
+        UsageError: The run's files are gone, or `target` cannot be written or holds something.
+        RunError: Its predictions are damaged, or its weights cannot be written in one of `formats`; there is
+            no bundle then.
     """
-    assert trial.report is not None
-    config = study.config
-    files = folder.files.result(trial.report.key, hashed=True)
-    if files is None:
-        place = folder.files.root / trial.report.key
-        raise UsageError(f"the files of trial {trial.number} are gone from {place}, or damaged")
-    bundle = target if target is not None else folder.export / f"trial-{trial.number}"
+    task, train = study.config.task, study.config.train
+    check_formats(formats)
+    files = _files(folder, chosen, TASKS[task])
     measured = {
-        "metrics": trial.report.metrics,
-        "guards": trial.violations,
-        "applied": trial.report.applied,
+        "of": chosen.name,
+        "split": chosen.split,
+        "metrics": chosen.report.metrics,
+        "guards": chosen.violations,
+        "applied": chosen.report.applied,
     }
-    shipped = None
-    if TASKS[config.task].one_class_per_image:
-        measured["confusion_matrix"] = _confusion(files / "predictions.npz")
-    else:
-        shipped = _use(files, config.train.imgsz)
-    try:
-        bundle.mkdir(parents=True, exist_ok=True)
-        _write_yaml(bundle / "strategy.yaml", trial.strategy.knobs())
-        what = {
-            "task": config.task,
-            "data": _plain(config.data),
-            "minority": list(study.minority),
-            "seed": trial.seed,
-        } | ({} if config.pixel_max is None else {"pixel_max": config.pixel_max})
-        _write_yaml(bundle / "train.yaml", what | config.train.model_dump(mode="json"))
-        if TASKS[config.task].one_class_per_image:
-            write_classifier(bundle, config.train.model)
-        if shipped is not None:
-            for name, use in shipped.items():
-                _write_yaml(bundle / name, use, _how_to_read(config.pixel_max))
-        (bundle / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n")
-        judged = verdicts(study).get(trial.number)
-        if judged is not None:
-            (bundle / "verdict.json").write_text(json.dumps(_verdict(judged), indent=2) + "\n")
+    one_class = TASKS[task].one_class_per_image
+    if one_class:
+        measured["confusion_matrix"] = _confusion(files / PREDICTIONS_FILE)
+    shipped = None if one_class else _use(files, train.imgsz)
+    bundle = folder.export / chosen.folder if target is None else target
+    with new_folder(bundle, force=force) as partial:
+        (partial / CONFIG).write_text(as_yaml(configuration(study, chosen)))
+        if one_class:
+            write_classifier(partial, train.model)
+        elif shipped is not None:
+            write_detector(partial)
+        for name, use in (shipped or {}).items():
+            (partial / name).write_text(_how_to_read(study.config.pixel_max) + as_yaml(use))
+        (partial / MARK).write_text(json.dumps(measured, indent=2) + "\n")
+        if chosen.judged is not None:
+            (partial / "verdict.json").write_text(json.dumps(_verdict(chosen.judged), indent=2) + "\n")
         for path in files.iterdir():
             # Ray keeps a note of its own beside a checkpoint; the report is in `metrics.json`.
             if not path.name.startswith(".") and path.name != REPORT:
-                shutil.copy(path, bundle / path.name)
-    except OSError as error:
-        raise UsageError(f"cannot write {bundle}: {error}", "choose another folder with --out") from None
+                shutil.copy(path, partial / path.name)
+        if formats:
+            convert(partial, formats)
     return bundle
+
+
+def _files(folder: StudyFolder, chosen: Chosen, traits: TaskTraits) -> Path:
+    """What the run has left, whole.
+
+    Raises:
+        UsageError: It is gone or damaged.
+    """
+    key = chosen.report.key
+    files = folder.files.result(key, hashed=True)
+    # 0.1.0 did not note what a run leaves, so that only a look tells whether its weights are there.
+    if files is None or (traits.leaves_predictions and not (files / WEIGHTS).is_file()):
+        raise UsageError(
+            f"the weights of {chosen.name} are gone from {folder.files.root / key}, or damaged",
+            "bring the folder back from a copy, or export another run: --trial N, --baseline, --confirmed",
+        )
+    return files
+
+
+def configuration(study: Study, chosen: Chosen) -> dict[str, Any]:
+    """A run's whole configuration as plain values, for a pipeline of one's own."""
+    config, lacks = study.config, TASKS[study.config.task].lacks
+    fusion = {} if chosen.fusion is None else {"fusion": chosen.fusion.model_dump(mode="json")}
+    if chosen.fusion is not None:
+        fusion["fusion"]["majority"] = _knobs(chosen.fusion.majority, lacks)
+    pixels = {} if config.pixel_max is None else {"pixel_max": config.pixel_max}
+    return {
+        "task": config.task,
+        "data": _plain(config.data),
+        "minority": list(study.minority),
+        **pixels,
+        "seed": chosen.seed,
+        "strategy": _knobs(chosen.strategy, lacks),
+        **fusion,
+        "train": config.train.model_dump(mode="json"),
+    }
+
+
+def _knobs(strategy: Strategy, lacks: Collection[str]) -> dict[str, float]:
+    return {knob: value for knob, value in strategy.knobs().items() if knob not in lacks}
 
 
 def _plain(data: str | WholeImages) -> str | dict[str, Any]:
@@ -150,5 +197,6 @@ def _confusion(file: Path) -> dict[str, Any]:
     }
 
 
-def _write_yaml(path: Path, value: Mapping[str, object], comment: str = "") -> None:
-    path.write_text(comment + yaml.safe_dump(dict(value), sort_keys=False))
+def as_yaml(value: Mapping[str, object]) -> str:
+    """In the order of its keys."""
+    return yaml.safe_dump(dict(value), sort_keys=False)

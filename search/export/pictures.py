@@ -47,7 +47,8 @@ def draw_boxes(
     if pixels is None:
         raise UsageError(f"{image}: no image that can be read")
     scale = min(1.0, LARGEST / max(pixels.shape[:2]))
-    shown = pixels.copy() if scale == 1 else cv2.resize(pixels, None, fx=scale, fy=scale)
+    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]  # a line stays one
+    shown = pixels.copy() if scale == 1 else cv2.resize(pixels, size)
     thickness = max(1, round(max(shown.shape[:2]) / 1000))
     for box, label, score in zip((boxes * scale).round().astype(int), labels, scores, strict=True):
         left, top, right, bottom = box.tolist()

@@ -186,6 +186,9 @@ class Result(Frozen):
     seconds: tuple[float, float] | None = None
 
 
+BEST_FIRST = ("accepted", "inconclusive", "rejected", "invalid")
+
+
 class Look(Frozen):
     """The conclusion of a look, over all candidates of the plan; those settled earlier keep their result.
 
@@ -207,6 +210,16 @@ class Look(Frozen):
             for result in self.results
             if result.verdict.outcome == "inconclusive" and not result.verdict.settled
         ]
+
+    @property
+    def leading(self) -> Result:
+        """The one with the best outcome; of several that with the highest lower bound of its gain."""
+
+        def rank(result: Result) -> tuple[int, float]:
+            bounds = result.verdict.bounds
+            return BEST_FIRST.index(result.verdict.outcome), -(bounds[0].lower if bounds else 0.0)
+
+        return min(self.results, key=rank)
 
     @property
     def accepted(self) -> tuple[Result, ...]:

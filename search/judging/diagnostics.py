@@ -22,7 +22,7 @@ from search.judging.learning import (
     values_of,
 )
 from spaces.strategy import Strategy
-from trainables.contract.tasks import ROUNDING
+from trainables.contract.tasks import MERGED, ROUNDING
 from trainables.contract.trial import Split, TrialReport
 
 __all__ = ["Diagnosis", "diagnose", "lines"]
@@ -98,8 +98,12 @@ def small_support(
     """Counting alone leaves recall more uncertain than the gain; number: the one-sided 95 % half-width.
 
     The objects of several minority classes are taken together: the best case for the mean of their recalls.
+    Where there are whole images these count: what their tiles show of an object is no more than one.
     """
-    support = support_of(reports[0].metrics, minority)
+    metrics = reports[0].metrics
+    support = support_of(metrics, minority, MERGED)
+    if support is None:
+        support = support_of(metrics, minority)
     if support is None:
         return None
     width = Z95 * math.sqrt(WORST_RECALL * (1 - WORST_RECALL) / support) if support else 1.0

@@ -19,8 +19,9 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.tasks import MERGED, on_whole_images
 from trainables.contract.trial import FusionSpec, Merging, Metrics
 from trainables.evaluation.detection import ClassCurves, RankedPredictions, best_threshold
-from trainables.evaluation.fusion import Placed, only
+from trainables.evaluation.fusion import only
 from trainables.evaluation.matching import Bools
+from trainables.evaluation.overlaps import Placed
 
 # Shares of a majority box inside a sure minority box that are tried; 0 leaves none out.
 SUPPRESS = (0.0, 0.8)

@@ -192,9 +192,15 @@ def minus(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
-def support_of(metrics: Metrics, minority: Sequence[str]) -> float | None:
-    """Minority objects of the split that was measured; None if it is not known."""
-    counts = _complete([metrics.get(f"support/{name}") for name in minority])
+def support_of(metrics: Metrics, minority: Sequence[str], prefix: str = "") -> float | None:
+    """Minority objects of the split that was measured; None if it is not known.
+
+    Args:
+        metrics: Of a report.
+        minority: Names of the classes.
+        prefix: `merged/` for whole images.
+    """
+    counts = _complete([metrics.get(f"{prefix}support/{name}") for name in minority])
     return sum(counts) if counts else None
 
 

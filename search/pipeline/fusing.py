@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from search.judging.choosing import choose_merging
-from search.judging.fusion import Fusion, Model, Rules, fusions, ranked
+from search.judging.fusion import Fusion, Model, Rules, fusions, ranked, together
 from search.pipeline.opening import read_study
 from search.record.folder import StudyFolder
 from search.record.study import Baseline, Study, StudyTrial
@@ -24,7 +24,7 @@ from trainables.contract.predictions import (
     DetectionPredictions,
     load_predictions,
 )
-from trainables.contract.trial import Merging
+from trainables.contract.trial import Merging, Metrics
 from trainables.data.sources import boxes_of
 from trainables.detector.measuring.wholes import whole_images
 from trainables.evaluation.whole_images import Layout, merged, merged_metrics
@@ -83,15 +83,35 @@ def fuse(folder: StudyFolder, console: Console) -> Fused:
         baseline = Baseline.of([_merged_anew(folder, one, wholes, way) for one in study.baseline_trials()])
         assert baseline is not None
     rules = Rules.of(study.config, baseline.metrics, whole_images=way is not None)
-    found = _all_pairs(models, rules, way, others, console)
+    _check_known(rules, together(models[0], models[1], 0.0, way))
+    found = all_pairs(models, rules, way, others, console)
     _store(folder.path / FILE, found)
     return Fused(study, found, baseline, way)
 
 
-def _all_pairs(
+def _check_known(rules: Rules, metrics: Metrics) -> None:
+    """Refuse what is not known of a pair.
+
+    Raises:
+        UsageError: An objective or a guard hangs on what ships, or on one confidence for both models.
+    """
+    for name in (*rules.objectives, *(guard.metric for guard in rules.guards)):
+        if name not in metrics:
+            raise UsageError(f"fuse: '{name}' is not known of a pair of models, and this study decides by it")
+
+
+def all_pairs(
     models: Sequence[Model], rules: Rules, way: Merging | None, others: Sequence[Merging], console: Console
 ) -> list[Fusion]:
-    """All pairs merged by a way, and the best of them by others, best first."""
+    """All pairs merged by a way, and the best of them by others, best first.
+
+    Args:
+        models: Measured on the same images.
+        rules: Of the study.
+        way: How tiles are merged; None without whole images.
+        others: What is tried with the best pairs, too.
+        console: For the bars.
+    """
     pairs = [(one, other) for one in models for other in models if one is not other]
     found: list[Fusion] = []
     with bar(console, "fusing pairs") as watch:

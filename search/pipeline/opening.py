@@ -137,7 +137,7 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         if problems := not_runnable(config):  # of a study that an earlier version made
             raise UsageError("\n".join(problems))
         task.check_model(config.train.model)
-        summary = _described(config, console)
+        summary = described(config, console)
         data = check_data(config, summary)
         task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
         return data, summary
@@ -147,7 +147,12 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         raise UsageError("\n".join(named), error.hint) from None
 
 
-def _described(config: StudyConfig, console: Console | None) -> DataSummary:
+def described(config: StudyConfig, console: Console | None) -> DataSummary:
+    """What the data of a study hold.
+
+    Raises:
+        UsageError: They cannot be read, or do not fit the task.
+    """
     if isinstance(config.data, WholeImages):
         return describe_tiles(config, console)
     with bar(console, "looking at images") as watch, watched(watch):

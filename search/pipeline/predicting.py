@@ -1,11 +1,12 @@
 """Predicting: a study's detector on images of any size, as boxes in files and on pictures."""
 
 import csv
+import errno
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from trainables.data.files import SUFFIXES
 from trainables.data.probing import Look, check_unreadable, look_at, watched
 from trainables.detector.measuring.predicting import Detector, Found, Use
 
-RESULTS, TABLE, PICTURES = "predictions.json", "predictions.csv", "pictures"
+RESULTS, TABLE, PICTURES, PICTURE = "predictions.json", "predictions.csv", "pictures", ".jpg"
+LONGEST_NAME = 255  # bytes of a file's name
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,11 @@ def predict_images(asked: Asked, console: Console, draw: Draw | None) -> Predict
         RunError: The folder cannot be written.
     """
     weights = weights_of(asked.weights, asked.trial)
-    if asked.out.exists() and (not asked.out.is_dir() or any(asked.out.iterdir())):
+    out = asked.out.absolute()  # `.` has a name, too
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out: {asked.out} is there and not empty", "choose a new folder")
     files = image_files(asked.images)
+    _check_names(files.values(), pictures=draw is not None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector = Detector(weights, device=device)
     use = _use(detector.use, asked)
@@ -98,12 +102,12 @@ def predict_images(asked: Asked, console: Console, draw: Draw | None) -> Predict
     check_unreadable(problems, len(files))
     readable = {file: name for file, name in files.items() if name not in problems}
     results: list[dict[str, Any]] = []
-    with _written(asked.out) as folder, bar(console, "predicting") as watch:
+    with _written(out) as folder, bar(console, "predicting") as watch:
         for done, (file, name) in enumerate(readable.items(), start=1):
             found = _found(detector, file, looks[file], use)
             results += _results(done, name, found, detector.class_names)
             if draw is not None:
-                draw(file, folder / PICTURES / f"{name}.jpg", found.box, found.label, found.score)
+                draw(file, folder / PICTURES / f"{name}{PICTURE}", found.box, found.label, found.score)
             watch(done, len(readable))
         _write(folder, results)
     counts = Counter(one["category"] for one in results)
@@ -163,6 +167,23 @@ def image_files(places: Sequence[Path]) -> dict[Path, str]:
     return {file: file.relative_to(root).as_posix() for file in found}
 
 
+def _check_names(names: Iterable[str], *, pictures: bool) -> None:
+    """Refuse, before anything is predicted, images whose names can be written nowhere.
+
+    Raises:
+        UsageError: A name is not UTF-8, or a picture's would be too long for a file.
+    """
+    for name in names:
+        try:
+            length = len(f"{name}{PICTURE}".rpartition("/")[2].encode())
+        except UnicodeEncodeError:
+            raise UsageError(f"an image's name is not UTF-8: {os.fsencode(name)!r}", "rename it") from None
+        if pictures and length > LONGEST_NAME:
+            raise UsageError(
+                f"the picture of {name} would have too long a name", "--no-pictures, or rename it"
+            )
+
+
 def _use(own: Use, asked: Asked) -> Use:
     """How it is used: as its weights say, but for what is asked."""
     conf = own.conf if asked.conf is None else asked.conf
@@ -198,15 +219,16 @@ def _found(detector: Detector, file: Path, look: Look, use: Use) -> Found:
 @contextmanager
 def _written(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` once it is complete."""
-    partial = out.with_name(f".{out.name}.partial")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")  # another one may write there, too
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
         if out.is_dir():
             out.rmdir()  # it is empty
         os.replace(partial, out)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UsageError(f"--out: {out} is there and not empty", "choose a new folder") from error
         raise RunError(f"{out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -38,7 +38,12 @@ def _tried(dimension: Dimension) -> tuple[float, ...]:
 
 
 class BaselineConfig(Frozen):
-    """What every trial is compared with: a named strategy, trained with several seeds."""
+    """What every trial is compared with: a named strategy, trained with several seeds.
+
+    Attributes:
+        strategy: Its name.
+        seeds: How many trainings, with seeds of their own.
+    """
 
     strategy: str = "plain"
     seeds: int = Field(3, ge=1)
@@ -162,13 +167,34 @@ Data = Annotated[Annotated[str, Tag("path")] | Annotated[WholeImages, Tag("whole
 
 
 class StudyConfig(Frozen):
-    """A study file, complete and checked in itself; `check_data` checks it against the data."""
+    """A study file, complete and checked in itself; `check_data` checks it against the data.
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)  # it names a folder
+    Attributes:
+        name: Of the study; it names its folder.
+        task: `detection` or `classification`.
+        data: Path of the data, or a demo; or a mapping that names whole images and how they are cut.
+        pixel_max: The value of 16-bit images that is white.
+        merging: How tiles are merged; `auto`: core, and where it is confirmed or compared what was best on
+            val.
+        minority: Names of the rare classes; `auto`, the default, for those with less than a tenth of the
+            largest class's objects.
+        train: The training, the same for every strategy.
+        objectives: Two metrics to be raised; the first decides. Unless named, those of the task.
+        guards: What may not be lost: `{metric, max_drop}` or `{metric, floor}`. Unless named, the task's.
+        baseline: What every trial is compared with.
+        space: What is searched: a preset's name, or `{preset, KNOB: [low, high], KNOB: value, …}`. Unless
+            named, the task's preset.
+        search: How many trials, proposed by whom.
+        confirm: How finalists are confirmed.
+        compare: Which named strategies are set side by side.
+        resources: What one trial occupies.
+        study_db: Address of the record's database; None for a file in the study's folder.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     task: Task
     data: Data
-    pixel_max: int | None = Field(None, ge=1, le=65535)  # the value of 16-bit images that is white
-    # How tiles are merged; `auto`: core, and where it is confirmed or compared what was best on val.
+    pixel_max: int | None = Field(None, ge=1, le=65535)
     merging: Annotated[Merging | Literal["auto"], LATER] = "auto"
     minority: tuple[str, ...] | Literal["auto"]
     train: TrainSpec

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_
 
 from spaces.frozen import LATER, Frozen
 from spaces.strategy import Strategy
+from trainables.contract.merging import Merging as Merging  # a value of specs, as all that is here
 from trainables.contract.tasks import Task
 
 PROGRESS = "progress.json"  # in a checkpoint: the curve so far, seconds, restarts, what its files hold
@@ -22,7 +23,6 @@ REPORT = "report.json"  # in a result: the run's report, what its files hold
 TRAIN_RECALL = "train/minority_recall"  # on the training images that hold a minority object, as they are
 
 Split = Literal["val", "test"]
-Merging = Literal["core", "nms", "ios", "wbf", "joined", "none"]  # what each is: `evaluation.merging`
 Goal = Literal["macro_f1", "balanced_accuracy", "minority_recall"]  # of tuning after training
 DEFAULT_MIN_PRECISION = 0.5
 SMALLEST_TILE = 32  # pixels: the coarsest grid of a detector; a smaller tile has no cell of its own there

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from spaces.errors import UsageError
+from spaces.errors import RunError, UsageError
 from trainables.contract.node import cache_folder
 from trainables.data.files import SUFFIXES
 
@@ -81,12 +81,14 @@ def look_at(files: Sequence[Path], eye: Eye, *, threads: int | None = None) -> d
 
     Raises:
         UsageError: A file cannot be opened.
+        RunError: The cache folder cannot be written.
     """
     if not files:
         return {}
     of_set = hashlib.sha256(repr((VERSION, eye.kind, os.path.commonpath(files))).encode()).hexdigest()[:32]
     place = cache_folder() / "looks" / f"{of_set}.json"
-    place.parent.mkdir(exist_ok=True)
+    with writing_to(place.parent):
+        place.parent.mkdir(exist_ok=True)
     states = {file: _state(file) for file in files}
     own = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
     with locked(place.with_suffix(".lock")):
@@ -100,7 +102,8 @@ def look_at(files: Sequence[Path], eye: Eye, *, threads: int | None = None) -> d
                 if done % TOLD_EVERY == 0:
                     _WATCH.get()(done, len(new))
         if new:
-            _write(place, kept | known)
+            with writing_to(place.parent):
+                _write(place, kept | known)
     return {file: known[file][1] for file in files}
 
 
@@ -144,11 +147,29 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Name the cache folder where it cannot be written.
+
+    Raises:
+        RunError: It cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        said = f"the cache folder {folder} cannot be written: {error.strerror or error}"
+        raise RunError(said, "set RARECALL_CACHE to one that has room") from error
+
+
 def _read(place: Path) -> dict[Path, tuple[State, Look]]:
+    """What is kept; nothing of a file that is damaged: all is looked at again."""
     if not place.is_file():
         return {}
-    stored = json.loads(place.read_text())
-    return {Path(file): ((size, changed), Look(**look)) for file, (size, changed, look) in stored.items()}
+    try:
+        stored = json.loads(place.read_text())
+        return {Path(file): ((size, changed), Look(**look)) for file, (size, changed, look) in stored.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _write(place: Path, looks: Mapping[Path, tuple[State, Look]]) -> None:

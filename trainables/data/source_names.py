@@ -18,6 +18,7 @@ from typing import Any
 
 from spaces.errors import UsageError
 
+GROUP_BY = "--group-by"  # how `tile` is told of groups
 COLUMNS = ("split_unit", "source", "group")
 
 
@@ -30,12 +31,14 @@ class SourceNames:
         manifest: Image -> source; None without a manifest.
         pattern: Of `source_pattern`; None without one.
         listing: Where the manifest is, if it is not `manifest.csv` in `base`.
+        key: What the pattern is called where a person has written it.
     """
 
     base: Path
     manifest: dict[str, str] | None
     pattern: re.Pattern[str] | None
     listing: Path | None = None
+    key: str = "source_pattern"
 
     @classmethod
     def read(cls, data_file: Path, pattern: Any = None) -> "SourceNames":
@@ -48,7 +51,7 @@ class SourceNames:
         Raises:
             UsageError: The manifest or the pattern is not as it must be.
         """
-        compiled = None if pattern is None else _compiled(pattern, data_file)
+        compiled = None if pattern is None else _compiled(pattern, f"{data_file}: source_pattern")
         base = data_file.resolve().parent
         return cls(base, _read_manifest(base / "manifest.csv"), compiled)
 
@@ -65,10 +68,10 @@ class SourceNames:
         """
         base, listing = data_file.resolve().parent, Path(group_by)
         if not group_by.endswith(".csv"):
-            return cls(base, None, _compiled(group_by, Path("--group-by")))
+            return cls(base, None, _compiled(group_by, GROUP_BY), key=GROUP_BY)
         manifest = _read_manifest(listing)
         if manifest is None:
-            raise UsageError(f"--group-by: no such file: {group_by}")
+            raise UsageError(f"{GROUP_BY}: no such file: {group_by}")
         return cls(base, manifest, None, listing)
 
     def name(self, file: Path) -> str:
@@ -105,24 +108,27 @@ class SourceNames:
         match = self.pattern.fullmatch(stem)
         if match is None or not match[1]:
             raise UsageError(
-                f"source_pattern: '{self.pattern.pattern}' finds no source in '{stem}', of image {name}",
+                f"{self.key}: '{self.pattern.pattern}' finds no source in '{stem}', of image {name}",
                 "it describes the whole file name without its suffix; its first group is the source",
             )
         return match[1]
 
 
-def _compiled(pattern: Any, data_file: Path) -> re.Pattern[str]:
-    hint = r"e.g. source_pattern: '(.+)_x\d+_y\d+'"
+def _compiled(pattern: Any, key: str) -> re.Pattern[str]:
+    """A pattern that a person has written, under some key.
+
+    Raises:
+        UsageError: It is none, or has no group.
+    """
+    hint = rf"e.g. {key.rpartition(': ')[2]}: '(.+)_x\d+_y\d+'"
     if not isinstance(pattern, str):
-        raise UsageError(f"{data_file}: source_pattern: a regular expression, got {pattern!r}", hint)
+        raise UsageError(f"{key}: a regular expression, got {pattern!r}", hint)
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UsageError(
-            f"{data_file}: source_pattern: '{pattern}' is no regular expression: {error}", hint
-        ) from None
+        raise UsageError(f"{key}: '{pattern}' is no regular expression: {error}", hint) from None
     if not compiled.groups:
-        raise UsageError(f"{data_file}: source_pattern: '{pattern}' has no group for the source", hint)
+        raise UsageError(f"{key}: '{pattern}' has no group for the source", hint)
     return compiled
 
 

@@ -93,6 +93,7 @@ class Ensemble:
                 believed=run.believed,
                 suppress=suppress,
                 merging=run.spec.data.merging,
+                pixel_max=run.spec.data.pixel_max,
             )
             for name, run in zip(names, self.runs, strict=True)
         }

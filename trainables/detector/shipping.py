@@ -24,6 +24,7 @@ def as_file(
     believed: Sequence[int],
     suppress: float,
     merging: Merging,
+    pixel_max: int | None,
 ) -> dict[str, Any]:
     """A model as a checkpoint that `ultralytics.YOLO` loads, with how to use it under `predict`.
 
@@ -35,6 +36,7 @@ def as_file(
         believed: Ids of the classes to take from it.
         suppress: As of `FusionSpec`.
         merging: Of what is found on tiles.
+        pixel_max: The 16-bit value of its images that is white; None for their high bytes.
     """
     shipped, grid = predictions.shipped, data.grid
     assert shipped is not None
@@ -55,6 +57,7 @@ def as_file(
         "predict": use,
         "suppress": suppress,
         "tiles": grid and {"size": grid.size, "overlap": grid.overlap, "merging": merging},
+        "pixel_max": pixel_max,
         "date": datetime.now(UTC).isoformat(),
         "version": ultralytics_version,
     }

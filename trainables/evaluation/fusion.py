@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from trainables.contract.predictions import DetectionPredictions
 from trainables.evaluation.detection import best_threshold, class_curves
-from trainables.evaluation.matching import Bools, Floats, Ints
+from trainables.evaluation.matching import Bools, Floats
+from trainables.evaluation.overlaps import covered
 
 EDGE = 1e-4  # of a confidence: nearer to 0 or 1 a shift would be endless
 
@@ -94,79 +95,6 @@ def shifted(score: npt.NDArray[np.floating[Any]], shift: float) -> npt.NDArray[n
 
 def _logit(p: Floats) -> Floats:
     return np.asarray(np.log(p) - np.log1p(-p))
-
-
-class Placed:
-    """Some boxes of a split, by image and left edge, so that what lies in others is soon found.
-
-    Args:
-        image: (P,) of all boxes.
-        box: (P, 4).
-        which: (n,) indices of those that are sought.
-    """
-
-    def __init__(self, image: Ints, box: npt.NDArray[np.floating[Any]], which: Ints) -> None:
-        self._n, chosen = len(image), box[which].astype(np.float64)
-        self._low = float(chosen[:, 0].min(initial=0.0))
-        self._widest = float((chosen[:, 2] - chosen[:, 0]).max(initial=0.0))
-        # From one image to the next, where all lie in one row: others may begin or end beyond these.
-        self._span = 4 * (float(np.abs(chosen).max(initial=1.0)) + self._widest)
-        place = self._place(image[which], chosen[:, 0])
-        order = np.argsort(place, kind="stable")
-        self._which, self._at, self._box = which[order], place[order], chosen[order]
-        self._area = (self._box[:, 2:] - self._box[:, :2]).prod(axis=1)
-
-    def _place(self, image: Ints, left: Floats) -> Floats:
-        return np.asarray(image * self._span + (left - self._low))
-
-    def inside(self, image: Ints, box: npt.NDArray[np.floating[Any]], share: float) -> Bools:
-        """(P,) which of all predictions are boxes of these that lie in one of some others.
-
-        Args:
-            image: (q,) of the others.
-            box: (q, 4).
-            share: Of a box's area that must lie within.
-        """
-        others = box.astype(np.float64)
-        first = np.searchsorted(self._at, self._place(image, others[:, 0] - self._widest))
-        last = np.searchsorted(self._at, self._place(image, others[:, 2]))
-        counts = last - first
-        over = np.repeat(np.arange(len(others)), counts)
-        mine = np.arange(len(over)) + np.repeat(first - (counts.cumsum() - counts), counts)
-        low = np.maximum(self._box[mine, :2], others[over, :2])
-        high = np.minimum(self._box[mine, 2:], others[over, 2:])
-        shared = np.clip(high - low, 0, None).prod(axis=1)
-        found = np.zeros(self._n, dtype=bool)
-        found[self._which[mine[(shared > 0) & (shared >= share * self._area[mine])]]] = True
-        return found
-
-
-def covered(
-    image: Ints,
-    label: Ints,
-    score: npt.NDArray[np.floating[Any]],
-    box: npt.NDArray[np.floating[Any]],
-    minority: Collection[int],
-    *,
-    least: float,
-    share: float,
-) -> Bools:
-    """(P,) which boxes of the majority lie in a box of the minority that is surely there.
-
-    A cluster is made of cells: whoever wants the one and not the others leaves these out.
-
-    Args:
-        image: (P,) of each box.
-        label: (P,) class ids.
-        score: (P,) in [0, 1].
-        box: (P, 4) corners.
-        minority: Class ids.
-        least: Score of a box of the minority that covers.
-        share: Of a box's area that must lie within it, in (0, 1].
-    """
-    rare = np.isin(label, list(minority))
-    sure = rare & (score >= least)
-    return Placed(image, box, np.flatnonzero(~rare)).inside(image[sure], box[sure], share)
 
 
 def without_covered(predictions: DetectionPredictions, *, least: float, share: float) -> DetectionPredictions:

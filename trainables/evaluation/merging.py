@@ -27,7 +27,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from trainables.contract.trial import Merging
+from trainables.contract.merging import Merging
 from trainables.evaluation.overlaps import (
     Floats,
     Ints,

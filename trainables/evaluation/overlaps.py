@@ -5,7 +5,7 @@ into horizontal bands, and swept from left to right within each; a pair that sha
 the band where its shared part begins. Pure NumPy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 AnyFloats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
 Pairs = tuple[Ints, Ints, Floats]  # (n,) first box, (n,) second box, (n,) how much they overlap
 Measure = Callable[[Floats, Floats, Floats], Floats]
 
@@ -191,3 +192,76 @@ def _measured(
         found.append((one[enough], other[enough], value[enough]))
     ones, others_met, values = zip(*found, strict=True)
     return np.concatenate(ones), np.concatenate(others_met), np.concatenate(values)
+
+
+class Placed:
+    """Some boxes of a split, by image and left edge, so that what lies in others is soon found.
+
+    Args:
+        image: (P,) of all boxes.
+        box: (P, 4).
+        which: (n,) indices of those that are sought.
+    """
+
+    def __init__(self, image: Ints, box: AnyFloats, which: Ints) -> None:
+        self._n, chosen = len(image), box[which].astype(np.float64)
+        self._low = float(chosen[:, 0].min(initial=0.0))
+        self._widest = float((chosen[:, 2] - chosen[:, 0]).max(initial=0.0))
+        # From one image to the next, where all lie in one row: others may begin or end beyond these.
+        self._span = 4 * (float(np.abs(chosen).max(initial=1.0)) + self._widest)
+        place = self._place(image[which], chosen[:, 0])
+        order = np.argsort(place, kind="stable")
+        self._which, self._at, self._box = which[order], place[order], chosen[order]
+        self._area = (self._box[:, 2:] - self._box[:, :2]).prod(axis=1)
+
+    def _place(self, image: Ints, left: Floats) -> Floats:
+        return np.asarray(image * self._span + (left - self._low))
+
+    def inside(self, image: Ints, box: AnyFloats, share: float) -> Bools:
+        """(P,) which of all predictions are boxes of these that lie in one of some others.
+
+        Args:
+            image: (q,) of the others.
+            box: (q, 4).
+            share: Of a box's area that must lie within.
+        """
+        others = box.astype(np.float64)
+        first = np.searchsorted(self._at, self._place(image, others[:, 0] - self._widest))
+        last = np.searchsorted(self._at, self._place(image, others[:, 2]))
+        counts = last - first
+        over = np.repeat(np.arange(len(others)), counts)
+        mine = np.arange(len(over)) + np.repeat(first - (counts.cumsum() - counts), counts)
+        low = np.maximum(self._box[mine, :2], others[over, :2])
+        high = np.minimum(self._box[mine, 2:], others[over, 2:])
+        shared = np.clip(high - low, 0, None).prod(axis=1)
+        found = np.zeros(self._n, dtype=bool)
+        found[self._which[mine[(shared > 0) & (shared >= share * self._area[mine])]]] = True
+        return found
+
+
+def covered(
+    image: Ints,
+    label: Ints,
+    score: AnyFloats,
+    box: AnyFloats,
+    minority: Collection[int],
+    *,
+    least: float,
+    share: float,
+) -> Bools:
+    """(P,) which boxes of the majority lie in a box of the minority that is surely there.
+
+    A cluster is made of cells: whoever wants the one and not the others leaves these out.
+
+    Args:
+        image: (P,) of each box.
+        label: (P,) class ids.
+        score: (P,) in [0, 1].
+        box: (P, 4) corners.
+        minority: Class ids.
+        least: Score of a box of the minority that covers.
+        share: Of a box's area that must lie within it, in (0, 1].
+    """
+    rare = np.isin(label, list(minority))
+    sure = rare & (score >= least)
+    return Placed(image, box, np.flatnonzero(~rare)).inside(image[sure], box[sure], share)

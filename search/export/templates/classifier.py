@@ -1,8 +1,11 @@
-"""Predict with this classifier. Needs torch, NumPy, Pillow, and torchvision or timm for a model of theirs.
+"""Predict with this classifier. Needs NumPy, Pillow, and what its weights need.
 
     python predict.py IMAGE...      a line each: file, class, probability, separated by tabs
     python predict.py IMAGES.npy    the same of images that are arrays already: uint8, (n, side, side) grey or
                                     (n, side, side, 3) RGB, at the side and in the colours of the training
+
+Which weights: `weights.onnx` if it is there (needs onnxruntime), else `weights.torchscript` (torch), else
+`weights.pt` (torch, and torchvision or timm for a model of theirs); or `--weights`.
 
 From another program: `Classifier().predict([decode(path, side, channels, pixel_max)])`.
 
@@ -15,6 +18,7 @@ that of the largest `logits + bias` (the biases were tuned on val); its probabil
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
@@ -23,19 +27,92 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor, nn
 
 HERE = Path(__file__).resolve().parent
 DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 IMAGES_AT_ONCE, PIXELS_AT_ONCE = 128, 2**23
+WEIGHTS = ("weights.onnx", "weights.torchscript", "weights.pt")  # the first that is there is used
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Settings = dict[str, Any]  # what a file of weights says of its own use
+
+
+class Torch:
+    """`weights.pt`, as it was measured."""
+
+    def __init__(self, file: Path, device: str) -> None:
+        import torch  # noqa: PLC0415  (other weights do without)
+
+        stored = torch.load(file, map_location=device, weights_only=True)
+        self.torch, self._device, self._half = torch, device, stored.get("amp") == "bf16"
+        self.settings: Settings = settings_of(stored)
+        network = network_of(stored, file.parent)
+        network.load_state_dict(stored["state"])
+        self.module = network.to(memory_format=torch.channels_last).to(device).eval()
+
+    def logits(self, images: Floats) -> npt.NDArray[np.float64]:
+        """(n, n_classes) of (n, channels, side, side)."""
+        torch, device = self.torch, self._device
+        given = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
+        half = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self._half)
+        with torch.inference_mode(), half:
+            logits: npt.NDArray[np.float64] = self.module(given).double().cpu().numpy()
+        return logits
+
+
+class TorchScript:
+    """`weights.torchscript`: torch alone."""
+
+    def __init__(self, file: Path, device: str) -> None:
+        import torch  # noqa: PLC0415
+
+        said = {"settings": ""}
+        self._torch, self._device = torch, device
+        self._network: Any = torch.jit.load(  # type: ignore[no-untyped-call]
+            str(file), map_location=device, _extra_files=said
+        ).eval()
+        self.settings: Settings = json.loads(said["settings"])
+
+    def logits(self, images: Floats) -> npt.NDArray[np.float64]:
+        """As of `Torch`."""
+        with self._torch.no_grad():
+            logits: Floats = self._network(self._torch.from_numpy(images).to(self._device)).cpu().numpy()
+        return logits.astype(np.float64)
+
+
+class Onnx:
+    """`weights.onnx`: onnxruntime alone."""
+
+    def __init__(self, file: Path, device: str) -> None:
+        import onnxruntime  # noqa: PLC0415
+
+        wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+        if wanted not in onnxruntime.get_available_providers():
+            raise SystemExit(f"--device {device}: this onnxruntime has no {wanted}")
+        self._session = onnxruntime.InferenceSession(str(file), providers=[wanted])
+        self.settings: Settings = json.loads(self._session.get_modelmeta().custom_metadata_map["settings"])
+
+    def logits(self, images: Floats) -> npt.NDArray[np.float64]:
+        """As of `Torch`."""
+        (logits,) = self._session.run(None, {"images": images})
+        return np.asarray(logits, dtype=np.float64)
+
+
+NETWORKS: dict[str, type[Torch | TorchScript | Onnx]] = {
+    ".pt": Torch,
+    ".torchscript": TorchScript,
+    ".onnx": Onnx,
+}
 
 
 class Classifier:
-    """The network of `weights.pt`, and what it wants to see.
+    """Weights, and what they want to see.
+
+    Args:
+        weights: A file, or a folder with one; None for this folder.
+        device: `cpu`, or e.g. `cuda`.
 
     Attributes:
         side: Of its square images, pixels.
@@ -44,65 +121,93 @@ class Classifier:
         pixel_max: The value of grey 16-bit images that is white.
     """
 
-    def __init__(self, folder: Path = HERE, device: str = "cpu") -> None:
-        stored = torch.load(folder / "weights.pt", map_location=device, weights_only=True)
-        self.side: int = stored["imgsz"]
-        # Weights of rarecall 0.1 do not say it; of grey files both readings give the same planes.
-        self.channels: int = stored.get("image_channels", stored["channels"])
-        self.pixel_max: int = stored.get("pixel_max") or 65535
-        self.class_names: list[str] = stored["class_names"]
-        self._bias: Tensor = stored["bias"]  # (n_classes,)
-        self._temperature: float = stored["temperature"]
-        self._device, self._half = device, stored.get("amp") == "bf16"
-        self._mean, self._std = (
-            torch.tensor(stored[name], device=device)[:, None, None] for name in ("mean", "std")
-        )
-        network = network_of(stored, folder)
-        network.load_state_dict(stored["state"])
-        self._network = network.to(memory_format=torch.channels_last).to(device).eval()
+    def __init__(self, weights: Path | None = None, device: str = "cpu") -> None:
+        place = HERE if weights is None else weights
+        file = weights_in(place) if place.is_dir() else place
+        self._network = NETWORKS[file.suffix](file, device)
+        said = self._network.settings
+        self.side: int = said["side"]
+        self.channels: int = said["channels"]
+        self.pixel_max: int = said["pixel_max"]
+        self.class_names: list[str] = said["class_names"]
+        self._bias = np.array(said["bias"])  # (n_classes,)
+        self._temperature: float = said["temperature"]
+        mean, std = (np.array(said[name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
+        self._scale, self._shift = 255 * std, mean / std
 
     @property
     def images_at_once(self) -> int:
         """How many fit into memory together."""
         return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // (self.side**2 * self.channels)))
 
-    def logits(self, images: Sequence[Pixels] | Pixels) -> Tensor:
+    def logits(self, images: Sequence[Pixels] | Pixels) -> npt.NDArray[np.float64]:
         """Of images as `decode` returns them: (n, n_classes), before biases and temperature.
 
         Raises:
             ValueError: They are not of the side and the colours of the training.
         """
-        pixels = torch.from_numpy(np.stack(list(images)))
+        pixels = np.stack(list(images))
         colours = () if self.channels == 1 else (3,)
         expected = (len(pixels), self.side, self.side, *colours)
-        if pixels.shape != expected or pixels.dtype != torch.uint8:
-            got = f"{tuple(pixels.shape)} {pixels.dtype}"
-            raise ValueError(f"images of shape {expected}, torch.uint8, are wanted, got {got}")
-        planes = pixels.unsqueeze(1) if self.channels == 1 else pixels.permute(0, 3, 1, 2)
+        if pixels.shape != expected or pixels.dtype != np.uint8:
+            got = f"{pixels.shape} {pixels.dtype}"
+            raise ValueError(f"images of shape {expected}, uint8, are wanted, got {got}")
+        planes = pixels[:, None] if self.channels == 1 else pixels.transpose(0, 3, 1, 2)
         # (planes / 255 - mean) / std; the plane of a grey image goes to all channels of the network.
-        scaled = planes.to(self._device).float().div(255 * self._std).sub(self._mean / self._std)
-        scaled = scaled.contiguous(memory_format=torch.channels_last)
-        half = torch.autocast(torch.device(self._device).type, torch.bfloat16, enabled=self._half)
-        with torch.inference_mode(), half:
-            logits: Tensor = self._network(scaled)
-        return logits.double()
+        return self._network.logits(
+            np.ascontiguousarray(planes.astype(np.float32) / self._scale - self._shift)
+        )
 
     def predict(self, images: Sequence[Pixels] | Pixels, *, tuned: bool = True) -> list[tuple[str, float]]:
         """The class of each image, and its probability; without `tuned` the largest logit decides."""
         logits = self.logits(images)
-        decided = (logits + self._bias if tuned else logits).argmax(dim=1)  # (n,)
-        shares = (logits / self._temperature).softmax(dim=1)  # (n, n_classes)
-        chosen = shares.gather(1, decided[:, None])[:, 0]
-        return [
-            (self.class_names[i], share) for i, share in zip(decided.tolist(), chosen.tolist(), strict=True)
-        ]
+        decided = (logits + self._bias if tuned else logits).argmax(axis=1)  # (n,)
+        scaled = logits / self._temperature
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        shares = powers / powers.sum(axis=1, keepdims=True)  # (n, n_classes)
+        return [(self.class_names[i], float(of[i])) for i, of in zip(decided.tolist(), shares, strict=True)]
 
 
-def network_of(stored: dict[str, Any], folder: Path) -> nn.Module:
+def settings_of(stored: dict[str, Any]) -> Settings:
+    """What `weights.pt` says of its own use, as it goes into other files of weights, too."""
+    plain = {name: [float(value) for value in stored[name]] for name in ("mean", "std", "bias")}
+    return {
+        **plain,
+        "side": stored["imgsz"],
+        # Weights of rarecall 0.1 do not say it; of grey files both readings give the same planes.
+        "channels": stored.get("image_channels", stored["channels"]),
+        "pixel_max": stored.get("pixel_max") or 65535,
+        "class_names": list(stored["class_names"]),
+        "temperature": float(stored["temperature"]),
+    }
+
+
+def traceable(folder: Path) -> Iterator[tuple[str, Any, Any, Settings]]:
+    """Of each `weights.pt`: name, network, an input, settings; for `convert.py`."""
+    network = Torch(folder / "weights.pt", "cpu")
+    side, channels = network.settings["side"], len(network.settings["mean"])
+    random = network.torch.Generator().manual_seed(0)
+    yield (
+        "weights",
+        network.module,
+        network.torch.rand(2, channels, side, side, generator=random),
+        network.settings,
+    )
+
+
+def weights_in(folder: Path) -> Path:
+    """The file of weights that is used unless one is named."""
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise SystemExit(f"no weights in {folder}")
+    return found
+
+
+def network_of(stored: dict[str, Any], folder: Path) -> Any:
     """The network, untrained: of `model.py` beside the weights, of timm, or of torchvision."""
     name, n_classes = stored["model"], len(stored["class_names"])
     arguments = stored.get("arguments", {})  # for models that are made for one image size
-    module: nn.Module
+    module: Any
     if name == "small_cnn":
         spec = spec_from_file_location("small_cnn", folder / "model.py")
         assert spec is not None
@@ -162,11 +267,14 @@ def main() -> None:
     )
     parser.add_argument("files", nargs="+", metavar="IMAGE")
     parser.add_argument("--untuned", action="store_true", help="decide without the biases")
+    parser.add_argument("--weights", type=Path, help="default: which of them is in this folder")
     parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     args = parser.parse_args()
     if missing := [file for file in args.files if not Path(file).is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    classifier = Classifier(device=args.device)
+    if args.weights is not None and (args.weights.suffix not in NETWORKS or not args.weights.is_file()):
+        parser.error(f"--weights: no file that ends in {', '.join(NETWORKS)}: {args.weights}")
+    classifier = Classifier(args.weights, device=args.device)
     named = named_images(args.files, classifier)
     while batch := list(islice(named, classifier.images_at_once)):
         said = classifier.predict([image for _, image in batch], tuned=not args.untuned)

@@ -17,10 +17,11 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 2, 1, 2)))
 
 def draw_curves(picture: CurvesPicture, path: Path) -> None:
     """Write the picture, of one panel at least; `path` as of `saving.save`."""
-    save(lambda: _figure(picture), path)
+    save(lambda: curves_figure(picture), path)
 
 
-def _figure(picture: CurvesPicture) -> Figure:
+def curves_figure(picture: CurvesPicture) -> Figure:
+    """The picture; its file is made of it by whoever wants one."""
     columns = 2 if len(picture.panels) == 4 else min(COLUMNS, len(picture.panels))
     rows = -(-len(picture.panels) // columns)
     size = (max(2, columns) * PANEL_INCHES[0], rows * PANEL_INCHES[1] + LEGEND_INCH)

@@ -19,10 +19,11 @@ STYLE: dict[Group, dict[str, Any]] = {
 
 def draw_front(picture: FrontPicture, path: Path) -> None:
     """Write the picture; `path` as of `saving.save`."""
-    save(lambda: _figure(picture), path)
+    save(lambda: front_figure(picture), path)
 
 
-def _figure(picture: FrontPicture) -> Figure:
+def front_figure(picture: FrontPicture) -> Figure:
+    """The picture; its file is made of it by whoever wants one."""
     figure = Figure(figsize=INCHES, facecolor="white", layout="constrained")
     axes = figure.subplots()
     for group, style in STYLE.items():

@@ -134,23 +134,24 @@ def test_export_writes_what_a_training_needs(
     assert main(["export", str(study), "--trial", "1", "--out", str(tmp_path / "bundle")]) == 0
     bundle = tmp_path / "bundle"
     assert str(bundle) in capsys.readouterr().out
-    strategy = yaml.safe_load((bundle / "strategy.yaml").read_text())
-    train = yaml.safe_load((bundle / "train.yaml").read_text())
+    written = yaml.safe_load((bundle / "config.yaml").read_text())
+    assert main(["export", str(study), "--trial", "1", "--best-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == written
     assert main(["pareto", str(study), "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)
     listed = [trial for name in ("best", "dominated", "infeasible") for trial in groups[name]]
-    assert strategy == next(trial["strategy"] for trial in listed if trial["number"] == 1)
-    assert (train["model"], train["steps"], train["seed"]) == ("toy", 20, 0)
+    assert written["strategy"] == next(trial["strategy"] for trial in listed if trial["number"] == 1)
+    assert (written["train"]["model"], written["train"]["steps"], written["seed"]) == ("toy", 20, 0)
     assert (bundle / "weights.pt").read_bytes() == b"weights"
     assert "minority_recall" in json.loads((bundle / "metrics.json").read_text())["metrics"]
 
 
 def test_export_takes_the_recommended_trial_by_default(
-    study: Path, capsys: pytest.CaptureFixture[str]
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["pareto", str(study), "--json"]) == 0
     best = json.loads(capsys.readouterr().out)["recommended"]["number"]
-    assert main(["export", str(study), "--json"]) == 0
+    assert main(["export", str(study), "--json", "--out", str(tmp_path / "bundle")]) == 0
     assert json.loads(capsys.readouterr().out)["trial"] == best
 
 

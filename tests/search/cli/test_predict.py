@@ -1,5 +1,6 @@
 """`rarecall predict` refuses what it cannot do, with one message, and writes nothing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,15 @@ def test_a_folder_that_holds_something_is_not_written_to(
     slides: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused(["predict", str(weights), str(slides), "--out", str(slides)], tmp_path, capsys, "not empty")
+
+
+def test_names_that_can_be_written_nowhere_are_told_before_anything_is_predicted(
+    slides: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = slides / f"{'a' * 249}.png"
+    (slides / "s0.png").rename(long)
+    asked = ["predict", str(weights), str(slides), "--out", str(tmp_path / "out")]
+    refused(asked, tmp_path, capsys, "would have too long a name")
+    refused([*asked, "--no-pictures"], tmp_path, capsys, "cannot be loaded")
+    long.rename(os.fsdecode(bytes(slides) + b"/caf\xe9.png"))
+    refused([*asked, "--no-pictures"], tmp_path, capsys, "an image's name is not UTF-8: b'caf\\xe9.png'")

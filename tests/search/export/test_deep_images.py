@@ -14,8 +14,8 @@ from in_process import Here
 from rich.console import Console
 from tiny_detector import draw_tiles
 
-from search.export.bundle import export_trial
-from search.judging.choosing import choose
+from search.export.bundle import export_run
+from search.export.chosen import chosen_trial
 from search.pipeline.searching import search
 from trainables.contract.predictions import (
     ClassificationPredictions,
@@ -67,7 +67,7 @@ def exported(root: Path, request: dict[str, object], data: Path) -> Path:
     folder = search(root / "study.yaml", root / "runs", cluster=Here(), resume=False, console=quiet).folder
     assert folder.config.pixel_max == 4095
     study = folder.open()
-    return export_trial(folder, study, choose(study, study.trials()[0].number), root / "bundle")
+    return export_run(folder, study, chosen_trial(study, study.trials()[0].number), root / "bundle")
 
 
 def test_a_classifiers_script_reads_them_as_the_training_did(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_classifiers_script_reads_them_as_the_training_did(tmp_path: Path) -> 
     assert [name for _, name, _ in said] == stored.class_names[stored.logits.argmax(axis=1)].tolist()
     np.testing.assert_allclose([float(share) for *_, share in said], shares.max(axis=1), atol=1e-4)
     assert (stored.logits.argmax(axis=1) == stored.label).mean() > 0.9
-    assert yaml.safe_load((bundle / "train.yaml").read_text())["pixel_max"] == 4095
+    assert yaml.safe_load((bundle / "config.yaml").read_text())["pixel_max"] == 4095
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

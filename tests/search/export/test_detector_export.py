@@ -12,8 +12,8 @@ import yaml
 from in_process import Here
 from rich.console import Console
 
-from search.export.bundle import export_trial
-from search.judging.choosing import choose
+from search.export.bundle import export_run
+from search.export.chosen import chosen_trial
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
 from trainables.contract.predictions import DetectionPredictions, load_predictions
@@ -57,11 +57,10 @@ def test_the_bundle_says_how_to_predict_and_plain_ultralytics_finds_the_boxes_th
     folder: StudyFolder, three_splits: Path, tmp_path: Path
 ) -> None:
     study = folder.open()
-    trial = choose(study, 1)
-    bundle = export_trial(folder, study, trial, tmp_path / "bundle")
+    trial = chosen_trial(study, 1)
+    bundle = export_run(folder, study, trial, tmp_path / "bundle")
     use = yaml.safe_load((bundle / "predict.yaml").read_text())
     assert set(use) == {"conf", "iou", "max_det", "imgsz", "rect"}
-    assert trial.report is not None
     assert trial.report.metrics["deployed/threshold"] == use["conf"]
 
     stored = load_predictions(bundle / "predictions.npz")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from rich.console import Console
 from sklearn.metrics import confusion_matrix
 
 from search.cli.main import main
-from search.export.bundle import export_trial
-from search.judging.choosing import choose
+from search.export.bundle import export_run
+from search.export.chosen import chosen_trial
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
+from spaces.errors import UsageError
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
 
 STUDY = """
@@ -42,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 def exported(folder: StudyFolder, target: Path) -> Path:
     study = folder.open()
-    return export_trial(folder, study, choose(study, 1), target)
+    return export_run(folder, study, chosen_trial(study, 1), target)
 
 
 def test_the_metrics_of_an_exported_classifier_hold_its_confusion_matrix(
@@ -62,7 +64,37 @@ def test_the_classes_that_auto_meant_are_named_in_the_bundle_and_counted_in_the_
     folder: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert folder.config.minority == "auto"
-    train = yaml.safe_load((exported(folder, tmp_path) / "train.yaml").read_text())
+    train = yaml.safe_load((exported(folder, tmp_path) / "config.yaml").read_text())
     assert train["minority"] == ["1", "8", "9"]
     assert main(["pareto", str(folder.path), "--all"]) == 0
     assert "the val split holds 133 minority objects" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["gone", "written over"])
+def test_weights_that_are_gone_or_damaged_are_an_error_and_nothing_is_written(
+    folder: StudyFolder, tmp_path: Path, how: str
+) -> None:
+    copied = StudyFolder(Path(shutil.copytree(folder.path, tmp_path / "study")))
+    chosen = chosen_trial(copied.open(), 1)
+    files = copied.files.result(chosen.report.key)
+    assert files is not None
+    weights = files / "weights.pt"
+    if how == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(bytes(weights.stat().st_size))
+    with pytest.raises(UsageError, match=r"the weights of trial 1 are gone from .*, or damaged"):
+        exported(copied, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_that_no_report_of_an_older_version_names_must_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Path(__file__).parents[2] / "studies" / "0.1.0" / "finished"
+    study = Path(shutil.copytree(made, tmp_path / "study"))
+    for weights in study.rglob("weights.pt"):
+        weights.unlink()
+    assert main(["export", str(study), "--out", str(tmp_path / "bundle")]) == 2
+    assert "the weights of trial 0 are gone" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()

@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from in_process import Here
 from PIL import Image
 from rich.console import Console
 
-from search.export.bundle import export_trial
-from search.judging.choosing import choose
+from search.export.bundle import export_run
+from search.export.chosen import chosen_trial
+from search.export.converting import FORMATS, convert
 from search.pipeline.searching import search
 from trainables.classifier.networks import build_network
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
@@ -43,8 +45,9 @@ ISOLATED = """
 import contextlib, io, json, runpy, sys
 ours = ("rarecall", "search", "spaces", "trainables", "ultralytics", "cv2", "ray", "optuna", "pydantic")
 assert not [name for name in ours if name in sys.modules]
-sys.modules.update(dict.fromkeys(ours))
-script, *files = sys.argv[1:]
+site, lacking, script, *files = sys.argv[1:]
+sys.path.append(site)  # where the extra `onnx` may be that PYTHONPATH named
+sys.modules.update(dict.fromkeys([*ours, *filter(None, lacking.split(","))]))
 said = {}
 for name, options in (("tuned", []), ("untouched", ["--untuned"])):
     sys.argv = [script, *options, *files]
@@ -70,13 +73,15 @@ def exported(
     study = folder.open()
     (trial,) = study.trials()
     assert trial.report is not None
-    return export_trial(folder, study, choose(study, trial.number), root / "bundle"), trial.report.metrics
+    return export_run(folder, study, chosen_trial(study, trial.number), root / "bundle"), trial.report.metrics
 
 
-def isolated(bundle: Path, files: list[str], cwd: Path) -> dict[str, Any]:
-    """What the bundle's script says elsewhere, without PYTHONPATH."""
+def isolated(bundle: Path, files: list[str], cwd: Path, lacking: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the bundle's script says elsewhere, without PYTHONPATH and without packages that are `lacking`."""
+    onnx = find_spec("onnx")
+    extra = "" if onnx is None or onnx.origin is None else str(Path(onnx.origin).parents[1])
     done = subprocess.run(
-        [sys.executable, "-I", "-c", ISOLATED, str(bundle / "predict.py"), *files],
+        [sys.executable, "-I", "-c", ISOLATED, extra, ",".join(lacking), str(bundle / "predict.py"), *files],
         cwd=cwd,
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
         capture_output=True,
@@ -153,6 +158,14 @@ def test_the_exported_script_decides_as_the_stored_predictions(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     check_parity(bundle, isolated(bundle, files, elsewhere), files, metrics)
+    if amp == "off":  # what is written computes in float32
+        formats = [kind for kind in FORMATS if kind != "onnx" or find_spec("onnx") is not None]
+        convert(bundle, formats)
+        (bundle / "weights.pt").unlink()
+        for kind in formats:  # the one of ONNX is the first that is used
+            lacking = ("torch", "torchvision") if kind == "onnx" else ("torchvision",)
+            check_parity(bundle, isolated(bundle, files, elsewhere, lacking), files, metrics)
+            (bundle / f"weights.{kind}").unlink()
 
 
 def test_the_digits_which_are_no_files_are_predicted_from_arrays(tmp_path: Path) -> None:
@@ -225,7 +238,7 @@ def test_arrays_that_are_not_as_the_trainings_are_refused(
     script: tuple[Path, dict[str, Any]], images: np.ndarray
 ) -> None:
     bundle, defined = script
-    with pytest.raises(ValueError, match=r"images of shape \(2, 12, 12, 3\), torch.uint8, are wanted"):
+    with pytest.raises(ValueError, match=r"images of shape \(2, 12, 12, 3\), uint8, are wanted"):
         defined["Classifier"](bundle).predict(images)
 
 
@@ -244,7 +257,7 @@ def test_biases_decide_and_the_temperature_says_how_surely(
     changed = defined["Classifier"](tmp_path)
     ((name, share),) = changed.predict(images)
     assert name == stored["class_names"][loser]
-    assert share == pytest.approx(float((logits / 2).softmax(0)[loser]))
+    assert share == pytest.approx(float(torch.softmax(torch.as_tensor(logits) / 2, 0)[loser]))
     assert changed.predict(images, tuned=False)[0][0] == stored["class_names"][int(logits.argmax())]
 
 

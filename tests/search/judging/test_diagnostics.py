@@ -39,6 +39,14 @@ def test_support_too_small_is_of_all_minority_classes_together_and_against_the_g
     assert not found("support too small", reports, minority=())
 
 
+def test_where_there_are_whole_images_their_objects_count_and_not_the_pieces_on_tiles() -> None:
+    one = report(support={"rare": 300})
+    assert not found("support too small", [one])
+    whole = one.model_copy(update={"metrics": one.metrics | {"merged/support/rare": 100.0}})
+    (said,) = found("support too small", [whole])
+    assert said.number == pytest.approx(0.08225, abs=1e-5)
+
+
 def test_support_too_small_says_how_small() -> None:
     (one,) = found("support too small", [report(support={"rare": 62})], split="test")
     assert one.sentence == (

@@ -167,7 +167,7 @@ def test_a_full_disk_is_gone_on_with(slides: Path, tmp_path: Path, monkeypatch: 
     [
         ({"annotations": "gone.json"}, "data.annotations: no such COCO json: gone.json"),
         ({"group_by": "gone.csv"}, "data.group_by: no such file: gone.csv"),
-        ({"group_by": "s."}, "data.group_by: source_pattern: 's.' has no group"),
+        ({"group_by": "s."}, "data.group_by: 's.' has no group"),
         ({"images": "gone"}, "data.images: no such file or folder: gone"),
     ],
 )

@@ -8,7 +8,8 @@ from matched_boxes import drawn, with_matches
 
 from trainables.contract.predictions import DetectionPredictions
 from trainables.evaluation.detection import best_threshold, class_curves, detection_metrics
-from trainables.evaluation.fusion import covered, fused, of_classes, shift_between, shifted
+from trainables.evaluation.fusion import fused, of_classes, shift_between, shifted
+from trainables.evaluation.overlaps import covered
 
 TRUTH = {
     "true_image": [0, 0],

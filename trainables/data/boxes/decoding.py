@@ -1,9 +1,7 @@
 """A detector's images: BGR arrays of bytes, as Ultralytics reads them, so that its `predict` sees the same.
 
-The EXIF rotation is applied and transparency dropped; of a TIFF with several pages the first counts. 16-bit
-values lose their low byte, unless `pixel_max` says which of them is white; then they are not what a plain
-`predict` would see. Of a TIFF that is too large for that, `bands` gives a few rows at a time, with the same
-pixels, where `tifffile` is installed.
+`pixels` reads a file; what cannot be read is said here. Of a TIFF that is too large to be decoded at once,
+`bands` gives a few rows at a time, with the same pixels, where `tifffile` is installed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.errors import UsageError
+from trainables.data.boxes import pixels
 from trainables.data.probing import Eye, Look
 
-TIFF = (".tif", ".tiff")
 LARGE = 2**28  # bytes of pixels; what has more is not decoded at once where there is a choice
 GREY, COLOUR, YCBCR = 1, 2, 6  # a TIFF's photometric interpretations that need no choice of ours
 
@@ -36,8 +34,8 @@ def read_pixels(path: Path, pixel_max: int | None = None) -> npt.NDArray[np.uint
     Raises:
         UsageError: The file cannot be opened.
     """
-    pixels = _decoded(path)
-    return None if pixels is None else _eight_bit(pixels, pixel_max)
+    with _opened():
+        return pixels.read_pixels(path, pixel_max)
 
 
 def _see(path: Path) -> Look:
@@ -46,11 +44,12 @@ def _see(path: Path) -> Look:
     Raises:
         UsageError: The file cannot be opened.
     """
-    pixels = _decoded(path)
-    if pixels is None:
+    with _opened():
+        seen = pixels.decoded(path)
+    if seen is None:
         return Look(problem="it is cut off, damaged, or no image that OpenCV decodes to 8 or 16 bits")
-    height, width = pixels.shape[:2]
-    deepest = int(pixels.max()) if pixels.dtype == np.uint16 else None
+    height, width = seen.shape[:2]
+    deepest = int(seen.max()) if seen.dtype == np.uint16 else None
     return Look(height, width, deepest=deepest)
 
 
@@ -62,7 +61,7 @@ class Unreadable(Exception):
 
 
 def bands(
-    path: Path, size: tuple[int, int], rows: Sequence[tuple[int, int]]
+    path: Path, size: tuple[int, int], rows: Sequence[tuple[int, int]], pixel_max: int | None = None
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Some rows of an image after the other, (bottom - top, width, 3) BGR.
 
@@ -70,24 +69,25 @@ def bands(
         path: Of the file.
         size: Its (height, width), as its header says.
         rows: [top, bottom) of each band, from above to below.
+        pixel_max: As of `read_pixels`.
 
     Raises:
         Unreadable: It cannot be decoded.
         UsageError: The file cannot be opened.
     """
-    if 3 * size[0] * size[1] > LARGE and path.name.lower().endswith(TIFF):
+    if 3 * size[0] * size[1] > LARGE and path.name.lower().endswith(pixels.TIFF):
         with _page_in_parts(path) as page:
             if page is not None:
                 yield from _bands_of(page, size, rows)
                 return
-    pixels = read_pixels(path)
-    if pixels is None:
+    whole = read_pixels(path, pixel_max)
+    if whole is None:
         raise Unreadable("it is cut off, damaged, or no image that OpenCV decodes")
-    if pixels.shape[:2] != size:
-        height, width = pixels.shape[:2]
+    if whole.shape[:2] != size:
+        height, width = whole.shape[:2]
         raise Unreadable(f"it has {width} x {height} pixels, its header says {size[1]} x {size[0]}")
     for top, bottom in rows:
-        yield pixels[top:bottom]
+        yield whole[top:bottom]
 
 
 @contextmanager
@@ -152,34 +152,9 @@ def _as_bgr(band: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(band[..., ::-1])
 
 
-def _decoded(path: Path) -> npt.NDArray[Any] | None:
-    """(height, width, 3) BGR, uint8 or uint16."""
+@contextmanager
+def _opened() -> Iterator[None]:
     try:
-        content = np.fromfile(path, np.uint8)
+        yield
     except OSError as error:
         raise UsageError(f"data: {error}") from error
-    if not content.size:
-        return None
-    try:
-        pixels = _first_page(content) if path.name.lower().endswith(TIFF) else None
-        if pixels is None:
-            pixels = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # e.g. more pixels than it takes
-        return None
-    return pixels if pixels is not None and pixels.dtype in (np.uint8, np.uint16) else None
-
-
-def _first_page(content: npt.NDArray[np.uint8]) -> npt.NDArray[Any] | None:
-    """The first page of a colour TIFF, which keeps more bands than three only so."""
-    found, pages = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
-    page: npt.NDArray[Any] | None = pages[0][..., :3] if found and pages[0].ndim == 3 else None
-    return page
-
-
-def _eight_bit(pixels: npt.NDArray[Any], pixel_max: int | None) -> npt.NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixel_max is None:
-        return (pixels >> 8).astype(np.uint8)
-    scaled = np.minimum(pixels, pixel_max) * (255 / pixel_max)
-    return np.asarray(np.rint(scaled), dtype=np.uint8)

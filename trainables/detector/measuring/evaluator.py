@@ -14,9 +14,9 @@ from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.detector.arguments import max_detections
 from trainables.detector.measuring.squares import Squares
 from trainables.detector.settled import nms, ops
-from trainables.evaluation.fusion import covered
 from trainables.evaluation.matching import match, on_hidden
 from trainables.evaluation.operating_point import OperatingPoint
+from trainables.evaluation.overlaps import covered
 
 Rows = npt.NDArray[np.float64]
 

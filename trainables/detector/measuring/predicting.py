@@ -51,6 +51,7 @@ class Use:
         imgsz: Side of the network's square, pixels.
         grid: How images are cut; None for images as they are.
         merging: How what is found on tiles is merged.
+        pixel_max: The 16-bit value that is white; None for high bytes.
     """
 
     conf: float
@@ -59,6 +60,7 @@ class Use:
     imgsz: int
     grid: Grid | None
     merging: Merging
+    pixel_max: int | None = None
 
 
 class _Model:
@@ -96,6 +98,7 @@ class Detector:
             imgsz=use["imgsz"],
             grid=None if tiles is None else Grid(tiles["size"], tiles["overlap"]),
             merging="core" if tiles is None else tiles["merging"],
+            pixel_max=stored.get("pixel_max"),
         )
 
     def find(self, image: Path, size: tuple[int, int], use: Use) -> Found:
@@ -125,13 +128,15 @@ class Detector:
             score=rows[:, 5].astype(np.float32),
             box=rows[:, 1:5].astype(np.float32).astype(np.float64) + np.hstack([corner, corner]),
         )
-        whole = merge(placed, found, np.zeros(len(found), dtype=np.int64), use.merging)
+        # An image that is not cut is judged as suppression within it leaves it.
+        way = "none" if use.grid is None else use.merging
+        whole = merge(placed, found, np.zeros(len(found), dtype=np.int64), way)
         return Found(whole.label, whole.score.astype(np.float64), whole.box.astype(np.float64))
 
     def _of_tiles(self, image: Path, size: tuple[int, int], found: Ints, use: Use) -> Iterator[Rows]:
         """(p, 7) of each tile: its index, x1, y1, x2, y2 in its pixels, score, class."""
         squared = LetterBox((use.imgsz, use.imgsz))
-        for batch in _batches(enumerate(_tiles(image, size, found)), self._batch):
+        for batch in _batches(enumerate(_tiles(image, size, found, use.pixel_max)), self._batch):
             stacked = np.stack([squared(image=pixels) for _, pixels in batch])
             squares = torch.from_numpy(stacked).permute(0, 3, 1, 2).flip(1).to(self._device)
             for model in self._models:
@@ -158,12 +163,14 @@ def _own(weights: Path) -> dict[str, Any]:
     return stored
 
 
-def _tiles(image: Path, size: tuple[int, int], found: Ints) -> Iterator[npt.NDArray[np.uint8]]:
+def _tiles(
+    image: Path, size: tuple[int, int], found: Ints, pixel_max: int | None
+) -> Iterator[npt.NDArray[np.uint8]]:
     """(height, width, 3) BGR of each window, in their order: row by row."""
     tops = np.unique(found[:, 1])
     rows = [(int(top), int(top + found[0, 3])) for top in tops]
     lefts = [(int(x), int(x + width)) for x, _, width, _ in found[found[:, 1] == tops[0]]]
-    for band in bands(image, size, rows):
+    for band in bands(image, size, rows, pixel_max):
         for left, right in lefts:
             yield band[:, left:right]
 

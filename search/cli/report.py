@@ -1,0 +1,87 @@
+"""`rarecall report` and `dashboard`: a study as a page, to be sent, or live while it is worked on."""
+
+import argparse
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from search.cli.common import DONE, FOLDER, Commands, command, path
+from search.export.page.html import check_writable, write_page
+from search.export.page.serve import Dashboard
+from search.export.page.view import Asked, view
+from search.record.folder import StudyFolder
+from search.show.common import progress_console
+from spaces.errors import UsageError
+
+
+def add(commands: Commands) -> None:
+    """`rarecall report`."""
+    parser = command(commands, "report", "Write a page that shows a study: report.html, one file.", FOLDER)
+    parser.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the study's folder")
+    parser.add_argument("--no-pictures", action="store_true", help="no crops of images")
+    parser.add_argument("--anonymous", action="store_true", help="no paths and no names of images")
+    parser.set_defaults(run=_report)
+
+
+def add_dashboard(commands: Commands) -> None:
+    """`rarecall dashboard`."""
+    text = "The same page, live while a study is worked on, for a browser on this machine."
+    parser = command(commands, "dashboard", text, f"{FOLDER}, or a folder of studies")
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="to listen at; default: this machine alone. Whoever reaches another can look, with the address",
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="no crops of images")
+    parser.set_defaults(run=_dashboard)
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from search.pipeline.looking.gathering import gather  # noqa: PLC0415  (as in `common.cluster_of`)
+
+    def more(folder: StudyFolder) -> Mapping[str, Any]:
+        console = Console(quiet=True)
+        return gather(folder, console, with_pictures=not args.no_pictures, anonymous=False)
+
+    if not args.study.is_dir():
+        raise UsageError(f"{args.study}: no such folder", "a study's folder, or the one with all studies")
+    try:
+        server = Dashboard(args.study, secrets.token_urlsafe(16), more, host=args.host, port=args.port)
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"cannot listen at {args.host}, port {args.port}: {error}", "without --port a free one is taken"
+        ) from None
+    with server:
+        print(json.dumps({"address": server.address}) if args.json else server.address, flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+    return DONE
+
+
+def _report(args: argparse.Namespace) -> int:
+    from search.pipeline.looking.gathering import gather  # noqa: PLC0415  (as in `common.cluster_of`)
+
+    folder = StudyFolder(args.study)
+    file = folder.path / "report.html" if args.out is None else args.out
+    if args.out is not None:
+        check_writable(file)
+    more = gather(
+        folder,
+        progress_console(stderr=True),
+        with_pictures=not args.no_pictures,
+        anonymous=args.anonymous,
+    )
+    shown = view(folder, Asked(args.study, args.anonymous), more)
+    write_page(shown, file)
+    if args.json:
+        print(json.dumps({"file": str(file)}))
+    else:
+        print(f"{shown['answer']['headline']} -> {file}")
+    return DONE

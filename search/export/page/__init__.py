@@ -1,0 +1,1 @@
+"""The page that shows a study: what stands on it, and how it is written."""

@@ -1,0 +1,1 @@
+"""What a report shows beside the record: the data, the models' predictions, pictures, what knobs do."""
