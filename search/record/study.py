@@ -149,7 +149,8 @@ class Study:
             raise
 
     def _record(self, name: str, *, create: bool) -> Record:
-        return Record(self._database, self._writer, f"{self.config.name}/{name}", create=create)
+        full = f"{self.config.name}/{name}"
+        return Record(self._database, self._writer, full, self.config.objectives, create=create)
 
     # Reading
 
