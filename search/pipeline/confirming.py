@@ -23,6 +23,7 @@ from search.pipeline.tracking import tell_all
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
+from search.show.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
@@ -55,6 +56,7 @@ def confirm(
     if fresh and resume:
         raise UsageError("--fresh and --resume: one of them")
     request = read_study(folder, console)
+    check_installed(request.config.tracking)
     _check_test_split(request.data, request.summary)
     with opened(request, "confirmed") as found:
         begun = latest(found.study)

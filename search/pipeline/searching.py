@@ -7,6 +7,7 @@ from rich.console import Console
 from search.pipeline.opening import Opened, Request, continued, going_on, make, opened, read_request
 from search.pipeline.tracking import telling
 from search.show.screens import search_screen
+from search.show.trackers.told import check_installed
 from search.work.protocol import Cluster, ClusterLost
 from search.work.search_queue import SearchQueue, Snapshot
 from spaces.errors import Interrupted, RarecallError, UsageError
@@ -32,6 +33,7 @@ def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: C
         Interrupted: By Ctrl-C; nothing told so far is lost.
     """
     request = read_request(path, runs, console)
+    check_installed(request.config.tracking)
     if resume:
         request = continued(request, path)
     else:

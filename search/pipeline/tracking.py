@@ -25,7 +25,6 @@ from spaces.errors import RarecallError
 if TYPE_CHECKING:
     from search.pipeline.opening import Opened
 
-REPORT = "report.html"  # in a study's folder
 EVERY_S = 10.0  # between the starts of two tellings, at least
 SHARE = 0.05  # of the time that telling may take
 LAST_S, CUT_SHORT_S = 120.0, 5.0  # that the end of the work waits for the last telling; if it was interrupted
@@ -40,7 +39,7 @@ def track(folder: StudyFolder, tracker: TrackerName, uri: str | None) -> Told:
     """
     folder.open()  # says if there is no study, before a lock is made in its folder
     with folder.claimed("tracked"):
-        study = tracked(folder.open(), folder.provenance, folder.path / REPORT)
+        study = tracked(folder.open(), folder)
         return tell(tracker, study, folder.path, uri)
 
 
@@ -56,14 +55,15 @@ def telling(found: "Opened", console: Console) -> Iterator[Callable[[Snapshot], 
         yield lambda snapshot: None
         return
     folder = found.folder
-    before = {run.id: run for run in tracked(found.study, folder.provenance, folder.path / REPORT).runs}
+    before = tracked(found.study, folder)  # with verdicts and the page of a study that goes on
+    searched = tracked_search(folder, found.study.trials(), found.study.baseline()).runs
     teller, seen, within_s = _Teller(found, console), -1, LAST_S
 
     def so_far(snapshot: Snapshot) -> TrackedStudy:
-        """What has ended; of a trial that was confirmed before, with its verdict."""
-        study = tracked_search(found.config, folder.provenance, snapshot.ended, snapshot.baseline)
-        judged = {name: run for name, run in before.items() if "verdict" in run.tags}
-        return replace(study, runs=tuple(judged.get(run.id, run) for run in study.runs))
+        """What was there before, and what has ended since."""
+        now = tracked_search(folder, snapshot.ended, snapshot.baseline).runs
+        since = {run.id: run for run in now if run not in searched}
+        return replace(before, runs=tuple(({run.id: run for run in before.runs} | since).values()))
 
     def show(snapshot: Snapshot) -> None:
         nonlocal seen, within_s
@@ -105,7 +105,7 @@ class _Teller:
         folder = self._found.folder
         if folder.study_yaml.exists():  # the study is gone if its search could not start
             try:
-                last = tracked(self._found.study, folder.provenance, folder.path / REPORT)
+                last = tracked(self._found.study, folder)
                 self.say(lambda: last)
             except RarecallError as error:  # what ended the work may have ended the record, too
                 self._warn("tracking", error)

@@ -1,31 +1,31 @@
-"""What a tracker is told of a study: a run per arm, with a run for each of its seeds inside. Values only.
+"""What a tracker is told of a study: a run per arm, with a run for each of its seeds inside.
 
 An arm is the baseline, a trial, or a named strategy of a confirmation or the comparison. Told is what has
 ended; of an experiment what is concluded, for to look at a confirmation before its look is over would make
-its error rate wrong. The same record gives the same runs with the same ids, so nothing is told twice.
+its error rate wrong. The same record gives the same runs with the same ids, so nothing is told twice. All
+are values, but for learning curves: they are read from a run's files when it is told.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 from search.judging.comparison import ComparePlan, Conclusion
 from search.judging.confirmation import Confirmation, load
 from search.record.experiments import BASELINE_ARM, COMPARISON, CONFIRMATIONS, ArmRun, is_result, seeds_of
-from search.record.folder import Provenance
+from search.record.folder import StudyFolder
 from search.record.stored import unpacked
 from search.record.study import Baseline, Study, StudyTrial, over_seeds
-from search.request.config import StudyConfig
 from search.show.common import in_words
 from search.show.confirmation import confirmation_json
 from spaces.strategy import Strategy
 from trainables.contract.tasks import TASKS
-from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport
+from trainables.contract.trial import EpochMetrics, Metrics, Outcome, TrialFailure, TrialReport
 
 State = Literal["finished", "failed", "stopped"]
 _NOT_ALLOWED = re.compile(r"[^\w\-. :/]")  # in a metric's name, by MLflow
@@ -44,10 +44,10 @@ class TrackedRun:
         params: Its strategy, and what else it was asked for.
         tags: What is said of it in words.
         metrics: At its end; of an arm with several seeds their means.
-        curve: Epoch and metrics after it, on val.
         seconds: It took.
         state: How it ended.
         files: Name -> text of what is attached to it.
+        points: Reads its learning curve, which is the same whenever its end is.
     """
 
     id: str
@@ -57,15 +57,22 @@ class TrackedRun:
     params: dict[str, str | float]
     tags: dict[str, str]
     metrics: dict[str, float] = field(default_factory=dict)
-    curve: tuple[tuple[int, dict[str, float]], ...] = ()
     seconds: float = 0.0
     state: State = "finished"
     files: dict[str, str] = field(default_factory=dict)
+    points: Callable[[], Sequence[EpochMetrics]] | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def curve(self) -> tuple[tuple[int, dict[str, float]], ...]:
+        """Each epoch, and the metrics after it on val."""
+        points = () if self.points is None else self.points()
+        return tuple((point.epoch, _known(point.metrics)) for point in points)
 
     @cached_property
     def content(self) -> str:
         """16 hex digits that change whenever anything in it does."""
-        return _hash(json.dumps(asdict(self), sort_keys=True))
+        of = {one.name: getattr(self, one.name) for one in fields(self) if one.compare}
+        return _hash(json.dumps(of, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,10 @@ class TrackedStudy:
 
 
 def tracked_search(
-    config: StudyConfig,
-    provenance: Provenance,
-    trials: Sequence[StudyTrial],
-    baseline: Baseline | None,
+    folder: StudyFolder, trials: Sequence[StudyTrial], baseline: Baseline | None
 ) -> TrackedStudy:
     """The baseline and the trials of a search that have ended so far."""
-    book = _Book(config, provenance)
+    book = _Book(folder)
     if baseline is not None:
         book.baseline(baseline)
     for trial in trials:
@@ -99,33 +103,30 @@ def tracked_search(
     return book.study()
 
 
-def tracked(study: Study, provenance: Provenance, report: Path) -> TrackedStudy:
-    """All of a study: its search, of its experiments what is concluded, and its report, if there is one.
+def tracked(study: Study, folder: StudyFolder) -> TrackedStudy:
+    """All of a study: its search, of its experiments what is concluded, and its page, if there is one.
 
     Args:
         study: Its record.
-        provenance: Of the study.
-        report: A page about it, which may not exist; it is attached to the baseline.
+        folder: Of the study. Its page, if `rarecall report` has made one, is attached to the baseline.
     """
-    found = tracked_search(study.config, provenance, study.trials(), study.baseline())
-    book = _Book(study.config, provenance, {run.id: run for run in found.runs})
+    found = tracked_search(folder, study.trials(), study.baseline())
+    book = _Book(folder, {run.id: run for run in found.runs})
     for name in study.experiments():
         if name.startswith(CONFIRMATIONS):
             book.confirmation(study, name)
         elif name == COMPARISON:
             book.comparison(study)
-    if report.is_file():
-        book.attach(report)
+    if folder.report.is_file():
+        book.attach(folder.report)
     return book.study()
 
 
 class _Book:
     """Collects the runs of one study."""
 
-    def __init__(
-        self, config: StudyConfig, provenance: Provenance, runs: Mapping[str, TrackedRun] | None = None
-    ) -> None:
-        self._config, self._provenance = config, provenance
+    def __init__(self, folder: StudyFolder, runs: Mapping[str, TrackedRun] | None = None) -> None:
+        self._config, self._provenance, self._files = folder.config, folder.provenance, folder.files
         self._runs = dict(runs or {})
 
     def study(self) -> TrackedStudy:
@@ -166,7 +167,7 @@ class _Book:
         arm = self._arm(f"trial {trial.number}", trial.strategy)
         violations = {f"violation/{name}": value for name, value in trial.violations.items()}
         feasible = {"feasible": "yes" if trial.feasible else "no"} if trial.violations else {}
-        run = _with_outcome(arm, trial.report or trial.failure)
+        run = self._with_outcome(arm, trial.report or trial.failure)
         self._runs[arm.id] = replace(
             run,
             params=run.params | {"seed": trial.seed, "split": "val"},
@@ -249,23 +250,22 @@ class _Book:
             params=self._params(strategy) | {"seed": seed, "split": split},
             tags=self._tags(strategy, kind="seed", experiment=experiment),
         )
-        self._runs[seed_id] = _with_outcome(run, outcome)
+        self._runs[seed_id] = self._with_outcome(run, outcome)
 
-
-def _with_outcome(run: TrackedRun, outcome: Outcome | None) -> TrackedRun:
-    """The run with how it ended."""
-    if isinstance(outcome, TrialFailure):
-        failed = {"failure": outcome.kind, "reason": outcome.reason.strip().splitlines()[-1]}
-        return replace(run, tags=run.tags | failed, state="failed")
-    if outcome is None:
-        return run
-    return replace(
-        run,
-        metrics=_known({**outcome.metrics, "exposure": outcome.exposure, "seconds": outcome.seconds}),
-        curve=tuple((point.epoch, _known(point.metrics)) for point in outcome.curve),
-        seconds=outcome.seconds,
-        tags=run.tags | {"device": outcome.device, "key": outcome.key},
-    )
+    def _with_outcome(self, run: TrackedRun, outcome: Outcome | None) -> TrackedRun:
+        """The run with how it ended."""
+        if isinstance(outcome, TrialFailure):
+            failed = {"failure": outcome.kind, "reason": outcome.reason.strip().splitlines()[-1]}
+            return replace(run, tags=run.tags | failed, state="failed")
+        if outcome is None:
+            return run
+        return replace(
+            run,
+            metrics=_known({**outcome.metrics, "exposure": outcome.exposure, "seconds": outcome.seconds}),
+            points=partial(self._files.curve, outcome),
+            seconds=outcome.seconds,
+            tags=run.tags | {"device": outcome.device, "key": outcome.key},
+        )
 
 
 def _known(metrics: Metrics | Mapping[str, float]) -> dict[str, float]:

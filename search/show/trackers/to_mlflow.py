@@ -17,8 +17,14 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 PAGE, BATCH = 1000, 100  # runs of an answer; params and tags of a request, of which MLflow takes no more
 MOST_METRICS = 1000  # of a request
 LONGEST = 5000  # characters of a tag
-# A server that does not answer is to be told of within a minute, unless the person says otherwise.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+# Unless the person says otherwise: a server that does not answer is told of within a minute, MLflow tells nobody
+# how it is used, and prints no address for each run.
+USUAL = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 Value = TypeVar("Value")
 
@@ -35,7 +41,7 @@ def to_mlflow(study: TrackedStudy, uri: str) -> Told:
         RunError: The server cannot be reached, or refuses.
     """
     with talking_to("mlflow"):
-        for name, value in PATIENCE.items():
+        for name, value in USUAL.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # noqa: PLC0415  (an extra, and slow to load)
 

@@ -13,7 +13,8 @@ from search.show.trackers.runs import TrackedRun, TrackedStudy
 from search.show.trackers.told import Told, talking_to
 
 NOTES = "tracked.json"  # in wandb's folder: project -> id -> content
-QUIET = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off"}
+# Unless the person says otherwise.
+QUIET = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_ERROR_REPORTING": "false"}
 
 
 def to_wandb(study: TrackedStudy, uri: str | None, folder: Path) -> Told:

@@ -1,11 +1,28 @@
 """What all trackers have in common: their names, where they keep things, how much they were told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from search.request.config import TrackerName
 from spaces.errors import RunError, UsageError
+
+PACKAGES: dict[TrackerName, str] = {"mlflow": "mlflow", "wandb": "wandb", "tensorboard": "tensorboardX"}
+
+
+def check_installed(trackers: Sequence[TrackerName]) -> None:
+    """Before anything is trained.
+
+    Raises:
+        UsageError: The package of one of them is not installed here.
+    """
+    for tracker in trackers:
+        if find_spec(PACKAGES[tracker]) is None:
+            raise UsageError(
+                f"tracking: {tracker} is not installed",
+                f"pip install -c requirements.lock 'rarecall[{tracker}]', or take it out of `tracking`",
+            )
 
 
 @dataclass(frozen=True)

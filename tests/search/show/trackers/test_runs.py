@@ -17,7 +17,7 @@ FINISHED = ROOT / "tests" / "studies" / "0.1.0" / "finished"
 
 def told(path: Path) -> dict[str, TrackedRun]:
     folder = StudyFolder(path)
-    study = tracked(folder.open("look"), folder.provenance, path / "report.html")
+    study = tracked(folder.open("look"), folder)
     assert len({run.id for run in study.runs}) == len(study.runs)
     return {run.name: run for run in study.runs}
 
@@ -93,9 +93,9 @@ def test_the_same_record_gives_the_same_runs_and_another_study_others(tmp_path: 
     one, again = told(FINISHED), told(FINISHED)
     assert [run.content for run in one.values()] == [run.content for run in again.values()]
     folder = StudyFolder(FINISHED)
-    study, provenance = folder.open("look"), folder.provenance
-    other = provenance.model_copy(update={"created": "2026-11-28T00:00:00+00:00"})
-    named = tracked_search(study.config, other, study.trials(), study.baseline())
+    study = folder.open("look")
+    folder.provenance = folder.provenance.model_copy(update={"created": "2026-11-28T00:00:00+00:00"})
+    named = tracked_search(folder, study.trials(), study.baseline())
     assert not {run.id for run in named.runs} & {run.id for run in one.values()}
 
 

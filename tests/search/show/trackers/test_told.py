@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def study() -> TrackedStudy:
     folder = StudyFolder(FINISHED)
-    return tracked(folder.open("look"), folder.provenance, FINISHED / "report.html")
+    return tracked(folder.open("look"), folder)
 
 
 def cut(study: TrackedStudy) -> TrackedStudy:
