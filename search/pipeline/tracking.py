@@ -56,14 +56,14 @@ def telling(found: "Opened", console: Console) -> Iterator[Callable[[Snapshot], 
         return
     folder = found.folder
     before = tracked(found.study, folder)  # with verdicts and the page of a study that goes on
-    searched = tracked_search(folder, found.study.trials(), found.study.baseline()).runs
+    searched = tracked_search(folder, found.study.trials(), found.study.baseline()).by_id
     teller, seen, within_s = _Teller(found, console), -1, LAST_S
 
     def so_far(snapshot: Snapshot) -> TrackedStudy:
         """What was there before, and what has ended since."""
-        now = tracked_search(folder, snapshot.ended, snapshot.baseline).runs
-        since = {run.id: run for run in now if run not in searched}
-        return replace(before, runs=tuple(({run.id: run for run in before.runs} | since).values()))
+        now = tracked_search(folder, snapshot.ended, snapshot.baseline).by_id
+        since = {name: run for name, run in now.items() if run != searched.get(name)}
+        return replace(before, runs=tuple((before.by_id | since).values()))
 
     def show(snapshot: Snapshot) -> None:
         nonlocal seen, within_s

@@ -89,6 +89,11 @@ class TrackedStudy:
     created: str
     runs: tuple[TrackedRun, ...]
 
+    @property
+    def by_id(self) -> dict[str, TrackedRun]:
+        """The runs by their ids, in their order."""
+        return {run.id: run for run in self.runs}
+
 
 def tracked_search(
     folder: StudyFolder, trials: Sequence[StudyTrial], baseline: Baseline | None
@@ -111,7 +116,7 @@ def tracked(study: Study, folder: StudyFolder) -> TrackedStudy:
         folder: Of the study. Its page, if `rarecall report` has made one, is attached to the baseline.
     """
     found = tracked_search(folder, study.trials(), study.baseline())
-    book = _Book(folder, {run.id: run for run in found.runs})
+    book = _Book(folder, found.by_id)
     for name in study.experiments():
         if name.startswith(CONFIRMATIONS):
             book.confirmation(study, name)

@@ -17,8 +17,8 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 PAGE, BATCH = 1000, 100  # runs of an answer; params and tags of a request, of which MLflow takes no more
 MOST_METRICS = 1000  # of a request
 LONGEST = 5000  # characters of a tag
-# Unless the person says otherwise: a server that does not answer is told of within a minute, MLflow tells nobody
-# how it is used, and prints no address for each run.
+# Unless the person says otherwise: a server that does not answer is told of within a minute, nobody hears how
+# MLflow is used, and no address is printed for each run.
 USUAL = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
