@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from search.show.trackers.runs import TrackedRun, TrackedStudy
 from search.show.trackers.told import Told, talking_to
+from spaces.errors import UsageError
 
 SQLITE = "sqlite:///"
 ID, CONTENT = "rarecall.id", "rarecall.content"  # tags: which run it is, and all that was told of it
@@ -37,15 +38,17 @@ def to_mlflow(study: TrackedStudy, uri: str) -> Told:
         uri: Of the tracking server, or of a database: `http://…`, `sqlite:///…`.
 
     Raises:
-        UsageError: mlflow is not installed.
+        UsageError: mlflow is not installed, or this is no address of a server or a database.
         RunError: The server cannot be reached, or refuses.
     """
     with talking_to("mlflow"):
+        _check(uri)
         for name, value in USUAL.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # noqa: PLC0415  (an extra, and slow to load)
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell of each table that it makes
+        for name in ("mlflow", "urllib3.connectionpool"):  # they would tell of each table and each attempt
+            logging.getLogger(name).setLevel(logging.ERROR)
         client = MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, study.name, uri)
         known = _known(client, experiment)
@@ -64,6 +67,17 @@ def to_mlflow(study: TrackedStudy, uri: str) -> Told:
                 changed += 1
             _tell(client, ids[run.id], run, began)
         return Told(f"{uri}, experiment {study.name}", len(study.runs), new, changed)
+
+
+def _check(uri: str) -> None:
+    """MLflow would take a word for a folder, and try a file that it cannot write ten times."""
+    scheme, apart, _ = uri.partition("://")
+    if not apart and uri != "databricks":
+        raise UsageError(
+            f"mlflow: '{uri}' is no address", "of a server, http://host:5000, or sqlite:///file.db"
+        )
+    if scheme == "sqlite" and not os.access(Path(uri.removeprefix(SQLITE)).absolute().parent, os.W_OK):
+        raise UsageError(f"mlflow: {uri} cannot be written", "name a file in a folder that is there")
 
 
 def _experiment(client: Any, name: str, uri: str) -> str:

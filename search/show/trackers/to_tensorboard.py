@@ -8,7 +8,7 @@ from pathlib import Path
 
 from search.show.trackers.runs import TrackedRun, TrackedStudy
 from search.show.trackers.told import Told, talking_to
-from spaces.errors import RunError
+from spaces.errors import RunError, UsageError
 
 CONTENT = ".rarecall"  # in a run's folder: its id and all that was told of it
 _NOT_IN_NAMES = re.compile(r"[^\w\-.]+")
@@ -22,9 +22,13 @@ def to_tensorboard(study: TrackedStudy, uri: str) -> Told:
         uri: The folder; `tensorboard --logdir` shows it.
 
     Raises:
-        UsageError: tensorboardX is not installed.
+        UsageError: tensorboardX is not installed, or this is an address of a server.
         RunError: The folder cannot be written, or holds another's files where a run should be.
     """
+    if "://" in uri:
+        raise UsageError(
+            f"tensorboard: '{uri}' is no folder", "its files go into one: tensorboard --logdir FOLDER"
+        )
     root = Path(uri)
     with talking_to("tensorboard"):
         new = changed = 0

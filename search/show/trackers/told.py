@@ -66,5 +66,6 @@ def talking_to(tracker: TrackerName) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise RunError(
-            f"{tracker}: {lines[0]}", "what was told before is kept; `rarecall track` tells the rest"
+            f"{tracker}: {lines[0]}",
+            "see that its address is right and it is there; what was told is kept",
         ) from error

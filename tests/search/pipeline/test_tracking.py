@@ -19,8 +19,9 @@ from search.pipeline import tracking
 from search.pipeline.confirming import confirm
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
+from search.show.trackers import told
 from search.show.trackers.told import Told
-from spaces.errors import Interrupted, RunError
+from spaces.errors import Interrupted, RunError, UsageError
 
 
 def request_of(folder: Path, *trackers: str, trials: int = 4) -> Path:
@@ -127,6 +128,15 @@ def test_tracking_may_change_while_a_study_goes_on(tmp_path: Path) -> None:
     assert after.tracking == ("tensorboard",)
     assert before.fixed() == after.fixed()
     assert "tracking" not in before.keyed()
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(told.PACKAGES, "mlflow", "no_such_package")
+    with pytest.raises(UsageError, match="mlflow is not installed"):
+        searched(request_of(tmp_path, "mlflow"), Here())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_tracker_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ import pytest
 from places import ROOT
 
 from search.record.folder import StudyFolder
+from search.request.config import TrackerName
 from search.show.trackers.runs import TrackedStudy, tracked
 from search.show.trackers.tell import tell
 from search.show.trackers.told import talking_to
@@ -261,6 +262,21 @@ def test_a_package_that_is_not_there_is_named_with_its_extra() -> None:
     with pytest.raises(UsageError, match="mlflow is not installed") as caught, talking_to("mlflow"):
         raise ModuleNotFoundError("No module named 'mlflow'")
     assert caught.value.hint == "pip install -c requirements.lock 'rarecall[mlflow]'"
+
+
+@pytest.mark.parametrize(
+    ("tracker", "uri", "said"),
+    [
+        pytest.param("mlflow", "mlruns", "no address", id="a folder"),
+        pytest.param("mlflow", "sqlite:////no/such/mlflow.db", "cannot be written", id="no such folder"),
+        pytest.param("tensorboard", "http://127.0.0.1:6006", "no folder", id="a server"),
+    ],
+)
+def test_an_address_of_the_wrong_kind_is_refused(
+    tracker: TrackerName, uri: str, said: str, study: TrackedStudy, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        tell(tracker, study, tmp_path, uri)
 
 
 def test_whatever_else_a_tracker_raises_is_a_run_time_error() -> None:
