@@ -66,7 +66,7 @@ const KEYS = [["best", "on the front"], ["dominated", "feasible, but another is 
 function legend() {
   const there = new Set(view.trials.map((trial) => trial.group).concat("baseline", view.comparison ? "arm" : "baseline"));
   return h("ul", { class: "legend" }, KEYS.filter(([name]) => there.has(name)).map(([name, text]) =>
-    h("li", {}, h("svg", { viewBox: "0 0 16 14", "aria-hidden": true }, mark(name, 8, 7, 4, { class: `mark ${name} ${name === "baseline" ? "full" : ""}` })), text)));
+    h("li", {}, h("svg", { viewBox: "0 0 16 14", "aria-hidden": "true" }, mark(name, 8, 7, 4, { class: `mark ${name} ${name === "baseline" ? "full" : ""}` })), text)));
 }
 
 function front() {
