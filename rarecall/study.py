@@ -73,7 +73,8 @@ class Study:
         record = self._record
         trials, baseline, config = record.trials(), record.baseline(), record.config
         found = front(trials, config.objectives, baseline)
-        return curves_figure(curves_picture(found, recommended(trials, config, baseline), baseline, config))
+        best = recommended(trials, config, baseline)
+        return curves_figure(curves_picture(found, best, baseline, config, self._folder.files.curve))
 
     def front(self) -> pd.DataFrame:
         """The Pareto front: the rows of `trials` whose group is `best`, by falling first objective."""

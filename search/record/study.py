@@ -18,7 +18,7 @@ from search.record.connection import SAVED, Access, Database
 from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import again, auto, known_point, make_sampler
-from search.record.stored import packed, refuse_another_run, unpacked
+from search.record.stored import decisive, packed, refuse_another_run, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.errors import RunError
 from spaces.strategy import Strategy
@@ -227,8 +227,7 @@ class Study:
 
     def _experiment(self, name: str, *, create: bool) -> ExperimentRecord:
         record = self._record(name, create=create)
-        config = self.config
-        return ExperimentRecord(f"{config.name}/{name}", record, config.objectives, config.resources)
+        return ExperimentRecord(f"{self.config.name}/{name}", record, self.config, self.minority)
 
     # Writing
 
@@ -298,7 +297,7 @@ class Study:
 
     def store(self, number: int, outcome: Outcome) -> None:
         """Keep what a worker sent back, before it is known whether it is feasible."""
-        self._search.set_attr(number, *_attr(outcome))
+        self._search.set_attr(number, *self._attr(outcome))
 
     def tell_baseline(self, number: int, outcome: Outcome) -> StudyTrial:
         """A baseline seed has ended."""
@@ -315,12 +314,17 @@ class Study:
         return self._read(self._search.tell(number, TrialState.PRUNED))
 
     def _tell(self, study: Record, number: int, outcome: Outcome, violations: dict[str, float]) -> StudyTrial:
-        study.set_attr(number, *_attr(stamped(outcome, self.config.resources)))
+        study.set_attr(number, *self._attr(stamped(outcome, self.config.resources)))
         if isinstance(outcome, TrialFailure):
             return self._read(study.tell(number, TrialState.FAIL))
         values = [outcome.metrics[name] for name in self.config.objectives]
         assert all(value is not None for value in values), "who tells a report has checked its objectives"
         return self._read(study.tell(number, TrialState.COMPLETE, values, violations))  # type: ignore[arg-type]
+
+    def _attr(self, outcome: Outcome) -> tuple[str, str]:
+        """Name and value of the user attribute that keeps an outcome."""
+        kept = decisive(outcome, self.config.front_metrics, self.minority)
+        return ("report" if isinstance(outcome, TrialReport) else "failure"), packed(kept)
 
     def tell_baseline_mean(self, violations: Mapping[str, float]) -> None:
         """Let the sampler know the baseline's mean, if the baseline is a point of the space.
@@ -347,8 +351,3 @@ class Study:
                 trial.report.seconds for trial in self.trials() if trial.report is not None
             ]
         return auto(self._ask_seconds, self._trial_seconds)
-
-
-def _attr(outcome: Outcome) -> tuple[str, str]:
-    """Name and value of the user attribute that keeps an outcome."""
-    return ("report" if isinstance(outcome, TrialReport) else "failure"), packed(outcome)

@@ -274,7 +274,7 @@ def _trial(trial: StudyTrial) -> dict[str, Any]:
         "guards": trial.violations,
         "exposure": None if report is None else report.exposure,
         "seconds": None if report is None else report.seconds,
-        "epochs": 0 if report is None else len(report.curve),
+        "epochs": 0 if report is None else report.curve[-1].epoch,
     }
     if trial.failure is not None:
         shown["failure"] = {"kind": trial.failure.kind, "reason": trial.failure.reason}

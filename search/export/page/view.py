@@ -16,6 +16,7 @@ from search.judging.confirmation import Confirmation, Result, latest, ledger, ve
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, front, notes, notes_on_baseline
 from search.record.experiments import COMPARISON
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from search.record.stored import unpacked
 from search.record.study import Baseline, Study, StudyTrial
@@ -85,7 +86,7 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         "counts": front_caption(found, being_searched=being == "searched"),
         "knobs": _knobs(config),
         "off": PLAIN.knobs(),
-        "curves": _curves(study, found, baseline),
+        "curves": _curves(study, folder.files, found, baseline),
         "comparison": None if comparison is None else _arms(comparison),
         "confirmation": _judged(confirmation, where),
         "ledger": ledger_sentence(ledger(study)),
@@ -187,20 +188,20 @@ def _knobs(config: StudyConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(study: Study, found: Front, baseline: Baseline | None) -> dict[str, Any]:
+def _curves(study: Study, files: RunFiles, found: Front, baseline: Baseline | None) -> dict[str, Any]:
     """Of the deciding metric, and of what is guarded first."""
     metrics = list(study.config.shown_metrics[:2])
     judged = verdicts(study)
     others = [*found.dominated, *found.infeasible, *found.stopped]
     important = [*found.best, *(trial for trial in others if trial.number in judged)]
     shown = with_curves(important, others, MOST_CURVES)
+    usual = [] if baseline is None else [files.curve(report) for report in baseline.reports]
+    curves = {trial.number: files.curve(trial.report) for trial in shown if trial.report is not None}
     return {
         "metrics": metrics,
-        "baseline": {} if baseline is None else {metric: band(baseline, metric) for metric in metrics},
+        "baseline": {metric: band(usual, metric) for metric in metrics} if usual else {},
         "trials": {
-            trial.number: {metric: line(trial.report.curve, metric) for metric in metrics}
-            for trial in shown
-            if trial.report is not None
+            number: {metric: line(curve, metric) for metric in metrics} for number, curve in curves.items()
         },
     }
 
