@@ -253,7 +253,7 @@ def test_the_tutorial_and_the_pages_on_results_and_strategies_are_true(here: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_page_on_python_is_true(here: Path) -> None:
     (python,) = (one for one in blocks("docs/python.md") if one.language == "python")
     run_python(python.text, here)
