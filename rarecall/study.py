@@ -96,6 +96,21 @@ class Study:
         )
         return pd.DataFrame(rows, columns=_columns(rows, "number", "group")).set_index("number")
 
+    def curve(self, number: int) -> pd.DataFrame:
+        """The learning curve of a finished trial: a row per epoch, from 1, with every metric.
+
+        Raises:
+            UsageError: There is no such trial, or it has not finished.
+        """
+        for trial in self._record.trials():
+            if trial.number == number and trial.report is not None:
+                points = self._folder.files.curve(trial.report)
+                rows = [{"epoch": point.epoch, **point.metrics} for point in points]
+                return pd.DataFrame(rows).set_index("epoch")
+        raise UsageError(
+            f"{self.path}: trial {number} has no report", "those of trials() with metrics have one"
+        )
+
     def baseline(self) -> pd.DataFrame:
         """The baseline's finished seeds, a row each, by seed: every metric, `exposure`, `seconds`."""
         found = self._record.baseline()

@@ -47,7 +47,9 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     def more(folder: StudyFolder) -> Mapping[str, Any]:
         console = Console(quiet=True)
-        return gather(folder, console, with_pictures=not args.no_pictures, anonymous=False)
+        return gather(
+            folder, folder.open("look"), console, with_pictures=not args.no_pictures, anonymous=False
+        )
 
     if not args.study.is_dir():
         raise UsageError(f"{args.study}: no such folder", "a study's folder, or the one with all studies")
@@ -73,13 +75,15 @@ def _report(args: argparse.Namespace) -> int:
     file = folder.path / "report.html" if args.out is None else args.out
     if args.out is not None:
         check_writable(file)
+    study = folder.open("look")
     more = gather(
         folder,
+        study,
         progress_console(stderr=True),
         with_pictures=not args.no_pictures,
         anonymous=args.anonymous,
     )
-    shown = view(folder, Asked(args.study, args.anonymous), more)
+    shown = view(folder, Asked(args.study, args.anonymous), more, study=study)
     write_page(shown, file)
     if args.json:
         print(json.dumps({"file": str(file)}))

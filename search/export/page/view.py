@@ -47,7 +47,13 @@ class Asked:
     anonymous: bool = False
 
 
-def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def view(
+    folder: StudyFolder,
+    asked: Asked,
+    more: Mapping[str, Any] | None = None,
+    *,
+    study: Study | None = None,
+) -> dict[str, Any]:
     """All that stands on the page.
 
     Args:
@@ -55,12 +61,13 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         asked: How it is wanted.
         more: What the record does not hold: `data`, `effects`, `classes`, `pictures`; None or absent for what
             is not shown.
+        study: Its record, where it is open already.
 
     Raises:
         UsageError: There is no study.
         RunError: Its record cannot be read.
     """
-    study, being = folder.open("look"), folder.being()
+    study, being = study or folder.open("look"), folder.being()
     config, trials, baseline = study.config, study.trials(), study.baseline()
     found = front(trials, config.objectives, baseline)
     where = Path("STUDY") if asked.anonymous else asked.where

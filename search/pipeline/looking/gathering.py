@@ -22,21 +22,20 @@ MOST_CLASSES = 6  # with a column of their own
 
 
 def gather(
-    folder: StudyFolder, console: Console, *, with_pictures: bool, anonymous: bool
+    folder: StudyFolder, study: Study, console: Console, *, with_pictures: bool, anonymous: bool
 ) -> Mapping[str, Any]:
     """`data`, `effects`, `classes` and `pictures` of a page; None for what is not there.
 
     Args:
         folder: The study's.
+        study: Its record.
         console: For a bar, while the data are looked at.
         with_pictures: Whether pictures are wanted.
         anonymous: Whether no name of an image may be shown.
 
     Raises:
-        UsageError: There is no study.
-        RunError: Its record is damaged.
+        RunError: The record is damaged.
     """
-    study = folder.open("look")
     data, shown = _data(folder, study, console, anonymous)
     more: dict[str, Any] = {
         "data": shown,
