@@ -20,7 +20,8 @@ from spaces.errors import UsageError
 
 def add(commands: Commands) -> None:
     """`rarecall report`."""
-    parser = command(commands, "report", "Write a page that shows a study: report.html, one file.", FOLDER)
+    text = "Write a page that shows a study: report.html, one file."
+    parser = command(commands, "report", text, FOLDER, interrupted="no page was written")
     parser.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the study's folder")
     parser.add_argument("--no-pictures", action="store_true", help="no crops of images")
     parser.add_argument("--anonymous", action="store_true", help="no paths and no names of images")

@@ -165,7 +165,7 @@ def _trials(
             "exposure": None if report is None else round(report.exposure, 4),
             "seconds": None if report is None else round(report.seconds),
             "broken": [metric for metric, violation in trial.violations.items() if violation > 0],
-            "notes": diagnoses(notes(trial, baseline, study.minority)),
+            "notes": diagnoses(notes(trial, baseline, study.config, study.minority)),
             "failure": None if failure is None else _why(failure, anonymous=anonymous),
             "verdict": None if said is None else said.result.verdict.outcome,
             "chosen": trial.number == chosen,
