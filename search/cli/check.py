@@ -12,7 +12,7 @@ from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import wide_console
 from search.show.fitting import show
-from search.show.trackers.told import check_installed
+from search.trackers.told import check_installed
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, Split
 from trainables.data.summary import DataSummary

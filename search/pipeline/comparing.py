@@ -25,7 +25,7 @@ from search.request.arms import matched_pairs
 from search.show.common import write_csv
 from search.show.comparison import as_rows
 from search.show.pictures.comparison import comparison_picture, draw_comparison
-from search.show.trackers.told import check_installed
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from spaces.strategy import Strategy

@@ -23,7 +23,7 @@ from search.pipeline.tracking import tell_all
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
-from search.show.trackers.told import check_installed
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec

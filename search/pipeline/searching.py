@@ -7,7 +7,7 @@ from rich.console import Console
 from search.pipeline.opening import Opened, Request, continued, going_on, make, opened, read_request
 from search.pipeline.tracking import telling
 from search.show.screens import search_screen
-from search.show.trackers.told import check_installed
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster, ClusterLost
 from search.work.search_queue import SearchQueue, Snapshot
 from spaces.errors import Interrupted, RarecallError, UsageError

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from search.record.folder import StudyFolder
 from search.request.config import TrackerName
-from search.show.trackers.runs import TrackedStudy, tracked, tracked_search
-from search.show.trackers.tell import tell
-from search.show.trackers.told import Told
+from search.trackers.runs import TrackedStudy, tracked, tracked_search
+from search.trackers.tell import tell
+from search.trackers.told import Told
 from search.work.search_queue import Snapshot
 from spaces.errors import RarecallError
 

@@ -19,8 +19,8 @@ from search.pipeline import tracking
 from search.pipeline.confirming import confirm
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
-from search.show.trackers import told
-from search.show.trackers.told import Told
+from search.trackers import told
+from search.trackers.told import Told
 from spaces.errors import Interrupted, RunError, UsageError
 
 

@@ -9,7 +9,7 @@ from places import ROOT
 from toy_experiments import GOOD, SMALL, confirmed_here
 
 from search.record.folder import StudyFolder
-from search.show.trackers.runs import TrackedRun, tracked, tracked_search
+from search.trackers.runs import TrackedRun, tracked, tracked_search
 from spaces.errors import Interrupted
 
 FINISHED = ROOT / "tests" / "studies" / "0.1.0" / "finished"

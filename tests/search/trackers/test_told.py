@@ -22,9 +22,9 @@ from places import ROOT
 
 from search.record.folder import StudyFolder
 from search.request.config import TrackerName
-from search.show.trackers.runs import TrackedStudy, tracked
-from search.show.trackers.tell import tell
-from search.show.trackers.told import talking_to
+from search.trackers.runs import TrackedStudy, tracked
+from search.trackers.tell import tell
+from search.trackers.told import talking_to
 from spaces.errors import RunError, UsageError
 
 FINISHED = ROOT / "tests" / "studies" / "0.1.0" / "finished"

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from search.request.config import TrackerName
-from search.show.trackers.runs import TrackedStudy
-from search.show.trackers.to_mlflow import SQLITE, to_mlflow
-from search.show.trackers.to_tensorboard import to_tensorboard
-from search.show.trackers.to_wandb import to_wandb
-from search.show.trackers.told import Told
+from search.trackers.runs import TrackedStudy
+from search.trackers.to_mlflow import SQLITE, to_mlflow
+from search.trackers.to_tensorboard import to_tensorboard
+from search.trackers.to_wandb import to_wandb
+from search.trackers.told import Told
 
 
 def tell(tracker: TrackerName, study: TrackedStudy, folder: Path, uri: str | None = None) -> Told:
