@@ -54,7 +54,7 @@ class Study:
         """For notebooks: what is known so far, and the front."""
         record = self._record
         status = study_status(record, self._folder.being(), self.path)
-        said = answer(record, status, latest(record))
+        said = answer(record, status, latest(record), self.path)
         lines = "".join(f"<li>{escape(one)}</li>" for one in said.sentences)
         shown = self.front()
         known = [name for name in record.config.front_metrics if name in shown]

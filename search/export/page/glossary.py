@@ -65,6 +65,31 @@ PREFIXES = {
     "ultralytics/": ("as Ultralytics prints it", "read from smoothed curves, to compare with its tables"),
 }
 
+# Knob -> what it does, for who has not seen the code.
+KNOBS = {
+    "retention": "share of the training images without a rare object that is used; 1 is all of them",
+    "sampler_power": "how much more often images with a rare object are shown; 1 evens out all classes",
+    "repeat_threshold": "classes on less than this share of the images are shown more often; 0 is off",
+    "max_repeat": "the most often that an image may be shown, against evenly",
+    "defer": "how far showing more often gives way, during training, to counting errors more",
+    "focal_gamma": "how much more hard cases count in training than easy ones; 0 is off",
+    "alpha_power": "how much more errors on the rare class count; 0 is off, 1 in proportion to its rarity",
+    "alpha_prior": "whether rarity is that of the data (0) or of what is shown (1)",
+    "alpha_cap": "the most that an error may count, against the least",
+    "class_balance": "how much more errors on the rare class count, by effective numbers of images; 0 is off",
+    "logit_tau": "how far the model is held to treat all classes as equally likely; 0 is off",
+    "label_smoothing": "how far the model is kept from being too sure; 0 is off",
+    "augment_minority": "how strongly images with a rare object are varied (turned, recoloured, …); 0 is off",
+    "augment_rest": "how strongly all other images are varied; 0 is off",
+    "copy_paste": "how often rare objects are pasted into other images; 0 is never",
+    "mosaic": "how often four images are put together into one; 0 is never",
+    "mixup": "how often two images are blended into one; 0 is never",
+    "pretile_copies": "copies of each large image with a rare object, varied before it is cut into tiles",
+    "pretile_fresh": "whether those copies are varied anew during training",
+    "augment_variants": "how many fixed variants of an image there are; 0 varies it anew each time",
+    "dual_share": "share of the training for a second model that learns the rare class alone; 0 is one model",
+}
+
 
 def short(metric: str) -> str:
     """A metric's name for people: `rare objects found, on whole images`.

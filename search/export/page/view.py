@@ -10,7 +10,7 @@ from typing import Any
 
 from search.export.page.answer import answer, question
 from search.export.page.curves import band, line, with_curves
-from search.export.page.glossary import meaning, short
+from search.export.page.glossary import KNOBS, meaning, short
 from search.judging.comparison import Comparison, Conclusion
 from search.judging.confirmation import Confirmation, Result, latest, ledger, verdicts
 from search.judging.diagnostics import lines as diagnoses
@@ -27,8 +27,8 @@ from search.show.comparison import caption, details
 from search.show.confirmation import ledger_sentence, sentences
 from search.show.front import caption as front_caption
 from search.show.status import study_status
-from spaces.strategy import PLAIN
-from trainables.contract.tasks import LOWER_IS_BETTER
+from spaces.strategy import PLAIN, SENTENCES
+from trainables.contract.tasks import LOWER_IS_BETTER, TASKS
 from trainables.contract.trial import Metrics, TrialFailure, valued
 
 MOST_CURVES = 50  # beside the front's, the baseline's and those that were confirmed
@@ -73,7 +73,7 @@ def view(
     where = Path("STUDY") if asked.anonymous else asked.where
     confirmation = latest(study)
     status = study_status(study, being, where)
-    told = answer(study, status, confirmation)
+    told = answer(study, status, confirmation, where)
     comparison = _comparison(study)
     metrics = _metrics_named(config, comparison, confirmation)
     return {
@@ -84,6 +84,8 @@ def view(
         "answer": asdict(told),
         "next": [asdict(step) for step in status.steps],
         "objectives": list(config.objectives),
+        "knob_words": {knob: KNOBS[knob] for knob in PLAIN.knobs() if knob not in TASKS[config.task].lacks},
+        "named": {name: SENTENCES[name] for name in _named(comparison, confirmation) if name in SENTENCES},
         "words": {metric: [short(metric), meaning(metric)] for metric in metrics},
         "lower": sorted(LOWER_IS_BETTER & set(metrics)),
         "shown": list(config.front_metrics),
@@ -100,6 +102,13 @@ def view(
         "provenance": _provenance(folder, anonymous=asked.anonymous),
         **(more or {}),
     }
+
+
+def _named(comparison: Comparison | None, confirmation: Confirmation | None) -> list[str]:
+    """Arms and candidates that have a name."""
+    arms = [] if comparison is None else [arm.name for arm in comparison.arms]
+    judged = [] if confirmation is None else [one.name for one in confirmation.plan.candidates]
+    return list(dict.fromkeys([*arms, *judged]))
 
 
 def _metrics_named(

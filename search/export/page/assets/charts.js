@@ -225,7 +225,7 @@ function forestChart(view, metric, width) {
 
 function precisionRecallChart(one, width) {
   return frame(width, {
-    label: `Precision and recall of ${one.name}`, title: one.name, height: 240, x: { domain: [0, 1], name: "recall →" }, y: { domain: [0, 1.02] },
+    label: `Precision and recall of ${one.name}`, title: `${one.name}: right (precision) ↑`, height: 240, x: { domain: [0, 1], name: "found (recall) →" }, y: { domain: [0, 1.02] },
   }, (x, y, plot) => {
     one.lines.forEach((line, i) => {
       const kind = i ? "best" : "baseline";

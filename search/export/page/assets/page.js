@@ -24,13 +24,19 @@ function terms(pairs) {
   return h("dl", {}, pairs.filter(([, value]) => value !== null && value !== "").map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
+// "How sure: …", with what stands before the colon made plain to see.
+function labelled(sentence) {
+  const colon = sentence.indexOf(": ");
+  return colon < 0 ? sentence : [h("b", {}, sentence.slice(0, colon + 1)), sentence.slice(colon + 1)];
+}
+
 function headline() {
   const { outcome, headline, sentences } = view.answer;
   const next = view.next.map((step) => h("li", {}, step.what === "next" ? "" : `${step.what}: `, h("code", {}, step.command)));
   return h("header", {},
     h("h1", {}, `${view.title} · ${view.task}${view.being ? ` · being ${view.being} now` : ""}`),
     h("p", { class: "question" }, view.question),
-    h("div", { class: `answer ${outcome}` }, h("p", { class: "headline" }, headline), h("span", { class: "badge" }, outcome), h("ul", {}, sentences.map((one) => h("li", {}, one)))),
+    h("div", { class: `answer ${outcome}` }, h("p", { class: "headline" }, headline), h("span", { class: "badge" }, outcome), h("ul", {}, sentences.map((one) => h("li", {}, labelled(one))))),
     next.length ? h("div", {}, h("strong", {}, "Next"), h("ul", {}, next)) : null);
 }
 
@@ -61,7 +67,7 @@ function metricsOf(value, against = false) {
 
 const notesOf = (notes) => h("div", {}, notes.length ? h("ul", { class: "faint" }, notes.map((note) => h("li", {}, note))) : null);
 
-const KEYS = [["best", "on the front"], ["dominated", "feasible, but another is better"], ["infeasible", "breaks a limit"], ["stopped", "stopped early"], ["baseline", "baseline: mean ± sd of its seeds"], ["arm", "compared arm: mean, 95 %"]];
+const KEYS = [["best", "on the front"], ["dominated", "feasible, but another is better"], ["infeasible", "breaks a limit"], ["stopped", "stopped early"], ["baseline", "baseline: mean ± sd of its seeds, the dots"], ["arm", "compared arm: mean, 95 %"]];
 
 function legend() {
   const there = new Set(view.trials.map((trial) => trial.group).concat("baseline", view.comparison ? "arm" : "baseline"));
@@ -93,7 +99,7 @@ function confirmed() {
 
 function curves() {
   if (!view.curves.metrics.some((metric) => Object.values(view.curves.trials).some((of) => of[metric].length))) return null;
-  return section("curves", "While they learnt", paragraph("Grey band and dashed line: the baseline's seeds. The selected trial is thick."), h("div", { id: "curves-chart" }));
+  return section("curves", "While they learnt", paragraph("Grey band and dashed line: the baseline's seeds. A trial that is selected is thick."), h("div", { id: "curves-chart" }));
 }
 
 function compared() {
@@ -110,7 +116,7 @@ function knobs() {
   if (!parallel && !(view.effects || []).length) return null;
   return section("knobs", "What each knob does",
     (view.effects || []).length ? [paragraph("What a Gaussian process, fitted to the trials, expects when this knob alone is set and the others are as in the trials; the band holds its mean with 95 %. A band that a level line fits into says: not known."), h("div", { id: "effects-chart" })] : null,
-    parallel ? [h("h3", {}, "All trials"), parallel] : null);
+    parallel ? [h("h3", {}, "Every trial a line, from its knobs to what came of it"), parallel] : null);
 }
 
 function classes() {
@@ -125,7 +131,7 @@ function pictures() {
   const found = view.pictures;
   if (!found) return null;
   return section("pictures", "Look at them", paragraph(found.note), found.groups.map((group) => h("div", {}, h("h3", {}, `${group.title} (${group.count})`),
-    group.items.length ? h("div", { class: "crops" }, group.items.map((one) => h("figure", {}, h("div", { class: "pair" }, one.images.map((image) => h("img", { src: image.src, alt: image.alt, loading: "lazy" }))), h("figcaption", {}, one.caption))))
+    group.items.length ? h("div", { class: "crops" }, group.items.map((one) => h("figure", {}, h("div", { class: "pair" }, one.images.map((image) => h("img", { src: image.src, alt: image.alt }))), h("figcaption", {}, one.caption))))
       : paragraph("none", "faint"))));
 }
 
@@ -141,7 +147,7 @@ function trials() {
   return section("trials", "All trials", h("details", { open: view.trials.length <= 40 }, h("summary", {}, `${view.trials.length} trials`),
     table("Trials, one a row", ["trial", "group", ...view.shown, "exposure", "strategy"], view.trials.map((trial) => ({
       attributes: { id: `trial-${trial.number}`, "aria-selected": trial.number === selected.trial ? "true" : null },
-      cells: [h("button", { type: "button", onclick: () => select({ trial: trial.number }) }, String(trial.number)), trial.verdict || trial.group, ...view.shown.map((metric) => number(trial.metrics[metric])),
+      cells: [h("button", { type: "button", onclick: () => { select({ trial: trial.number }); document.getElementById("front").scrollIntoView(); } }, String(trial.number)), trial.verdict || trial.group, ...view.shown.map((metric) => number(trial.metrics[metric])),
         trial.exposure === null ? "–" : `${(100 * trial.exposure).toFixed(0)} %`, trial.strategy] })), [0, ...view.shown.map((_, i) => i + 2), view.shown.length + 2])));
 }
 
@@ -150,7 +156,7 @@ function provenance() {
   return section("provenance", "How it was made", terms([["made", made.created], ["data", made.data], ["commit", made.commit], ["python", made.python], ...Object.entries(made.versions)]),
     h("h3", {}, "To make it again"), h("pre", { tabindex: 0 }, made.commands.join("\n")),
     made.request ? h("details", {}, h("summary", {}, "study.yaml"), h("pre", { tabindex: 0 }, made.request)) : null,
-    h("h3", {}, "Words"), terms(Object.entries(view.words).map(([metric, [name, meaning]]) => [metric, `${name}: ${meaning}`])));
+    h("h3", {}, "Words"), terms(Object.entries(view.words).map(([metric, [name, meaning]]) => [metric, `${name}: ${meaning}`]).concat(Object.entries(view.knob_words), Object.entries(view.named))));
 }
 
 function draw(name, make) {
@@ -189,7 +195,7 @@ function select(what) {
   Object.assign(selected, { arm: null, baseline: false }, what);
   document.getElementById("details").replaceWith(details());
   for (const row of document.querySelectorAll("#trials tbody tr")) row.setAttribute("aria-selected", String(row.id === `trial-${selected.trial}`));
-  document.getElementById("front-plot").ringTo(selected.trial);
+  document.getElementById("front-plot").ringTo(selected.arm || selected.baseline ? null : selected.trial);
   drawSelected();
 }
 

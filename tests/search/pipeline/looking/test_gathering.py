@@ -38,7 +38,8 @@ def shown(data: Path, tmp_path: Path, *, anonymous: bool = False) -> dict[str, A
             config(**STUDY | {"data": str(data)}), describe_detection(data).fingerprint, ["cluster"]
         )
     console = Console(file=io.StringIO())
-    return dict(gather(folder, console, with_pictures=False, anonymous=anonymous)["data"])
+    study = folder.open()
+    return dict(gather(folder, study, console, with_pictures=False, anonymous=anonymous)["data"])
 
 
 def test_notes_stay_and_lose_only_the_names_of_images(tmp_path: Path) -> None:
