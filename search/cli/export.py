@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from search.cli.common import DONE, FOLDER, Commands, command, path
 from search.export.bundle import as_yaml, configuration, export_run
@@ -10,6 +11,7 @@ from search.export.converting import FORMATS
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.show.common import in_words
+from spaces.strategy import Strategy
 
 TEXT = "Write a run's configuration, metrics and weights, with all that it takes to use them."
 
@@ -55,7 +57,7 @@ def _export(args: argparse.Namespace) -> int:
         print(json.dumps(plain, indent=2) if args.json else as_yaml(plain), end="\n" if args.json else "")
         return DONE
     formats = [name for name in FORMATS if getattr(args, name)]
-    bundle = export_run(folder, study, chosen, args.out, force=args.force, formats=formats)
+    bundle = export_run(folder, study, chosen, args.out, force=args.force, formats=formats, images=_images)
     if args.json:
         print(json.dumps({"of": chosen.name, "trial": chosen.trial, "folder": str(bundle)}))
     else:
@@ -74,3 +76,9 @@ def _judged(chosen: Chosen) -> str:
     judged = "not confirmed" if said is None else f"{said.result.verdict.outcome} in {said.experiment}"
     broken = [metric for metric, violation in chosen.violations.items() if violation > 0]
     return judged + (f"; it breaks its guard on {', '.join(broken)}" if broken else "")
+
+
+def _images(study: Study, strategy: Strategy, seed: int) -> dict[str, list[Path]]:
+    from search.pipeline.exporting import training_images  # noqa: PLC0415  (as in `common.cluster_of`)
+
+    return training_images(study, strategy, seed)

@@ -2,16 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial as partial_of
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from search.export.card import CARD, PROVENANCE, model_card, provenance, requirements
 from search.export.chosen import Chosen
 from search.export.converting import check_formats, convert
-from search.export.standalone import write_classifier, write_detector
+from search.export.plain import Images, write_again
+from search.export.standalone import SCRIPT, write_classifier, write_detector
 from search.export.writing import MARK, new_folder
 from search.judging.confirmation import Judged
 from search.record.folder import StudyFolder
@@ -41,6 +44,7 @@ def export_run(
     *,
     force: bool = False,
     formats: Collection[str] = (),
+    images: Callable[[Study, Strategy, int], Images] | None = None,
 ) -> Path:
     """Write the bundle of a run.
 
@@ -51,11 +55,13 @@ def export_run(
         target: Where to; `export/<its name>` in the study's folder if None.
         force: Take the place of another bundle.
         formats: Of the weights besides `.pt`; of `converting.FORMATS`.
+        images: Looks for the images that a strategy is trained on with a seed; None not to look.
 
     Returns:
         The bundle's folder: `config.yaml`, `metrics.json` (a classifier's has its confusion matrix), the
         weights and predictions, `predict.py` that uses them without rarecall (also, for plain Ultralytics,
-        a detector's arguments in `predict.yaml`), and `verdict.json` if it was confirmed.
+        a detector's arguments in `predict.yaml`, and `train.yaml` if it can express the training),
+        `MODEL_CARD.md`, `provenance.json`, `requirements.txt`, and `verdict.json` if it was confirmed.
 
     Raises:
         UsageError: The run's files are gone, or `target` cannot be written or holds something.
@@ -75,7 +81,8 @@ def export_run(
     one_class = TASKS[task].one_class_per_image
     if one_class:
         measured["confusion_matrix"] = _confusion(files / PREDICTIONS_FILE)
-    shipped = None if one_class else _use(files, train.imgsz)
+    found = None if one_class else _predictions(files)
+    shipped = None if found is None else _use(files, found, train.imgsz)
     bundle = folder.export / chosen.folder if target is None else target
     with new_folder(bundle, force=force) as partial:
         (partial / CONFIG).write_text(as_yaml(configuration(study, chosen)))
@@ -92,6 +99,12 @@ def export_run(
             # Ray keeps a note of its own beside a checkpoint; the report is in `metrics.json`.
             if not path.name.startswith(".") and path.name != REPORT:
                 shutil.copy(path, partial / path.name)
+        usable = (partial / SCRIPT).is_file()
+        for name, content in requirements(task, train.model, formats).items() if usable else ():
+            (partial / name).write_text(content)
+        (partial / PROVENANCE).write_text(provenance(folder, study, chosen))
+        again = _again(partial, study, chosen, found, images)
+        (partial / CARD).write_text(model_card(folder, study, chosen, again, usable=usable))
         if formats:
             convert(partial, formats)
     return bundle
@@ -148,16 +161,33 @@ def _verdict(judged: Judged) -> dict[str, Any]:
     return {"experiment": judged.experiment, **plain["verdict"]}
 
 
-def _use(files: Path, imgsz: int) -> dict[str, dict[str, Any]] | None:
-    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts, by file.
+def _again(
+    partial: Path,
+    study: Study,
+    chosen: Chosen,
+    found: DetectionPredictions | None,
+    images: Callable[[Study, Strategy, int], Images] | None,
+) -> list[str]:
+    """Write what plain Ultralytics needs to train it again, if it can; paragraphs that say which."""
+    if found is None or images is None:
+        return ["`rarecall search` and `rarecall confirm` train it, by `config.yaml`."]
+    look = partial_of(images, study, chosen.strategy, chosen.seed)
+    return write_again(partial, study.config, chosen, found, look)
 
-    Of two models those of each, and the classes to take from it. None where there are no predictions, or they
-    are of 0.1.0, which chose none.
-    """
+
+def _predictions(files: Path) -> DetectionPredictions | None:
+    """A detector's; None where there are none, or they are of 0.1.0, which chose no use of the weights."""
     file = files / PREDICTIONS_FILE
     stored = load_predictions(file) if file.exists() else None
-    if not isinstance(stored, DetectionPredictions) or stored.shipped is None:
-        return None
+    return stored if isinstance(stored, DetectionPredictions) and stored.shipped is not None else None
+
+
+def _use(files: Path, stored: DetectionPredictions, imgsz: int) -> dict[str, dict[str, Any]]:
+    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts, by file.
+
+    Of two models those of each, and the classes to take from it.
+    """
+    assert stored.shipped is not None
     use = {"conf": stored.shipped.conf, "iou": stored.iou, "imgsz": imgsz, "rect": False}
     if not (files / MINORITY_WEIGHTS).is_file():
         return {"predict.yaml": use | {"max_det": stored.max_det}}
