@@ -2,16 +2,16 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from search.cli.common import DONE, FOLDER, Commands, command, path
 from search.export.bundle import as_yaml, configuration, export_run
 from search.export.chosen import Chosen, chosen_baseline, chosen_confirmed, chosen_trial
-from search.export.converting import FORMATS
+from search.export.contents.converting import FORMATS
+from search.judging.diagnostics import lines, ships_poorly
 from search.record.folder import StudyFolder
 from search.record.study import Study
-from search.show.common import in_words
-from spaces.strategy import Strategy
+from search.show.common import in_words, wide_console
+from search.show.fitting import say
 
 TEXT = "Write a run's configuration, metrics and weights, with all that it takes to use them."
 
@@ -43,6 +43,9 @@ def add(commands: Commands) -> None:
         "--torchscript", action="store_true", help="weights as TorchScript, too; torch alone loads them"
     )
     parser.add_argument(
+        "--mlflow", action="store_true", help="as an MLflow model, too: a folder for mlflow.pyfunc"
+    )
+    parser.add_argument(
         "--best-config", action="store_true", help="print the configuration alone; nothing is written"
     )
     parser.set_defaults(run=_export)
@@ -57,11 +60,16 @@ def _export(args: argparse.Namespace) -> int:
         print(json.dumps(plain, indent=2) if args.json else as_yaml(plain), end="\n" if args.json else "")
         return DONE
     formats = [name for name in FORMATS if getattr(args, name)]
-    bundle = export_run(folder, study, chosen, args.out, force=args.force, formats=formats, images=_images)
+    bundle = export_run(folder, study, chosen, args.out, force=args.force, formats=formats)
+    poorly = ships_poorly(chosen.report)
+    notes = [] if poorly is None else lines([poorly])
     if args.json:
-        print(json.dumps({"of": chosen.name, "trial": chosen.trial, "folder": str(bundle)}))
+        said = {"of": chosen.name, "trial": chosen.trial, "folder": str(bundle), "notes": notes}
+        print(json.dumps(said))
     else:
         print(f"{chosen.name} ({in_words(chosen.strategy)}), {_judged(chosen)} -> {bundle}")
+        for note in notes:
+            say(wide_console(), f"note: {note}")
     return DONE
 
 
@@ -76,9 +84,3 @@ def _judged(chosen: Chosen) -> str:
     judged = "not confirmed" if said is None else f"{said.result.verdict.outcome} in {said.experiment}"
     broken = [metric for metric, violation in chosen.violations.items() if violation > 0]
     return judged + (f"; it breaks its guard on {', '.join(broken)}" if broken else "")
-
-
-def _images(study: Study, strategy: Strategy, seed: int) -> dict[str, list[Path]]:
-    from search.pipeline.exporting import training_images  # noqa: PLC0415  (as in `common.cluster_of`)
-
-    return training_images(study, strategy, seed)

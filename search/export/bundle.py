@@ -2,19 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
-from functools import partial as partial_of
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from search.export.card import CARD, PROVENANCE, model_card, provenance, requirements
 from search.export.chosen import Chosen
-from search.export.converting import check_formats, convert
-from search.export.plain import Images, write_again
-from search.export.standalone import SCRIPT, write_classifier, write_detector
+from search.export.contents.card import CARD, PROVENANCE, model_card, provenance, requirements
+from search.export.contents.converting import MLFLOW, check_formats, convert
+from search.export.contents.retraining import write_training
+from search.export.contents.standalone import (
+    SCRIPT,
+    write_classifier,
+    write_detector,
+    write_template,
+)
 from search.export.writing import MARK, new_folder
 from search.judging.confirmation import Judged
 from search.record.folder import StudyFolder
@@ -44,7 +48,6 @@ def export_run(
     *,
     force: bool = False,
     formats: Collection[str] = (),
-    images: Callable[[Study, Strategy, int], Images] | None = None,
 ) -> Path:
     """Write the bundle of a run.
 
@@ -55,13 +58,12 @@ def export_run(
         target: Where to; `export/<its name>` in the study's folder if None.
         force: Take the place of another bundle.
         formats: Of the weights besides `.pt`; of `converting.FORMATS`.
-        images: Looks for the images that a strategy is trained on with a seed; None not to look.
 
     Returns:
         The bundle's folder: `config.yaml`, `metrics.json` (a classifier's has its confusion matrix), the
-        weights and predictions, `predict.py` that uses them without rarecall (also, for plain Ultralytics,
-        a detector's arguments in `predict.yaml`, and `train.yaml` if it can express the training),
-        `MODEL_CARD.md`, `provenance.json`, `requirements.txt`, and `verdict.json` if it was confirmed.
+        weights and predictions, `predict.py` and `train.py` that use and train them without rarecall (also,
+        for plain Ultralytics, a detector's `predict.yaml`, and `train.yaml` if it can express the training),
+        `MODEL_CARD.md`, `provenance.json`, requirements, and `verdict.json` if it was confirmed.
 
     Raises:
         UsageError: The run's files are gone, or `target` cannot be written or holds something.
@@ -99,12 +101,16 @@ def export_run(
             # Ray keeps a note of its own beside a checkpoint; the report is in `metrics.json`.
             if not path.name.startswith(".") and path.name != REPORT:
                 shutil.copy(path, partial / path.name)
-        usable = (partial / SCRIPT).is_file()
-        for name, content in requirements(task, train.model, formats).items() if usable else ():
-            (partial / name).write_text(content)
         (partial / PROVENANCE).write_text(provenance(folder, study, chosen))
-        again = _again(partial, study, chosen, found, images)
+        usable = (partial / SCRIPT).is_file()
+        again = ["`rarecall search` and `rarecall confirm` train it, by `config.yaml`."]
+        if usable:  # else the toy, or a detector's of 0.1.0
+            for name, content in requirements(study.config, formats).items():
+                (partial / name).write_text(content)
+            again = write_training(partial, folder, study, chosen, found)
         (partial / CARD).write_text(model_card(folder, study, chosen, again, usable=usable))
+        if "mlflow" in formats and usable:
+            write_template(partial, MLFLOW, MLFLOW)
         if formats:
             convert(partial, formats)
     return bundle
@@ -159,20 +165,6 @@ def _verdict(judged: Judged) -> dict[str, Any]:
     """As plain values; infinite degrees of freedom are null."""
     plain = json.loads(judged.result.model_dump_json(include={"verdict"}), parse_constant=lambda _: None)
     return {"experiment": judged.experiment, **plain["verdict"]}
-
-
-def _again(
-    partial: Path,
-    study: Study,
-    chosen: Chosen,
-    found: DetectionPredictions | None,
-    images: Callable[[Study, Strategy, int], Images] | None,
-) -> list[str]:
-    """Write what plain Ultralytics needs to train it again, if it can; paragraphs that say which."""
-    if found is None or images is None:
-        return ["`rarecall search` and `rarecall confirm` train it, by `config.yaml`."]
-    look = partial_of(images, study, chosen.strategy, chosen.seed)
-    return write_again(partial, study.config, chosen, found, look)
 
 
 def _predictions(files: Path) -> DetectionPredictions | None:

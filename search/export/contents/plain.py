@@ -5,18 +5,20 @@ another training all the same: other random numbers, and epochs that are passes 
 """
 
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from search.export.chosen import Chosen
+from search.export.contents.carried import CARRIED, START
 from search.request.config import StudyConfig
-from spaces.errors import UsageError
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import TrainSpec
 from trainables.detector.models import OUR_DETECTORS, own_file
+
+if TYPE_CHECKING:
+    from search.export.contents.listing import Listed
 
 TRAIN, DATA = "train.yaml", "data.yaml"
 # Knob -> why plain Ultralytics has nothing for it.
@@ -34,9 +36,6 @@ LACKING = {
     "pretile_fresh": "it has no copies of whole images",
 }
 
-# Split -> files of its images; of `train` those that the strategy keeps.
-Images = Mapping[str, list[Path]]
-
 
 def lacking(config: StudyConfig, chosen: Chosen) -> list[str]:
     """What of a run plain Ultralytics cannot express, a sentence each."""
@@ -49,43 +48,30 @@ def lacking(config: StudyConfig, chosen: Chosen) -> list[str]:
     return said
 
 
-def write_again(
-    bundle: Path,
-    config: StudyConfig,
-    chosen: Chosen,
-    predictions: DetectionPredictions,
-    images: Callable[[], Images],
+def write_plain(
+    bundle: Path, config: StudyConfig, chosen: Chosen, found: DetectionPredictions, listed: "Listed"
 ) -> list[str]:
     """Write `train.yaml` with all that it names, if plain Ultralytics can express the run.
 
     Args:
-        bundle: A folder that exists.
+        bundle: A folder that exists, with what `train.py` carries.
         config: The study's.
         chosen: The run.
-        predictions: Of it.
-        images: Looks for the data.
+        found: Its predictions.
+        listed: Its images.
 
     Returns:
-        Paragraphs on how it is trained again, or why it cannot be there.
+        Sentences on how it is trained so, or why it cannot be.
     """
-    unsaid = lacking(config, chosen)
+    unsaid = lacking(config, chosen) + ([listed.unfit] if listed.unfit else [])
     if unsaid:
-        return [
-            "Plain Ultralytics cannot express this strategy, so there is no `train.yaml`: "
-            f"{'; '.join(unsaid)}. `rarecall search` and `rarecall confirm` train it, by `config.yaml`."
-        ]
-    try:
-        found = images()
-    except UsageError as error:
-        return [f"There is no `{TRAIN}`: {error.message}."]
-    asked = arguments(config.train, chosen, len(found["train"]), predictions.max_det)
-    ours = OUR_DETECTORS / config.train.model
-    if own_file(config.train.model) is None and ours.is_file():
-        (bundle / config.train.model).write_bytes(ours.read_bytes())
-    for split, paths in found.items():
-        (bundle / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths))
-    names = dict(enumerate(predictions.class_names.tolist()))
-    described = {split: f"{split}.txt" for split in found} | {"names": names}
+        return [f"There is no `{TRAIN}`, for plain Ultralytics cannot train so: {'; '.join(unsaid)}."]
+    images = listed.splits
+    asked = arguments(config.train, chosen, len(images["train"]), found.max_det)
+    for split, names in images.items():
+        (bundle / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    described: dict[str, Any] = {split: f"{split}.txt" for split in images}
+    described |= {"names": dict(enumerate(found.class_names.tolist()))}
     (bundle / DATA).write_text(yaml.safe_dump(described, sort_keys=False))
     (bundle / TRAIN).write_text(
         "# In this folder: yolo detect train cfg=train.yaml\n"
@@ -94,9 +80,8 @@ def write_again(
     )
     return [
         "In plain Ultralytics, in this folder and where the images are: `yolo detect train cfg=train.yaml`. "
-        f"`train.txt` names the {len(found['train'])} images that the strategy keeps. It is another "
-        "training, so it lands where another seed would; confidences are then its own, not those of "
-        "`predict.yaml`."
+        "That is another training with the same strategy, so it lands where another seed would (take "
+        "`last.pt`); its confidences are its own, not those of `predict.yaml`."
     ]
 
 
@@ -116,7 +101,7 @@ def arguments(train: TrainSpec, chosen: Chosen, n_images: int, max_det: int) -> 
     return {
         "task": "detect",
         "mode": "train",
-        "model": train.model,
+        "model": _model(train.model),
         "data": DATA,
         "imgsz": train.imgsz,
         "batch": at_once,
@@ -138,3 +123,11 @@ def arguments(train: TrainSpec, chosen: Chosen, n_images: int, max_det: int) -> 
         "deterministic": True,
         "patience": 0,
     }
+
+
+def _model(name: str) -> str:
+    """Where it is found from the bundle's folder."""
+    file = own_file(name)
+    if file is not None:
+        return f"{START}/{file.name}"
+    return f"{CARRIED}/trainables/detector/{name}" if (OUR_DETECTORS / name).is_file() else name

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from search.export.bundle import export_run
-from search.export.card import requirements
 from search.export.chosen import chosen_baseline, chosen_confirmed
+from search.export.contents.card import requirements
 from search.record.folder import StudyFolder
+from search.request.config import StudyConfig
 
 
 def card_of(bundle: Path) -> tuple[dict[str, object], str]:
@@ -56,9 +57,17 @@ def test_a_run_that_nobody_confirmed_says_so(folder: StudyFolder, tmp_path: Path
     assert (said["of"], said["run"]) == ("baseline", chosen_baseline(study).report.key)
 
 
-def test_requirements_name_what_each_kind_of_weights_needs() -> None:
-    written = requirements("detection", "yolo11n.yaml", ())
-    assert set(written) == {"requirements.txt"}
+def asked(task: str, data: str, model: str) -> StudyConfig:
+    train = {"model": model, "steps": 1, "eval_every": 1}
+    return StudyConfig.model_validate(
+        {"name": "s", "task": task, "data": data, "minority": ["1"], "train": train}
+    )
+
+
+def test_requirements_name_what_each_script_and_each_kind_of_weights_needs() -> None:
+    written = requirements(asked("detection", "d.yaml", "yolo11n.yaml"), ())
+    assert set(written) == {"requirements.txt", "requirements-train.txt"}
     assert "ultralytics==8.4.190\n" in written["requirements.txt"]
-    converted = requirements("classification", "small_cnn", {"torchscript"})
+    converted = requirements(asked("classification", "demo:digits", "small_cnn"), {"torchscript"})
     assert "torchvision" not in converted["requirements-torchscript.txt"]
+    assert "scikit-learn==" in converted["requirements-train.txt"]

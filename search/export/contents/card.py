@@ -15,36 +15,52 @@ from search.judging.learning import support_of
 from search.judging.statistics.values import Bounds
 from search.record.folder import StudyFolder
 from search.record.study import Baseline, Study
+from search.request.config import StudyConfig
 from search.show.common import in_words
 from trainables.contract.tasks import TASKS, Task
 from trainables.contract.trial import Metrics, WholeImages
 
+READING = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
 CARD, PROVENANCE = "MODEL_CARD.md", "provenance.json"
 PIPELINES: dict[Task, str] = {"detection": "object-detection", "classification": "image-classification"}
-# Of whoever uses the weights: file of requirements -> packages, for each task and format.
+# Of whoever uses the weights, or trains them again: what for -> packages.
 REQUIREMENTS: dict[Task, dict[str, tuple[str, ...]]] = {
     "detection": {
         "pt": ("ultralytics", "torch", "torchvision", "numpy", "opencv-python"),
         "torchscript": ("torch", "numpy", "opencv-python-headless"),
         "onnx": ("onnxruntime", "numpy", "opencv-python-headless"),
+        "train": ("ultralytics", "torch", "torchvision", *READING),
     },
     "classification": {
         "pt": ("torch", "torchvision", "numpy", "pillow"),
         "torchscript": ("torch", "numpy", "pillow"),
         "onnx": ("onnxruntime", "numpy", "pillow"),
+        "train": ("torch", "torchvision", "scipy", *READING),
     },
 }
 
 
-def requirements(task: Task, model: str, formats: Collection[str]) -> dict[str, str]:
-    """Name -> content of the files that say what `predict.py` was tested with, one for each kind of file."""
+def requirements(config: StudyConfig, formats: Collection[str]) -> dict[str, str]:
+    """Name -> content of the files that say which packages a script was tested with.
+
+    Args:
+        config: Of the study.
+        formats: Of the weights besides `.pt`.
+    """
+    model, start = config.train.model, config.train.weights or ""
+    more = ["timm"] if model.startswith("timm/") else []
+    for_training = [*more, *(["safetensors"] if start.endswith(".safetensors") else [])]
+    for_training += ["scikit-learn"] if config.data == "demo:digits" else []
+    added = {"pt": more, "train": for_training}
     written = {}
-    for kind, packages in REQUIREMENTS.get(task, {}).items():
-        if kind == "pt" or kind in formats:
-            wanted = (*packages, *(["timm"] if kind == "pt" and model.startswith("timm/") else []))
-            pinned = "".join(f"{name}=={metadata.version(name)}\n" for name in wanted)
+    for kind, packages in REQUIREMENTS[config.task].items():
+        if kind in {"pt", "train", *formats}:
             name = "requirements.txt" if kind == "pt" else f"requirements-{kind}.txt"
-            written[name] = f"# What predict.py was tested with, with weights.{kind}.\n{pinned}"
+            what = "train.py" if kind == "train" else f"predict.py was tested with, with weights.{kind}"
+            what = f"{what} needs" if kind == "train" else what
+            names = (*packages, *added.get(kind, []))
+            pinned = "".join(f"{name}=={metadata.version(name)}\n" for name in names)
+            written[name] = f"# What {what}.\n{pinned}"
     return written
 
 

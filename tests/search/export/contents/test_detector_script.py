@@ -15,7 +15,7 @@ from trials import report_of
 
 import trainables
 from search.cli.main import main
-from search.export.standalone import CARRIED, OF_A_DETECTOR
+from search.export.contents.carried import CARRIED
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 from trainables.contract.trial import TrialReport
 from trainables.evaluation.matching import match
@@ -134,7 +134,8 @@ def test_what_it_carries_is_our_source_byte_for_byte(on_test: tuple[Path, TrialR
         for path in (bundle / CARRIED).rglob("*.py")
     }
     source = Path(trainables.__file__).parent.parent
-    assert carried == {name: (source / name).read_bytes() for name in OF_A_DETECTOR}
+    assert carried == {name: (source / name).read_bytes() for name in carried}
+    assert {"trainables/evaluation/merging.py", "trainables/data/boxes/tiling.py"} < carried.keys()
 
 
 @pytest.mark.parametrize(

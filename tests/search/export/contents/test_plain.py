@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from search.export.chosen import Chosen
-from search.export.plain import LACKING, arguments, lacking, write_again
+from search.export.contents.listing import Listed
+from search.export.contents.plain import LACKING, arguments, lacking, write_plain
 from search.request.config import StudyConfig
-from spaces.errors import UsageError
 from spaces.strategy import Strategy
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.tasks import TASKS
@@ -61,34 +62,38 @@ def test_every_knob_of_a_detector_is_either_expressed_or_said_to_be_lacking() ->
     assert knobs - bounds == expressed | set(LACKING)
 
 
-def test_what_cannot_be_expressed_is_said_and_nothing_is_written(tmp_path: Path) -> None:
-    def never() -> dict[str, list[Path]]:
-        raise AssertionError("the data are not needed")
+def listed(unfit: str = "") -> Listed:
+    return Listed({"train": ["/data/images/a.png"] * 20, "val": ["/data/images/b.png"]}, unfit)
 
-    said = write_again(tmp_path, config(), chosen(focal_gamma=1.5), predictions(), never)
-    assert "`focal_gamma`: it has no focal loss" in said[0]
+
+@pytest.mark.parametrize(
+    ("knobs", "unfit", "says"),
+    [
+        pytest.param({"focal_gamma": 1.5}, "", "`focal_gamma`: it has no focal loss", id="focal loss"),
+        pytest.param({}, "the boxes are elsewhere", "cannot train so: the boxes are elsewhere", id="labels"),
+    ],
+)
+def test_what_cannot_be_expressed_is_said_and_nothing_is_written(
+    tmp_path: Path, knobs: dict[str, float], unfit: str, says: str
+) -> None:
+    (said,) = write_plain(tmp_path, config(), chosen(**knobs), predictions(), listed(unfit))
+    assert says in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_that_it_reads_otherwise_are_said() -> None:
     assert lacking(config(pixel_max=4095), chosen()) == [
         "`pixel_max`: it keeps the high byte of 16-bit images"
     ]
-
-
-def test_data_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
-    def gone() -> dict[str, list[Path]]:
-        raise UsageError("data: no such file: d.yaml")
-
-    (said,) = write_again(tmp_path, config(), chosen(), predictions(), gone)
-    assert said == "There is no `train.yaml`: data: no such file: d.yaml."
 
 
 def test_what_is_written_is_what_ultralytics_reads(tmp_path: Path) -> None:
     assert ultralytics_version
     from ultralytics.cfg import get_cfg  # noqa: PLC0415  (settled above)
 
-    images = {"train": [Path("/data/images/a.png")] * 20, "val": [Path("/data/images/b.png")]}
-    write_again(tmp_path, config(), chosen(retention=0.5), predictions(), lambda: images)
+    write_plain(tmp_path, config(), chosen(retention=0.5), predictions(), listed())
     asked = yaml.safe_load((tmp_path / "train.yaml").read_text())
     assert get_cfg(overrides=asked).epochs == 40
     assert (tmp_path / "train.txt").read_text().splitlines() == ["/data/images/a.png"] * 20
-    assert (tmp_path / asked["model"]).is_file()
+    assert asked["model"] == "carried/trainables/detector/yolo_tiny.yaml"
     assert yaml.safe_load((tmp_path / asked["data"]).read_text())["names"] == {0: "cell", 1: "cluster"}

@@ -14,7 +14,7 @@ from same_boxes import assert_same_boxes, coco_rows
 from tiny_detector import draw_tiles, tiny_spec
 from trials import report_of
 
-from search.export.converting import check_formats, convert
+from search.export.contents.converting import check_formats, convert
 from spaces.errors import RunError, UsageError
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 
@@ -69,7 +69,7 @@ def test_a_detector_finds_the_same(
 def test_a_package_that_is_lacking_is_named_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("search.export.converting.find_spec", lambda name: None)
+    monkeypatch.setattr("search.export.contents.converting.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="--onnx: onnx and onnxruntime not installed") as raised:
         check_formats({"onnx"})
     assert "[onnx]" in raised.value.hint

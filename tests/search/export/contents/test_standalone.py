@@ -20,7 +20,7 @@ from rich.console import Console
 
 from search.export.bundle import export_run
 from search.export.chosen import chosen_trial
-from search.export.converting import FORMATS, convert
+from search.export.contents.converting import FORMATS, convert
 from search.pipeline.searching import search
 from trainables.classifier.networks import build_network
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
