@@ -18,7 +18,7 @@ TEXT = "Write a run's configuration, metrics and weights, with all that it takes
 
 def add(commands: Commands) -> None:
     """`rarecall export`."""
-    parser = command(commands, "export", TEXT, FOLDER)
+    parser = command(commands, "export", TEXT, FOLDER, interrupted="no bundle was written")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--trial",

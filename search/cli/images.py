@@ -16,7 +16,7 @@ PREDICT = "Find objects on images of any size, as it was measured."
 
 def add_tile(commands: Commands) -> None:
     """`rarecall tile`."""
-    parser = command(commands, "tile", TILE, None)
+    parser = command(commands, "tile", TILE, None, interrupted="nothing was cut yet")
     parser.add_argument(
         "images",
         type=path,
@@ -90,7 +90,8 @@ def _typed(args: argparse.Namespace) -> str:
 
 def add_predict(commands: Commands) -> None:
     """`rarecall predict`."""
-    parser = command(commands, "predict", PREDICT, "a study's folder, an exported one, or a weights.pt")
+    weights = "a study's folder, an exported one, or a weights.pt"
+    parser = command(commands, "predict", PREDICT, weights, interrupted="no predictions were written")
     parser.add_argument(
         "images", type=path, nargs="+", metavar="IMAGES", help="image files, and folders of them"
     )

@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rarecall: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
-        folder = _study_folder(args)
-        said = " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
-        print(f"\ninterrupted{said}", file=sys.stderr)
+        print(f"\ninterrupted{_left(args)}", file=sys.stderr)
         return INTERRUPTED
     except ReaderLeft:
         return DONE
@@ -55,6 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return DONE
         print(report_unexpected(error, _study_folder(args)), file=sys.stderr)
         return FAILED
+
+
+def _left(args: argparse.Namespace) -> str:
+    """What Ctrl-C has left of a command that did not say so itself."""
+    if args.interrupted is not None:
+        return f"; {args.interrupted}" if args.interrupted else ""
+    folder = _study_folder(args)
+    return " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
 
 
 def _reader_left() -> bool:

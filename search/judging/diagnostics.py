@@ -57,7 +57,7 @@ def diagnose(
     minority: Sequence[str],
     split: Split = "val",
     split_variance: float | None = None,
-    min_gain: float = 0.05,
+    min_gain: float,
 ) -> tuple[Diagnosis, ...]:
     """Everything that is wrong with one strategy.
 
@@ -105,8 +105,11 @@ def small_support(
     support = support_of(metrics, minority, MERGED)
     if support is None:
         support = support_of(metrics, minority)
-    if support is None:
-        return None
+    return None if support is None else few_objects(support, split=split, min_gain=min_gain)
+
+
+def few_objects(support: float, *, split: Split, min_gain: float) -> Diagnosis | None:
+    """The same of a number of objects, for before there is a report."""
     width = Z95 * math.sqrt(WORST_RECALL * (1 - WORST_RECALL) / support) if support else 1.0
     if width <= min_gain:
         return None

@@ -57,6 +57,7 @@ def describe_tiles(config: StudyConfig, console: Console | None) -> DataSummary:
     ]
     return replace(
         tiles,
+        unit=whole.unit,
         one_piece=whole.one_piece,
         test_from_val=whole.test_from_val,
         mended={**whole.mended, **tiles.mended},

@@ -16,6 +16,7 @@ from search.judging.confirmation import Confirmation, Result, latest, ledger, ve
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, front, notes, notes_on_baseline
 from search.record.experiments import COMPARISON
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from search.record.stored import unpacked
 from search.record.study import Baseline, Study, StudyTrial
@@ -46,7 +47,13 @@ class Asked:
     anonymous: bool = False
 
 
-def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def view(
+    folder: StudyFolder,
+    asked: Asked,
+    more: Mapping[str, Any] | None = None,
+    *,
+    study: Study | None = None,
+) -> dict[str, Any]:
     """All that stands on the page.
 
     Args:
@@ -54,12 +61,13 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         asked: How it is wanted.
         more: What the record does not hold: `data`, `effects`, `classes`, `pictures`; None or absent for what
             is not shown.
+        study: Its record, where it is open already.
 
     Raises:
         UsageError: There is no study.
         RunError: Its record cannot be read.
     """
-    study, being = folder.open("look"), folder.being()
+    study, being = study or folder.open("look"), folder.being()
     config, trials, baseline = study.config, study.trials(), study.baseline()
     found = front(trials, config.objectives, baseline)
     where = Path("STUDY") if asked.anonymous else asked.where
@@ -85,7 +93,7 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         "counts": front_caption(found, being_searched=being == "searched"),
         "knobs": _knobs(config),
         "off": PLAIN.knobs(),
-        "curves": _curves(study, found, baseline),
+        "curves": _curves(study, folder.files, found, baseline),
         "comparison": None if comparison is None else _arms(comparison),
         "confirmation": _judged(confirmation, where),
         "ledger": ledger_sentence(ledger(study)),
@@ -157,7 +165,7 @@ def _trials(
             "exposure": None if report is None else round(report.exposure, 4),
             "seconds": None if report is None else round(report.seconds),
             "broken": [metric for metric, violation in trial.violations.items() if violation > 0],
-            "notes": diagnoses(notes(trial, baseline, study.minority)),
+            "notes": diagnoses(notes(trial, baseline, study.config, study.minority)),
             "failure": None if failure is None else _why(failure, anonymous=anonymous),
             "verdict": None if said is None else said.result.verdict.outcome,
             "chosen": trial.number == chosen,
@@ -187,20 +195,20 @@ def _knobs(config: StudyConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(study: Study, found: Front, baseline: Baseline | None) -> dict[str, Any]:
+def _curves(study: Study, files: RunFiles, found: Front, baseline: Baseline | None) -> dict[str, Any]:
     """Of the deciding metric, and of what is guarded first."""
     metrics = list(study.config.shown_metrics[:2])
     judged = verdicts(study)
     others = [*found.dominated, *found.infeasible, *found.stopped]
     important = [*found.best, *(trial for trial in others if trial.number in judged)]
     shown = with_curves(important, others, MOST_CURVES)
+    usual = [] if baseline is None else [files.curve(report) for report in baseline.reports]
+    curves = {trial.number: files.curve(trial.report) for trial in shown if trial.report is not None}
     return {
         "metrics": metrics,
-        "baseline": {} if baseline is None else {metric: band(baseline, metric) for metric in metrics},
+        "baseline": {metric: band(usual, metric) for metric in metrics} if usual else {},
         "trials": {
-            trial.number: {metric: line(trial.report.curve, metric) for metric in metrics}
-            for trial in shown
-            if trial.report is not None
+            number: {metric: line(curve, metric) for metric in metrics} for number, curve in curves.items()
         },
     }
 

@@ -13,7 +13,7 @@ from trainables.contract.trial import TrialReport
 
 def test_a_sound_run_has_no_diagnosis() -> None:
     sound = report(0.5, ap50=0.5, train=0.6, support={"rare": 1000}, minority_images=40, majority_images=960)
-    assert diagnose(PLAIN, [sound], [sound, sound], minority=("rare",)) == ()
+    assert diagnose(PLAIN, [sound], [sound, sound], minority=("rare",), min_gain=0.05) == ()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ function section(name, title, ...children) {
   return h("section", { id: name, "aria-labelledby": `${name}-title` }, h("h2", { id: `${name}-title` }, title), ...children);
 }
 
-function table(heads, rows, numeric = []) {
+// `name` is what a screen reader calls the table's region, so no two on the page are the same.
+function table(name, heads, rows, numeric = []) {
   const kind = (i) => (numeric.includes(i) ? "number" : null);
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": heads.filter((one) => typeof one === "string").join(", ") },
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name },
     h("table", {}, h("thead", {}, h("tr", {}, heads.map((head, i) => h("th", { scope: "col", class: kind(i) }, head)))),
       h("tbody", {}, rows.map((row) => h("tr", row.attributes || {}, (row.cells || row).map((cell, i) => h("td", { class: kind(i) }, cell)))))));
 }
@@ -65,7 +66,7 @@ const KEYS = [["best", "on the front"], ["dominated", "feasible, but another is 
 function legend() {
   const there = new Set(view.trials.map((trial) => trial.group).concat("baseline", view.comparison ? "arm" : "baseline"));
   return h("ul", { class: "legend" }, KEYS.filter(([name]) => there.has(name)).map(([name, text]) =>
-    h("li", {}, h("svg", { viewBox: "0 0 16 14", "aria-hidden": true }, mark(name, 8, 7, 4, { class: `mark ${name} ${name === "baseline" ? "full" : ""}` })), text)));
+    h("li", {}, h("svg", { viewBox: "0 0 16 14", "aria-hidden": "true" }, mark(name, 8, 7, 4, { class: `mark ${name} ${name === "baseline" ? "full" : ""}` })), text)));
 }
 
 function front() {
@@ -85,7 +86,7 @@ function confirmed() {
   return section("verdict", `The verdict (${found.name}, look ${found.look} of ${found.looks})`,
     found.candidates.map((one) => h("div", {}, h("h3", {}, `${one.name} `, h("span", { class: `badge ${one.outcome}` }, one.outcome)), paragraph(one.strategy),
       paragraph(`${one.seeds.candidate} trainings against ${one.seeds.baseline} of the baseline`, "faint"),
-      one.rows.length ? table(["what must hold", "baseline", "candidate", "gain", "asked", "bound", "holds"], one.rows.map((row) => [metricName(row.metric), number(row.baseline), number(row.candidate),
+      one.rows.length ? table(`What must hold of ${one.name}`, ["what must hold", "baseline", "candidate", "gain", "asked", "bound", "holds"], one.rows.map((row) => [metricName(row.metric), number(row.baseline), number(row.candidate),
         row.against_baseline ? signed(row.gain) : "", signed(row.asked), signed(row.bound), row.holds ? "yes" : "not shown"]), [1, 2, 3, 4, 5]) : null)),
     h("details", {}, h("summary", {}, "All that was said of it"), h("ul", {}, found.sentences.map((one) => h("li", {}, one)))));
 }
@@ -100,7 +101,7 @@ function compared() {
   const pairs = view.comparison.pairs, deciding = view.comparison.deciding;
   return section("arms", "Named strategies, with seeds", paragraph("Mean and 95 % interval over seeds; the dashed line is the reference. * differs after Holm's correction."),
     h("div", { id: "arms-chart" }), h("ul", { class: "faint" }, view.comparison.caption.map((one) => h("li", {}, one))),
-    pairs.length ? table(["of equal exposure", "against", `difference in ${deciding}`, "95 %"], pairs.map((pair) => [pair.first, pair.second, signed(pair.differences[deciding].value),
+    pairs.length ? table("Arms of equal exposure", ["of equal exposure", "against", `difference in ${deciding}`, "95 %"], pairs.map((pair) => [pair.first, pair.second, signed(pair.differences[deciding].value),
       pair.differences[deciding].interval ? pair.differences[deciding].interval.map(signed).join(" to ") : "–"]), [2, 3]) : null);
 }
 
@@ -117,7 +118,7 @@ function classes() {
   if (!found) return null;
   if (found.kind === "precision_recall") return section("classes", "Precision and recall, class by class", paragraph(found.note, "faint"), h("div", { id: "classes-chart" }));
   return section("classes", "What is called what", paragraph(found.note, "faint"), found.matrices.map((one) => h("div", {}, h("h3", {}, one.name),
-    table(["true class", ...found.names], one.rows.map((row, i) => [found.names[i], ...row.map((share) => (share === null ? "–" : `${(100 * share).toFixed(0)} %`))]), found.names.map((_, i) => i + 1)))));
+    table(`What is called what: ${one.name}`, ["true class", ...found.names], one.rows.map((row, i) => [found.names[i], ...row.map((share) => (share === null ? "–" : `${(100 * share).toFixed(0)} %`))]), found.names.map((_, i) => i + 1)))));
 }
 
 function pictures() {
@@ -131,14 +132,14 @@ function pictures() {
 function data() {
   const found = view.data;
   if (!found) return null;
-  return section("data", "The data", found.rows.length ? table(["split", "images", "sources", ...found.names], found.rows, [1, 2, ...found.names.map((_, i) => i + 3)]) : null,
+  return section("data", "The data", found.rows.length ? table("Counts by split", found.heads, found.rows, found.heads.map((_, i) => i).slice(1)) : null,
     found.notes.length ? h("ul", {}, found.notes.map((note) => h("li", {}, note))) : null, paragraph(view.ledger, "faint"));
 }
 
 function trials() {
   if (!view.trials.length) return null;
   return section("trials", "All trials", h("details", { open: view.trials.length <= 40 }, h("summary", {}, `${view.trials.length} trials`),
-    table(["trial", "group", ...view.shown, "exposure", "strategy"], view.trials.map((trial) => ({
+    table("Trials, one a row", ["trial", "group", ...view.shown, "exposure", "strategy"], view.trials.map((trial) => ({
       attributes: { id: `trial-${trial.number}`, "aria-selected": trial.number === selected.trial ? "true" : null },
       cells: [h("button", { type: "button", onclick: () => select({ trial: trial.number }) }, String(trial.number)), trial.verdict || trial.group, ...view.shown.map((metric) => number(trial.metrics[metric])),
         trial.exposure === null ? "–" : `${(100 * trial.exposure).toFixed(0)} %`, trial.strategy] })), [0, ...view.shown.map((_, i) => i + 2), view.shown.length + 2])));

@@ -106,6 +106,7 @@ def test_rarecall_predict_and_the_script_agree(
     assert len(mine) == len(ours)
 
 
+@pytest.mark.slow
 def test_whole_images_are_cut_and_merged_as_they_were_judged(tmp_path: Path) -> None:
     draw_tiled(tmp_path)
     report_of(tiny_spec(tmp_path / "tiles" / "data.yaml", {}, batch=8, **TRAIN), tmp_path / "run")
@@ -116,6 +117,7 @@ def test_whole_images_are_cut_and_merged_as_they_were_judged(tmp_path: Path) -> 
         assert_same_boxes(coco_rows(found, name), rows_of(measured, i))
 
 
+@pytest.mark.slow
 def test_two_models_are_used_each_in_its_classes(data: Path, tmp_path: Path) -> None:
     spec = tiny_spec(data, {"dual_share": 0.5, "sampler_power": 1.0}, imgsz=96, **TRAIN | {"steps": 240})
     report_of(spec, tmp_path / "run")
