@@ -265,7 +265,8 @@ def _notes(study: Study, chosen: Chosen) -> list[str]:
         return lines(chosen.judged.result.notes)
     baseline = study.baseline()
     usual = () if baseline is None else baseline.reports
-    return lines(diagnose(chosen.strategy, [chosen.report], usual, minority=study.minority))
+    asked = study.config.confirm.min_gain
+    return lines(diagnose(chosen.strategy, [chosen.report], usual, minority=study.minority, min_gain=asked))
 
 
 def _how_to_use(task: Task) -> str:
