@@ -1,9 +1,8 @@
 """Weights as ONNX and TorchScript: the bundle's script finds with them what it finds with `weights.pt`.
 
-ONNX needs the extra `onnx`. Neither needs Ultralytics, and ONNX no torch, when it is used.
+Neither needs Ultralytics, and ONNX no torch, when it is used.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -18,15 +17,9 @@ from search.export.contents.converting import check_formats, convert
 from spaces.errors import RunError, UsageError
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 
-HAS_ONNX = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 FORMATS = [
     pytest.param("torchscript", ("ultralytics",), id="TorchScript"),
-    pytest.param(
-        "onnx",
-        ("torch", "torchvision", "ultralytics", "onnx"),
-        id="ONNX",
-        marks=pytest.mark.skipif(not HAS_ONNX, reason="needs the extra onnx"),
-    ),
+    pytest.param("onnx", ("torch", "torchvision", "ultralytics", "onnx"), id="ONNX"),
 ]
 
 

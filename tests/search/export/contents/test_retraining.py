@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import alone
 from in_process import Here
@@ -21,6 +22,7 @@ from search.pipeline.searching import search
 from search.record.folder import StudyFolder
 from trainables.contract.trial import TrialSpec
 from trainables.data.boxes.data_set import detection_once
+from trainables.data.sources import images_of
 
 DIGITS = """
 name: again
@@ -92,6 +94,14 @@ def check_same_metrics(bundle: Path, root: Path) -> None:
 
 def test_a_classifier_ends_with_the_metrics_of_the_trial(of_digits: Path, tmp_path: Path) -> None:
     check_same_metrics(of_digits, tmp_path)
+    np.save(tmp_path / "images.npy", images_of("demo:digits", 8).splits["val"].images[:20])
+    new = tmp_path / "again" / "result" / "weights.pt"
+    said = [
+        alone(of_digits / "predict.py", tmp_path / "images.npy", *options, cwd=tmp_path)
+        for options in ((), ("--weights", new))
+    ]
+    assert said[0].stdout == said[1].stdout
+    assert len(said[1].stdout.splitlines()) == 20
 
 
 def test_a_detector_with_sampler_focal_loss_and_augmentation_does(of_tiles: Path, tmp_path: Path) -> None:
