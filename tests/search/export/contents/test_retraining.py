@@ -1,14 +1,17 @@
 """A bundle's `train.py` trains without rarecall what was trained with it, and ends with the same metrics."""
 
 import ast
+import csv
 import io
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from bundles import alone
 from in_process import Here
 from rich.console import Console
@@ -49,6 +52,13 @@ space: SPACE
 search: {trials: 1, seed: 0}
 """
 WEIGHTED = "{sampler_power: [0.8, 1.0], focal_gamma: [0.5, 1.5], augment_minority: [0.3, 0.5]}"
+# As the command `yolo`, without network and a person's settings.
+YOLO = """
+import os, sys
+os.environ |= {"YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": sys.argv.pop(), "YOLO_AUTOINSTALL": "0"}
+from ultralytics.cfg import entrypoint
+entrypoint()
+"""
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 
 
@@ -186,3 +196,22 @@ def test_data_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
     bundle = bundle_of_trial(folder, tmp_path / "bundle")
     assert not (bundle / "train.txt").exists()
     assert "There is no list of its training images: data: " in (bundle / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.slow
+def test_plain_ultralytics_trains_by_train_yaml(tmp_path: Path, three_splits: Path) -> None:
+    study = tiles_study(three_splits, "{retention: [0.4, 0.6], mosaic: [0.3, 0.5]}")
+    bundle = bundle_of_trial(searched(tmp_path / "study", study), tmp_path / "bundle")
+    (tmp_path / "yolo.py").write_text(YOLO)
+    here = [f"project={tmp_path / 'runs'}", "device=cpu", "workers=0", "plots=False", tmp_path / "settings"]
+    done = alone(tmp_path / "yolo.py", "detect", "train", "cfg=train.yaml", *here, cwd=bundle)
+    assert done.returncode == 0, done.stderr
+    asked = yaml.safe_load((bundle / "train.yaml").read_text())
+    (run,) = (tmp_path / "runs").iterdir()
+    with (run / "results.csv").open() as table:
+        epochs = list(csv.DictReader(table))
+    assert len(epochs) == asked["epochs"]
+    images = len((bundle / "train.txt").read_text().splitlines())
+    assert images < 24
+    assert abs(asked["epochs"] * math.ceil(images / 4) - 48) <= math.ceil(images / 4) / 2
+    assert (run / "weights" / "last.pt").is_file()
