@@ -12,6 +12,7 @@ from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import wide_console
 from search.show.fitting import show
+from search.trackers.told import check_installed
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, Split
 from trainables.data.summary import DataSummary
@@ -46,6 +47,7 @@ def _strategies(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     config = load_config(args.study)
+    check_installed(config.tracking)
     # What reads data and counts resources; loaded only here, as reading results needs neither torch nor ray.
     from search.cluster.launch import impossible_here  # noqa: PLC0415
     from search.pipeline.opening import data_of  # noqa: PLC0415

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from search.cli import check, compare, confirm, export, images, report, search
+from search.cli import check, compare, confirm, export, images, report, search, track
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from search.cli.unexpected import report as report_unexpected
 from search.cluster.stopping import take_as_ctrl_c
@@ -99,4 +99,5 @@ def _parser() -> Parser:
     report.add_dashboard(commands)
     export.add(commands)
     images.add_predict(commands)
+    track.add(commands)
     return parser

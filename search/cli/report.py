@@ -72,7 +72,7 @@ def _report(args: argparse.Namespace) -> int:
     from search.pipeline.looking.gathering import gather  # noqa: PLC0415  (as in `common.cluster_of`)
 
     folder = StudyFolder(args.study)
-    file = folder.path / "report.html" if args.out is None else args.out
+    file = folder.report if args.out is None else args.out
     if args.out is not None:
         check_writable(file)
     study = folder.open("look")

@@ -20,10 +20,12 @@ from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.fusing import stored_fusion
 from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
+from search.pipeline.tracking import tell_all
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
 from search.record.study import Study
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
@@ -56,6 +58,7 @@ def confirm(
     if fresh and resume:
         raise UsageError("--fresh and --resume: one of them")
     request = read_study(folder, console)
+    check_installed(request.config.tracking)
     _check_test_split(request.data, request.summary)
     with opened(request, "confirmed") as found:
         begun = latest(found.study)
@@ -75,7 +78,9 @@ def confirm(
                 f"{begun.experiment} in {found.where} is not finished",
                 f"go on with it: rarecall confirm {found.where} --resume",
             )
-        return found, _look_by_look(found, begun, cluster, console)
+        finished = _look_by_look(found, begun, cluster, console)
+        tell_all(found, console)
+        return found, finished
 
 
 def _check_test_split(data: DataSpec, summary: DataSummary) -> None:

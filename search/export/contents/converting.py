@@ -18,7 +18,7 @@ CONVERT, MLFLOW = "convert.py", "mlflow_model.py"
 # Format -> module that it needs, and what installs that.
 NEEDED = {
     "onnx": (("onnx", "onnxruntime"), "pip install -c requirements.lock '.[onnx]'"),
-    "mlflow": (("mlflow", "pandas"), "pip install 'mlflow-skinny>=3.17'"),
+    "mlflow": (("mlflow", "pandas"), "pip install -c requirements.lock '.[mlflow]'"),
 }
 
 
