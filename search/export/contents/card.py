@@ -17,7 +17,7 @@ from search.record.folder import StudyFolder
 from search.record.study import Baseline, Study
 from search.request.config import StudyConfig
 from search.show.common import in_words
-from trainables.contract.tasks import TASKS, Task
+from trainables.contract.tasks import MERGED, TASKS, Task
 from trainables.contract.trial import Metrics, WholeImages
 
 READING = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
@@ -54,13 +54,13 @@ def requirements(config: StudyConfig, formats: Collection[str]) -> dict[str, str
     added = {"pt": more, "train": for_training}
     written = {}
     for kind, packages in REQUIREMENTS[config.task].items():
-        if kind in {"pt", "train", *formats}:
-            name = "requirements.txt" if kind == "pt" else f"requirements-{kind}.txt"
-            what = "train.py" if kind == "train" else f"predict.py was tested with, with weights.{kind}"
-            what = f"{what} needs" if kind == "train" else what
-            names = (*packages, *added.get(kind, []))
-            pinned = "".join(f"{name}=={metadata.version(name)}\n" for name in names)
-            written[name] = f"# What {what}.\n{pinned}"
+        if kind not in {"pt", "train", *formats}:
+            continue
+        name = "requirements.txt" if kind == "pt" else f"requirements-{kind}.txt"
+        user = "train.py" if kind == "train" else f"predict.py with weights.{kind}"
+        names = (*packages, *added.get(kind, []))
+        pinned = "".join(f"{one}=={metadata.version(one)}\n" for one in names)
+        written[name] = f"# What {user} was tested with.\n{pinned}"
     return written
 
 
@@ -130,7 +130,7 @@ def _front_matter(folder: StudyFolder, study: Study, chosen: Chosen) -> dict[str
     config, task = study.config, study.config.task
     pipeline = PIPELINES.get(task, "other")
     deciding = [*config.objectives, *(guard.metric for guard in config.guards), *TASKS[task].operating_point]
-    deciding += [name for name in chosen.report.metrics if name.startswith("deployed/")]
+    deciding += [name for name in chosen.report.metrics if "deployed/" in name]
     dataset = {
         "name": config.name,
         "type": _data(study),
@@ -215,9 +215,10 @@ def _row(bounds: Bounds, baseline: Metrics, means: Metrics) -> tuple[str, ...]:
 
 def _as_searched(study: Study, chosen: Chosen) -> list[str]:
     """Of a run that no confirmation has judged."""
+    by_val = "its thresholds" if chosen.trial is None else "its strategy and its thresholds"
     return [
-        "**Not confirmed.** What follows is one training, measured on val. By val its strategy and its "
-        "thresholds were chosen, so it flatters; `rarecall confirm` would say how much of it is true.\n",
+        f"**Not confirmed.** What follows is one training, measured on val. By val {by_val} were chosen, so "
+        "it flatters; `rarecall confirm` would say how much of it is true.\n",
         f"{_support(chosen.report.metrics, study.minority)}\n",
         *_this_run(study, chosen),
     ]
@@ -249,7 +250,9 @@ def _number(value: float | None) -> str:
 
 
 def _support(metrics: Metrics, minority: Sequence[str]) -> str:
-    count = support_of(metrics, minority)
+    count = support_of(metrics, minority, MERGED)  # where there are whole images it is theirs that count
+    if count is None:
+        count = support_of(metrics, minority)
     if count is None:
         return "How many rare objects that was judged on was not noted."
     return f"It was judged on **{count:g} rare objects**."
