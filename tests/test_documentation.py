@@ -58,6 +58,9 @@ def test_there_is_no_block_of_which_these_tests_know_nothing() -> None:
     assert len([block for block in ALL if block.page == "README.md"]) >= 10
 
 
+IN_A_BUNDLE = (["python", "predict.py"], ["python", "train.py"])
+
+
 @pytest.mark.parametrize("block", [*of("sh"), *of("text")])
 def test_commands_have_arguments_that_exist(block: Block) -> None:
     for command in block.commands():
@@ -74,7 +77,7 @@ def test_commands_have_arguments_that_exist(block: Block) -> None:
             ray_cli.commands["up"].make_context("ray up", typed[2:])
         else:
             told = (["pytest"], ["mkdocs", "serve"])
-            assert typed in told or typed[:2] == ["python", "predict.py"], command
+            assert typed in told or typed[:2] in IN_A_BUNDLE, command
 
 
 def parsed(typed: list[str]) -> bool:
@@ -235,10 +238,12 @@ def test_the_tutorial_and_the_pages_on_results_and_strategies_are_true(here: Pat
         shutil.rmtree(made)
 
     def on_a_bundle(command: str) -> str:
-        """`predict.py` is typed in its bundle, with images that are there."""
-        if not command.startswith("python predict.py"):
+        """A script is typed in its bundle, with images that are there."""
+        if words(command)[:2] not in IN_A_BUNDLE:
             return command
         (bundle,) = (study / "export").iterdir()
+        if command.startswith("python train.py"):
+            return f"cd {bundle} && {command}"
         shutil.rmtree(bundle / "found", ignore_errors=True)
         there = command.replace("IMAGES", f"{here}/images/val").replace("IMAGE…", f"{here}/images/val")
         return f"cd {bundle} && {there}" + ("" if "--out" in there else " --out found")

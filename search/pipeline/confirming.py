@@ -14,6 +14,7 @@ from search.judging.confirmation import (
     requirements,
     store,
 )
+from search.judging.diagnostics import lines, ships_poorly
 from search.judging.judge import judge
 from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
@@ -23,6 +24,7 @@ from search.pipeline.tracking import tell_all
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
+from search.record.study import Study
 from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
@@ -68,6 +70,7 @@ def confirm(
             )
         if begun is None or fresh:
             begun = _planned(found, asked)
+            _say_what_ships(found.study, begun.plan, console)
         elif begun.finished:
             return found, begun
         elif not resume:
@@ -145,6 +148,16 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
     refuse_too_few_seeds(plan)
     number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())
     return Confirmation(f"{CONFIRMATIONS}{number}", plan, ())
+
+
+def _say_what_ships(study: Study, plan: ConfirmPlan, console: Console) -> None:
+    """Say it again of a candidate whose exported weights fell far behind: a confirmation is expensive."""
+    planned = {candidate.trial for candidate in plan.candidates}
+    for trial in study.trials():
+        note = ships_poorly(trial.report) if trial.number in planned and trial.report is not None else None
+        if note is not None:
+            said = f"note on trial {trial.number}: {lines([note])[0]}"
+            console.print(said, highlight=False, soft_wrap=True)
 
 
 def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console: Console) -> Confirmation:

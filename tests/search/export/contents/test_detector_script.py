@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,8 @@ from trials import report_of
 
 import trainables
 from search.cli.main import main
-from search.export.standalone import CARRIED, OF_A_DETECTOR
+from search.export.contents.carried import CARRIED
+from search.export.contents.converting import convert
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 from trainables.contract.trial import TrialReport
 from trainables.evaluation.matching import match
@@ -71,18 +73,34 @@ def on_test(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return bundle_of(root / "result", root / "bundle"), report
 
 
+@pytest.mark.parametrize(
+    ("kind", "tolerance", "lacking"),
+    [
+        pytest.param("pt", 1e-4, (), id="weights.pt"),
+        pytest.param("onnx", 1e-3, ("torch", "torchvision", "ultralytics", "onnx"), id="ONNX"),
+    ],
+)
 def test_on_the_whole_test_split_it_finds_what_was_counted(
-    on_test: tuple[Path, TrialReport], data: Path, tmp_path: Path
+    kind: str,
+    tolerance: float,
+    lacking: tuple[str, ...],
+    on_test: tuple[Path, TrialReport],
+    data: Path,
+    tmp_path: Path,
 ) -> None:
-    bundle, report = on_test
+    made, report = on_test
+    bundle = Path(shutil.copytree(made, tmp_path / "bundle"))
+    if kind == "onnx":
+        convert(bundle, {"onnx"})
     measured = stored(bundle / "predictions.npz")
     assert measured.split == "test"
-    found = found_by(bundle, data.parent / "images" / "test", tmp_path / "out")
+    images = data.parent / "images" / "test"
+    found = found_by(bundle, images, tmp_path / "out", lacking=lacking)
     rows = [coco_rows(found, Path(name).name) for name in measured.image.tolist()]
     for i, mine in enumerate(rows):
         wanted = rows_of(measured, i)
         assert_same_boxes(mine, wanted)
-        np.testing.assert_allclose(np.sort(mine[:, 1]), np.sort(wanted[:, 1]), atol=1e-4)
+        np.testing.assert_allclose(np.sort(mine[:, 1]), np.sort(wanted[:, 1]), atol=tolerance)
     recall = report.metrics["deployed/minority_recall"]
     assert recall is not None
     assert recall > 0
@@ -136,7 +154,8 @@ def test_what_it_carries_is_our_source_byte_for_byte(on_test: tuple[Path, TrialR
         for path in (bundle / CARRIED).rglob("*.py")
     }
     source = Path(trainables.__file__).parent.parent
-    assert carried == {name: (source / name).read_bytes() for name in OF_A_DETECTOR}
+    assert carried == {name: (source / name).read_bytes() for name in carried}
+    assert {"trainables/evaluation/merging.py", "trainables/data/boxes/tiling.py"} < carried.keys()
 
 
 @pytest.mark.parametrize(
