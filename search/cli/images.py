@@ -52,7 +52,7 @@ def add_tile(commands: Commands) -> None:
 
 
 def _tile(args: argparse.Namespace) -> int:
-    from search.pipeline.tiling import Asked, tile_images  # noqa: PLC0415  (as in `common.cluster_of`)
+    from search.pipeline.images.tiling import Asked, tile_images  # noqa: PLC0415  (as in `common.cluster_of`)
     from trainables.data.boxes.tiling import Grid  # noqa: PLC0415
 
     asked = Asked(
@@ -119,7 +119,7 @@ def add_predict(commands: Commands) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from search.export.pictures import draw_boxes  # noqa: PLC0415  (as in `_tile`)
-    from search.pipeline.predicting import Asked, predict_images  # noqa: PLC0415
+    from search.pipeline.images.predicting import Asked, predict_images  # noqa: PLC0415
 
     predicted = predict_images(
         Asked(

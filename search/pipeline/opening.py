@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.pipeline.study_tiles import describe_tiles
+from search.pipeline.images.study_tiles import describe_tiles
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.arms import named_strategy, needs_whole_images

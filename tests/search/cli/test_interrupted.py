@@ -18,7 +18,7 @@ from search.cli.main import main
     [
         pytest.param(
             ["predict", "STUDY", "IMAGES", "--out", "out"],
-            "search.pipeline.predicting.predict_images",
+            "search.pipeline.images.predicting.predict_images",
             "interrupted; no predictions were written",
             id="predict",
         ),
@@ -39,7 +39,7 @@ from search.cli.main import main
         ),
         pytest.param(
             ["tile", "IMAGES", "--out", "out"],
-            "search.pipeline.tiling.load_whole",
+            "search.pipeline.images.tiling.load_whole",
             "interrupted; nothing was cut yet",
             id="tile, before it cuts",
         ),

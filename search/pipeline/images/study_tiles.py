@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from search.pipeline.tiling import cut_notes, grid_notes
+from search.pipeline.images.tiling import cut_notes, grid_notes
 from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.show.common import bar
