@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search.export.page.glossary import short
 from search.judging.choosing import Recommended
-from search.judging.confirmation import Confirmation, Result
+from search.judging.confirmation import Confirmation, Look, Result
 from search.judging.learning import support_of
 from search.judging.statistics.values import Bounds
 from search.record.study import Baseline, Study
@@ -64,7 +64,8 @@ def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None,
         where: The study's folder as a person would type it.
     """
     if confirmation is not None and confirmation.looks:
-        return _judged(confirmation.looks[-1].leading, confirmation, study, status, where)
+        look = confirmation.looks[-1]
+        return _with_others(_judged(look.leading, confirmation, study, status, where), look)
     done, asked = status.states["complete"], status.config.search.trials
     if status.best is None or status.baseline is None:
         return _without_best(study, status, done, asked)
@@ -131,6 +132,16 @@ def _judged(
         "script that uses it."
     )
     return Answer(verdict.outcome, said, tuple(sentences), result.candidate.trial)
+
+
+def _with_others(told: Answer, look: Look) -> Answer:
+    """An answer that also names the others that were accepted."""
+    others = [one.candidate.name for one in look.results if one.verdict.outcome == "accepted"]
+    others = [name for name in others if name != look.leading.candidate.name]
+    if told.outcome != "accepted" or not others:
+        return told
+    said = f"Also accepted: {', '.join(others)}; the first is the one whose gain is surest."
+    return replace(told, sentences=(*told.sentences, said))
 
 
 def _gain(gain: Bounds, result: Result) -> str:

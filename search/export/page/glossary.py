@@ -35,7 +35,11 @@ METRICS = {
     ),
     "macro_f1": ("macro F1", "F1 (harmonic mean of precision and recall), the mean over all classes"),
     "balanced_accuracy": ("balanced accuracy", "recall, the mean over all classes"),
-    "accuracy": ("accuracy", "share of the images that are called by their class"),
+    "accuracy": (
+        "accuracy",
+        "share of the images that are called by their class; where a split holds the rare classes more "
+        "often than the training does, their images weigh less",
+    ),
     "top2_accuracy": ("top-2 accuracy", "share of the images whose class is among the two likeliest"),
     "weighted_f1": ("weighted F1", "F1, the mean over all images' classes"),
     "nll": ("negative log-likelihood", "of the true classes, in nats per image; lower is better"),
@@ -63,6 +67,20 @@ PREFIXES = {
     "deployed/": ("as exported", "of the weights that ship, one label per box, at their own threshold"),
     "calibrated/": ("calibrated", "at a temperature that was fitted on val"),
     "ultralytics/": ("as Ultralytics prints it", "read from smoothed curves, to compare with its tables"),
+}
+
+# What a page says without explaining it.
+TERMS = {
+    "baseline": "training as it is without any of this: what everything is measured against",
+    "trial": "one strategy, trained once in the search",
+    "seed": "what the luck of a training hangs on: the same training with another seed ends a little otherwise",
+    "val split": "images that were not trained on; strategies were chosen by them",
+    "test split": "images that were neither trained on nor chosen by, kept for the confirmation",
+    "front": "the trials than which no other is better both to the right and upwards",
+    "feasible, infeasible": "keeps all limits; breaks one",
+    "exposure": "share of the images shown in training that hold a rare object",
+    "collapsed": "a training that finds next to nothing of what the others find",
+    "bound": "what holds but for a small chance, which is shared out over all that must hold",
 }
 
 # Knob -> what it does, for who has not seen the code.

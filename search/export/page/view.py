@@ -10,7 +10,7 @@ from typing import Any
 
 from search.export.page.answer import answer, question
 from search.export.page.curves import band, line, with_curves
-from search.export.page.glossary import KNOBS, meaning, short
+from search.export.page.glossary import KNOBS, TERMS, meaning, short
 from search.judging.comparison import Comparison, Conclusion
 from search.judging.confirmation import Confirmation, Result, latest, ledger, verdicts
 from search.judging.diagnostics import lines as diagnoses
@@ -28,7 +28,7 @@ from search.show.confirmation import ledger_sentence, sentences
 from search.show.front import caption as front_caption
 from search.show.status import study_status
 from spaces.strategy import PLAIN, SENTENCES
-from trainables.contract.tasks import LOWER_IS_BETTER, TASKS
+from trainables.contract.tasks import LOWER_IS_BETTER
 from trainables.contract.trial import Metrics, TrialFailure, valued
 
 MOST_CURVES = 50  # beside the front's, the baseline's and those that were confirmed
@@ -84,7 +84,8 @@ def view(
         "answer": asdict(told),
         "next": [asdict(step) for step in status.steps],
         "objectives": list(config.objectives),
-        "knob_words": {knob: KNOBS[knob] for knob in PLAIN.knobs() if knob not in TASKS[config.task].lacks},
+        "terms": TERMS,
+        "knob_words": {knob: KNOBS[knob] for knob in _used(config, trials, comparison, confirmation)},
         "named": {name: SENTENCES[name] for name in _named(comparison, confirmation) if name in SENTENCES},
         "words": {metric: [short(metric), meaning(metric)] for metric in metrics},
         "lower": sorted(LOWER_IS_BETTER & set(metrics)),
@@ -109,6 +110,20 @@ def _named(comparison: Comparison | None, confirmation: Confirmation | None) -> 
     arms = [] if comparison is None else [arm.name for arm in comparison.arms]
     judged = [] if confirmation is None else [one.name for one in confirmation.plan.candidates]
     return list(dict.fromkeys([*arms, *judged]))
+
+
+def _used(
+    config: StudyConfig,
+    trials: Sequence[StudyTrial],
+    comparison: Comparison | None,
+    confirmation: Confirmation | None,
+) -> list[str]:
+    """Knobs that something on the page sets."""
+    strategies = [trial.strategy for trial in trials]
+    strategies += [] if comparison is None else [arm.strategy for arm in comparison.arms]
+    strategies += [] if confirmation is None else [one.strategy for one in confirmation.plan.candidates]
+    used = set(config.space.dimensions).union(*(strategy.changed() for strategy in strategies))
+    return [knob for knob in PLAIN.knobs() if knob in used]
 
 
 def _metrics_named(

@@ -52,15 +52,18 @@ def pictures(pair: BeforeAfter, data: DataSpec, imgsz: int, *, anonymous: bool) 
             return None
         shown, as_what = _crops(before, after, data, pair, anonymous), "as exported"
         drawn = "White: what is there. Orange: what was called so, with its score. Left the baseline, right "
+        unlike = "exported weights have a threshold of their own and one name for a box"
     else:
         shown = _images(before, after, data, pair.split, imgsz, anonymous)
         # A classifier's biases, which are exported, were tuned on val: there each image goes by others'.
         as_what = "as exported" if pair.split == "test" else "by biases that were tuned on val's other images"
         drawn = "Each image with its class, what the baseline called it and what it is called by "
+        unlike = "biases help the baseline, too, and the verdict is about models without"
     found = cases(before, after)
     return {
         "note": f"On {pair.split}: one training of the baseline beside one of {pair.name}, {as_what}. "
-        f"{drawn}{pair.name}. The most telling first, at most {MOST} of each kind.",
+        f"{drawn}{pair.name}. The most telling first, at most {MOST} of each kind. So the counts are not "
+        f"those of the answer: {unlike}.",
         "groups": [
             {
                 "name": group,

@@ -2,6 +2,7 @@
 // The page: what `view` holds, in order of what a reader asks. Drawn anew where something is selected or changes.
 let view = JSON.parse(document.getElementById("view").textContent);
 const selected = { trial: view.answer.trial };
+let pinned = null; // the trial that stays shown whatever the pointer passes
 const page = document.getElementById("page");
 const h = element;
 
@@ -24,10 +25,16 @@ function terms(pairs) {
   return h("dl", {}, pairs.filter(([, value]) => value !== null && value !== "").map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
+// Commands between backticks, and a way to where words are explained.
+function written(text) {
+  const parts = text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part.split(/(?<=under )(Words)/)));
+  return parts.flat().map((part) => (part === "Words" ? h("a", { href: "#words" }, part) : part));
+}
+
 // "How sure: …", with what stands before the colon made plain to see.
 function labelled(sentence) {
   const colon = sentence.indexOf(": ");
-  return colon < 0 ? sentence : [h("b", {}, sentence.slice(0, colon + 1)), sentence.slice(colon + 1)];
+  return [h("b", {}, sentence.slice(0, colon + 1)), written(sentence.slice(colon + 1))];
 }
 
 function headline() {
@@ -50,9 +57,10 @@ function details() {
     card.append(h("h3", {}, "Baseline"), paragraph(view.baseline.strategy), metricsOf((metric) => view.baseline.mean[metric]), notesOf(view.baseline.notes));
   } else if (trial) {
     card.append(h("h3", {}, `Trial ${trial.number}`, " ", trial.verdict ? h("span", { class: `badge ${trial.verdict}` }, trial.verdict) : h("span", { class: "badge" }, trial.group)),
-      paragraph(trial.strategy), metricsOf((metric) => trial.metrics[metric], true),
+      paragraph(trial.strategy), paragraph("In the search: one training, measured on the val split.", "faint"), metricsOf((metric) => trial.metrics[metric], true),
       terms([["exposure", trial.exposure === null ? null : `${(100 * trial.exposure).toFixed(0)} % of the drawn images hold the rare class`], ["training", trial.seconds === null ? null : `${trial.seconds} s`],
-        ["breaks", trial.broken.join(", ")], ["failed", trial.failure]]), notesOf(trial.notes));
+        ["breaks", trial.broken.join(", ")], ["failed", trial.failure]]), notesOf(trial.notes),
+      h("a", { href: `#trial-${trial.number}`, onclick: () => { document.querySelector("#trials details").open = true; } }, "its row in the table"));
   } else card.append(paragraph("Point at a trial, or go from one to the next with the arrow keys.", "faint"));
   return card;
 }
@@ -78,8 +86,9 @@ function legend() {
 function front() {
   if (!view.trials.length && !view.baseline) return section("front", "The front", paragraph("Nothing is finished yet."));
   const chart = h("div", { id: "front-chart" });
-  const failed = view.trials.filter((trial) => trial.failure);
+  const failed = view.trials.filter((trial) => trial.failure), judged = view.trials.filter((trial) => trial.verdict);
   return section("front", "The front", paragraph("Each point is one training. To the right it finds more of the rare class, upwards it keeps more overall."),
+    judged.length ? paragraph(`What a confirmation has said counts for more than a place here: ${judged.map((trial) => `trial ${trial.number} ${trial.verdict}`).join(", ")}.`) : null,
     legend(), h("div", { class: "two" }, chart, details()),
     view.guards.length ? paragraph(`Limits: ${view.guards.map((guard) => guard.text + (guard.limit === null ? "" : ` (${number(guard.limit)})`)).join("; ")}.`, "faint") : null,
     failed.length ? paragraph(`Without a point: ${failed.map((trial) => `trial ${trial.number} (${trial.failure})`).join("; ")}.`, "faint") : null,
@@ -92,9 +101,9 @@ function confirmed() {
   return section("verdict", `The verdict (${found.name}, look ${found.look} of ${found.looks})`,
     found.candidates.map((one) => h("div", {}, h("h3", {}, `${one.name} `, h("span", { class: `badge ${one.outcome}` }, one.outcome)), paragraph(one.strategy),
       paragraph(`${one.seeds.candidate} trainings against ${one.seeds.baseline} of the baseline`, "faint"),
-      one.rows.length ? table(`What must hold of ${one.name}`, ["what must hold", "baseline", "candidate", "gain", "asked", "bound", "holds"], one.rows.map((row) => [metricName(row.metric), number(row.baseline), number(row.candidate),
+      one.rows.length ? table(`What must hold of ${one.name}`, ["what must hold", "baseline", "candidate", "change", "asked", "bound", "holds"], one.rows.map((row) => [metricName(row.metric), number(row.baseline), number(row.candidate),
         row.against_baseline ? signed(row.gain) : "", signed(row.asked), signed(row.bound), row.holds ? "yes" : "not shown"]), [1, 2, 3, 4, 5]) : null)),
-    h("details", {}, h("summary", {}, "All that was said of it"), h("ul", {}, found.sentences.map((one) => h("li", {}, one)))));
+    h("details", {}, h("summary", {}, "All that was said of it"), h("ul", {}, found.sentences.map((one) => h("li", {}, written(one))))));
 }
 
 function curves() {
@@ -156,7 +165,7 @@ function provenance() {
   return section("provenance", "How it was made", terms([["made", made.created], ["data", made.data], ["commit", made.commit], ["python", made.python], ...Object.entries(made.versions)]),
     h("h3", {}, "To make it again"), h("pre", { tabindex: 0 }, made.commands.join("\n")),
     made.request ? h("details", {}, h("summary", {}, "study.yaml"), h("pre", { tabindex: 0 }, made.request)) : null,
-    h("h3", {}, "Words"), terms(Object.entries(view.words).map(([metric, [name, meaning]]) => [metric, `${name}: ${meaning}`]).concat(Object.entries(view.knob_words), Object.entries(view.named))));
+    h("h3", { id: "words" }, "Words"), terms(Object.entries(view.terms).concat(Object.entries(view.words).map(([metric, [name, meaning]]) => [metric, `${name}: ${meaning}`]), Object.entries(view.knob_words), Object.entries(view.named))));
 }
 
 function draw(name, make) {
@@ -187,10 +196,8 @@ function drawSelected() {
 }
 
 function select(what) {
-  if (what.open) { // to its row
-    document.querySelector("#trials details").open = true;
-    document.getElementById(`trial-${what.trial}`).scrollIntoView({ block: "center" });
-  }
+  if (what.open) pinned = pinned === what.trial ? null : what.trial; // a click, or Enter, holds it; the next lets go
+  else if (what.hover && pinned !== null) return;
   if (what.trial === selected.trial && !what.arm && !what.baseline && !selected.arm && !selected.baseline) return;
   Object.assign(selected, { arm: null, baseline: false }, what);
   document.getElementById("details").replaceWith(details());

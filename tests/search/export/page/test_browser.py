@@ -138,7 +138,12 @@ def test_pointer_and_keyboard_go_from_trial_to_trial(browser: Any, page_file: Pa
         seen.add(page.locator("#details h3").inner_text().split()[1])
         assert page.evaluate("document.activeElement.id") == "front-plot"
     assert len(seen) == TRIALS
-    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # holds it
+    held = page.locator("#details h3").inner_text()
+    for i in (0, 5):
+        marks.nth(i).hover(force=True)
+        assert page.locator("#details h3").inner_text() == held
+    page.locator("#details a").click()
     row = page.locator('#trials tr[aria-selected="true"]')
     assert row.count() == 1
     assert row.is_visible()
