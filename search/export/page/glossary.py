@@ -73,7 +73,7 @@ PREFIXES = {
 TERMS = {
     "baseline": "training as it is without any of this: what everything is measured against",
     "trial": "one strategy, trained once in the search",
-    "seed": "what the luck of a training hangs on: the same training with another seed ends a little otherwise",
+    "seed": "what the luck of a training hangs on: with another seed it ends a little otherwise",
     "val split": "images that were not trained on; strategies were chosen by them",
     "test split": "images that were neither trained on nor chosen by, kept for the confirmation",
     "front": "the trials than which no other is better both to the right and upwards",
