@@ -21,7 +21,7 @@ from tiny_detector import set_up, tiny_spec
 from ultralytics import YOLO
 from ultralytics.utils.patches import imread
 
-from search.export import standalone
+from search.export.contents import standalone
 from trainables.contract.predictions import DetectionPredictions
 from trainables.data.boxes.data_set import load_detection
 from trainables.data.images.decoding import decode
@@ -129,7 +129,7 @@ def test_plain_ultralytics_sees_them_so_too(turned: Path) -> None:
 
 def test_a_classifier_and_its_exported_script_see_them_upright(turned: Path) -> None:
     script: dict[str, Any] = {"__name__": "predict", "__file__": str(turned)}
-    template = files("search.export") / "templates" / "classifier.py"
+    template = files("search.export.contents") / "templates" / "classifier.py"
     exec(compile(template.read_text(), standalone.SCRIPT, "exec"), script)
     for image in load_detection(turned).splits["val"]:
         check_upright(decode(image.path, 64, 3), str(image.path))

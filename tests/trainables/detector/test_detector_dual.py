@@ -18,7 +18,7 @@ from ultralytics import YOLO
 from search.cli.main import main
 from search.export.bundle import _use
 from spaces.strategy import Strategy
-from trainables.contract.predictions import DetectionPredictions, load_predictions
+from trainables.contract.predictions import PREDICTIONS_FILE, DetectionPredictions, load_predictions
 from trainables.contract.trial import FusionSpec, ReceiptMismatch, TrialReport, TrialSpec
 from trainables.data.boxes.data_set import load_detection
 from trainables.detector.ensemble import divided
@@ -186,7 +186,8 @@ def test_plain_ultralytics_finds_with_both_files_what_was_measured(report: Trial
 
 
 def test_the_bundle_says_how_each_of_two_files_is_used(report: TrialReport, root: Path) -> None:
-    use = _use(root / "run" / "result", 64)
-    assert use is not None
+    stored = load_predictions(root / "run" / "result" / PREDICTIONS_FILE, "detection")
+    assert isinstance(stored, DetectionPredictions)
+    use = _use(root / "run" / "result", stored, 64)
     said = {name: torch_safe_load(str(root / "run" / "result" / name))[0]["predict"] for name in WEIGHTS}
     assert use == {"predict.yaml": said["weights.pt"], "predict_minority.yaml": said["weights_minority.pt"]}
