@@ -1,8 +1,10 @@
 """One Optuna study: the database, which is the truth, and a copy in memory that samplers can read fast."""
 
+import gc
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -82,6 +84,18 @@ def delete_records(database: Database, names: Sequence[str]) -> None:
             database.storage.delete_study(database.storage.get_study_id_from_name(name))
 
 
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """What is read within the context is kept: to look for garbage in it took a third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class Record:
     """An Optuna study in the database, and while it is written to, the same in memory.
 
@@ -135,7 +149,7 @@ class Record:
         """All trials by number; not to be changed."""
         if self._live is not None:
             return self._live.get_trials(deepcopy=False)
-        with self._database.told():
+        with self._database.told(), without_collecting():
             return self._stored.get_trials(deepcopy=False)
 
     def _change(self, change: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.record.again import stamped
 from search.record.connection import SAVED, Access, Database
-from search.record.database import Record, Writer, delete_records, record_names
+from search.record.database import Record, Writer, delete_records, record_names, without_collecting
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import again, auto, known_point, make_sampler
 from search.record.stored import decisive, packed, refuse_another_run, unpacked
@@ -161,7 +161,8 @@ class Study:
         """
         entries = [trial for trial in self._search.trials() if BASELINE_MEAN not in trial.user_attrs]
         before = {trial.user_attrs[AGAIN] for trial in entries if AGAIN in trial.user_attrs}
-        return [self._read(self._search, trial) for trial in entries if trial.number not in before]
+        with without_collecting():
+            return [self._read(self._search, trial) for trial in entries if trial.number not in before]
 
     def baseline_trials(self) -> list[StudyTrial]:
         """The baseline's seeds, in order."""
