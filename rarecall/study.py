@@ -54,7 +54,7 @@ class Study:
         """For notebooks: what is known so far, and the front."""
         record = self._record
         status = study_status(record, self._folder.being(), self.path)
-        said = answer(record, status, latest(record))
+        said = answer(record, status, latest(record), self.path)
         lines = "".join(f"<li>{escape(one)}</li>" for one in said.sentences)
         shown = self.front()
         known = [name for name in record.config.front_metrics if name in shown]
@@ -73,7 +73,8 @@ class Study:
         record = self._record
         trials, baseline, config = record.trials(), record.baseline(), record.config
         found = front(trials, config.objectives, baseline)
-        return curves_figure(curves_picture(found, recommended(trials, config, baseline), baseline, config))
+        best = recommended(trials, config, baseline)
+        return curves_figure(curves_picture(found, best, baseline, config, self._folder.files.curve))
 
     def front(self) -> pd.DataFrame:
         """The Pareto front: the rows of `trials` whose group is `best`, by falling first objective."""
@@ -94,6 +95,21 @@ class Study:
             front(record.trials(), record.config.objectives, record.baseline()), record.config.task
         )
         return pd.DataFrame(rows, columns=_columns(rows, "number", "group")).set_index("number")
+
+    def curve(self, number: int) -> pd.DataFrame:
+        """The learning curve of a finished trial: a row per epoch, from 1, with every metric.
+
+        Raises:
+            UsageError: There is no such trial, or it has not finished.
+        """
+        for trial in self._record.trials():
+            if trial.number == number and trial.report is not None:
+                points = self._folder.files.curve(trial.report)
+                rows = [{"epoch": point.epoch, **point.metrics} for point in points]
+                return pd.DataFrame(rows).set_index("epoch")
+        raise UsageError(
+            f"{self.path}: trial {number} has no report", "those of trials() with metrics have one"
+        )
 
     def baseline(self) -> pd.DataFrame:
         """The baseline's finished seeds, a row each, by seed: every metric, `exposure`, `seconds`."""

@@ -149,7 +149,7 @@ SENTENCES = {
     "repeat_factor": "LVIS: classes that fewer than 30% of the images hold are drawn more often.",
     "focal": "Focal loss: what is predicted well counts less (Lin et al. 2017).",
     "class_weighted": "The loss weighs a class by one over the square root of its prior.",
-    "focal_alpha": "Focal loss, class weights and a weighted sampler at once: the note's default.",
+    "focal_alpha": "Focal loss, class weights and a weighted sampler at once.",
     "class_balanced": "Class weights by the effective number of images (Cui et al. 2019).",
     "logit_adjusted": "The loss sees logits plus the log prior, for the balanced error (Menon et al. 2021).",
     "balanced_softmax": "Half a weighted sampler; its prior adjusts the logits (Ren et al. 2020).",

@@ -57,7 +57,7 @@ def test_a_built_wheel_installed_elsewhere_runs_check(tmp_path: Path) -> None:
     wheel = next(tmp_path.glob("*.whl"))
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as packed:
-        assert "search/export/templates/classifier.py" in packed.namelist()
+        assert "search/export/contents/templates/classifier.py" in packed.namelist()
         packed.extractall(site)
     study = tmp_path / "study.yaml"
     study.write_text((ROOT / "examples" / "digits.yaml").read_text())

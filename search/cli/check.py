@@ -6,13 +6,19 @@ import json
 from rich.console import Console
 
 from search.cli.common import DONE, FILE, Commands, add_trust, command
+from search.judging.diagnostics import few_objects, lines
+from search.request.config import StudyConfig
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import wide_console
 from search.show.fitting import show
+from search.trackers.told import check_installed
 from trainables.contract.tasks import TASKS
+from trainables.contract.trial import DataSpec, Split
+from trainables.data.summary import DataSummary
 
 STRATEGIES = "The strategies that have a name: their knobs, what they are, which `compare` runs unasked."
+SPLITS: tuple[Split, ...] = ("val", "test")
 SHOWN = ("detection", "classification")  # the toy is for our own tests
 
 
@@ -41,6 +47,7 @@ def _strategies(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     config = load_config(args.study)
+    check_installed(config.tracking)
     # What reads data and counts resources; loaded only here, as reading results needs neither torch nor ray.
     from search.cluster.launch import impossible_here  # noqa: PLC0415
     from search.pipeline.opening import data_of  # noqa: PLC0415
@@ -48,31 +55,53 @@ def _check(args: argparse.Namespace) -> int:
     data, summary = data_of(config, args.study.name, Console(stderr=True))
     lacking = impossible_here(config.resources)
     images = {split: counted.images for split, counted in summary.splits.items()}
+    labels = {split: counted.objects for split, counted in summary.splits.items()}
+    notes = [*summary.notes(), *_few_objects(config, data, summary)]
     shown = {
         "study": config.name,
         "minority": list(data.minority),
         "images": images,
-        "objects": {split: counted.objects for split, counted in summary.splits.items()},
+        "objects": {split: summary.true_objects(split) for split in summary.splits},
+        "pieces_on_tiles": labels if summary.whole_images else {},
         "whole_images": summary.whole_images,
         "sources": {split: counted.sources for split, counted in summary.splits.items()},
         "one_piece": summary.one_piece,
         "test_from_val": summary.test_from_val,
         "shared_sources": summary.shared_sources,
         "mended": summary.mended,
-        "notes": summary.notes(),
+        "notes": notes,
         "fingerprint": summary.fingerprint,
         "impossible_here": lacking,
     }
     if args.json:
         print(json.dumps(shown, indent=2))
         return DONE
-    train = summary.splits["train"].objects
-    rare = ", ".join(f"{name} ({train[name]} of {sum(train.values())} in train)" for name in data.minority)
+    rare = ", ".join(_how_rare(name, summary) for name in data.minority)
     print(f"{args.study}: fine. {config.search.trials} trials after {config.baseline.seeds} baseline seeds.")
     of = "tiles" if summary.whole_images else "images"
     print(f"minority: {rare}; {of}: {', '.join(f'{split} {count}' for split, count in images.items())}")
-    for note in summary.notes():
+    for note in notes:
         print(note)
     for what in lacking:
         print(f"warning: {what}; run it on one that has, or on a cluster (--address)")
     return DONE
+
+
+def _how_rare(name: str, summary: DataSummary) -> str:
+    """`cluster (22 of 3820 in train)`; of tiles their objects, and how many pieces of these are labelled."""
+    train, labels = summary.true_objects("train"), summary.splits["train"].objects
+    said = f"{train[name]} of {sum(train.values())} in train"
+    if summary.whole_images:
+        said += f", as {labels[name]} of {sum(labels.values())} pieces on its tiles"
+    return f"{name} ({said})"
+
+
+def _few_objects(config: StudyConfig, data: DataSpec, summary: DataSummary) -> list[str]:
+    """What the search will note of val, and the confirmation of test, if they hold few rare objects."""
+    found = []
+    for split in SPLITS:
+        if split in summary.splits:
+            counts = summary.true_objects(split)
+            support = sum(counts[name] for name in data.minority)
+            found.append(few_objects(support, split=split, min_gain=config.confirm.min_gain))
+    return [f"warning: {line}" for line in lines([one for one in found if one is not None])]

@@ -47,7 +47,9 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def command(commands: Commands, name: str, text: str, study: str | None) -> argparse.ArgumentParser:
+def command(
+    commands: Commands, name: str, text: str, study: str | None, *, interrupted: str = ""
+) -> argparse.ArgumentParser:
     """A new command.
 
     Args:
@@ -55,12 +57,13 @@ def command(commands: Commands, name: str, text: str, study: str | None) -> argp
         name: As typed.
         text: What it does.
         study: What its argument STUDY is; None for a command without one.
+        interrupted: What is left of it after Ctrl-C, if there is something to say.
     """
     parser = commands.add_parser(name, help=text, description=text)
     if study is not None:
         parser.add_argument("study", type=path, metavar="STUDY", help=study)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(trust_weights=False)
+    parser.set_defaults(trust_weights=False, interrupted=interrupted)
     return parser
 
 
@@ -80,6 +83,7 @@ def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
         "--here", action="store_true", help="without Ray, one run at a time in this process: for a debugger"
     )
     parser.add_argument("--resume", action="store_true", help=resume)
+    parser.set_defaults(interrupted=None)  # there may be a study that can be gone on with
     add_trust(parser)
 
 

@@ -44,8 +44,10 @@ def add(commands: Commands) -> None:
 
 def add_fuse(commands: Commands) -> None:
     """`rarecall fuse`."""
-    parser = command(commands, "fuse", FUSE, FOLDER)
-    parser.add_argument("--all", action="store_true", help=f"all pairs, not the first {SHOWN}")
+    parser = command(commands, "fuse", FUSE, FOLDER, interrupted="no ranking was kept")
+    parser.add_argument(
+        "--all", action="store_true", help=f"all pairs, not the first {SHOWN}; --json always has all"
+    )
     parser.set_defaults(run=_fuse)
 
 
@@ -57,9 +59,9 @@ def _fuse(args: argparse.Namespace) -> int:
     shown = found if args.all else found[:SHOWN]
     if args.json:
         print(
-            json.dumps([one.model_dump(mode="json") | {"feasible": one.feasible} for one in shown], indent=2)
+            json.dumps([one.model_dump(mode="json") | {"feasible": one.feasible} for one in found], indent=2)
         )
-        return DONE
+        return DONE if found[0].feasible else NOTHING_FOUND
     console = wide_console()
     show(console, fusions_table(shown, fused.baseline, fused.study.config))
     for line in (

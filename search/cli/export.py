@@ -6,17 +6,19 @@ import json
 from search.cli.common import DONE, FOLDER, Commands, command, path
 from search.export.bundle import as_yaml, configuration, export_run
 from search.export.chosen import Chosen, chosen_baseline, chosen_confirmed, chosen_trial
-from search.export.converting import FORMATS
+from search.export.contents.converting import FORMATS
+from search.judging.diagnostics import lines, ships_poorly
 from search.record.folder import StudyFolder
 from search.record.study import Study
-from search.show.common import in_words
+from search.show.common import in_words, wide_console
+from search.show.fitting import say
 
 TEXT = "Write a run's configuration, metrics and weights, with all that it takes to use them."
 
 
 def add(commands: Commands) -> None:
     """`rarecall export`."""
-    parser = command(commands, "export", TEXT, FOLDER)
+    parser = command(commands, "export", TEXT, FOLDER, interrupted="no bundle was written")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--trial",
@@ -41,6 +43,9 @@ def add(commands: Commands) -> None:
         "--torchscript", action="store_true", help="weights as TorchScript, too; torch alone loads them"
     )
     parser.add_argument(
+        "--mlflow", action="store_true", help="as an MLflow model, too: a folder for mlflow.pyfunc"
+    )
+    parser.add_argument(
         "--best-config", action="store_true", help="print the configuration alone; nothing is written"
     )
     parser.set_defaults(run=_export)
@@ -56,10 +61,15 @@ def _export(args: argparse.Namespace) -> int:
         return DONE
     formats = [name for name in FORMATS if getattr(args, name)]
     bundle = export_run(folder, study, chosen, args.out, force=args.force, formats=formats)
+    poorly = ships_poorly(chosen.report)
+    notes = [] if poorly is None else lines([poorly])
     if args.json:
-        print(json.dumps({"of": chosen.name, "trial": chosen.trial, "folder": str(bundle)}))
+        said = {"of": chosen.name, "trial": chosen.trial, "folder": str(bundle), "notes": notes}
+        print(json.dumps(said))
     else:
         print(f"{chosen.name} ({in_words(chosen.strategy)}), {_judged(chosen)} -> {bundle}")
+        for note in notes:
+            say(wide_console(), f"note: {note}")
     return DONE
 
 

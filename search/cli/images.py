@@ -16,7 +16,7 @@ PREDICT = "Find objects on images of any size, as it was measured."
 
 def add_tile(commands: Commands) -> None:
     """`rarecall tile`."""
-    parser = command(commands, "tile", TILE, None)
+    parser = command(commands, "tile", TILE, None, interrupted="nothing was cut yet")
     parser.add_argument(
         "images",
         type=path,
@@ -52,7 +52,7 @@ def add_tile(commands: Commands) -> None:
 
 
 def _tile(args: argparse.Namespace) -> int:
-    from search.pipeline.tiling import Asked, tile_images  # noqa: PLC0415  (as in `common.cluster_of`)
+    from search.pipeline.images.tiling import Asked, tile_images  # noqa: PLC0415  (as in `common.cluster_of`)
     from trainables.data.boxes.tiling import Grid  # noqa: PLC0415
 
     asked = Asked(
@@ -90,7 +90,8 @@ def _typed(args: argparse.Namespace) -> str:
 
 def add_predict(commands: Commands) -> None:
     """`rarecall predict`."""
-    parser = command(commands, "predict", PREDICT, "a study's folder, an exported one, or a weights.pt")
+    weights = "a study's folder, an exported one, or a weights.pt"
+    parser = command(commands, "predict", PREDICT, weights, interrupted="no predictions were written")
     parser.add_argument(
         "images", type=path, nargs="+", metavar="IMAGES", help="image files, and folders of them"
     )
@@ -118,7 +119,7 @@ def add_predict(commands: Commands) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from search.export.pictures import draw_boxes  # noqa: PLC0415  (as in `_tile`)
-    from search.pipeline.predicting import Asked, predict_images  # noqa: PLC0415
+    from search.pipeline.images.predicting import Asked, predict_images  # noqa: PLC0415
 
     predicted = predict_images(
         Asked(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from search.cli import check, compare, confirm, export, images, report, search
+from search.cli import check, compare, confirm, export, images, report, search, track
 from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
 from search.cli.unexpected import report as report_unexpected
 from search.cluster.stopping import take_as_ctrl_c
@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rarecall: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
-        folder = _study_folder(args)
-        said = " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
-        print(f"\ninterrupted{said}", file=sys.stderr)
+        print(f"\ninterrupted{_left(args)}", file=sys.stderr)
         return INTERRUPTED
     except ReaderLeft:
         return DONE
@@ -55,6 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return DONE
         print(report_unexpected(error, _study_folder(args)), file=sys.stderr)
         return FAILED
+
+
+def _left(args: argparse.Namespace) -> str:
+    """What Ctrl-C has left of a command that did not say so itself."""
+    if args.interrupted is not None:
+        return f"; {args.interrupted}" if args.interrupted else ""
+    folder = _study_folder(args)
+    return " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
 
 
 def _reader_left() -> bool:
@@ -93,4 +99,5 @@ def _parser() -> Parser:
     report.add_dashboard(commands)
     export.add(commands)
     images.add_predict(commands)
+    track.add(commands)
     return parser

@@ -20,7 +20,8 @@ from spaces.errors import UsageError
 
 def add(commands: Commands) -> None:
     """`rarecall report`."""
-    parser = command(commands, "report", "Write a page that shows a study: report.html, one file.", FOLDER)
+    text = "Write a page that shows a study: report.html, one file."
+    parser = command(commands, "report", text, FOLDER, interrupted="no page was written")
     parser.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the study's folder")
     parser.add_argument("--no-pictures", action="store_true", help="no crops of images")
     parser.add_argument("--anonymous", action="store_true", help="no paths and no names of images")
@@ -46,7 +47,9 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     def more(folder: StudyFolder) -> Mapping[str, Any]:
         console = Console(quiet=True)
-        return gather(folder, console, with_pictures=not args.no_pictures, anonymous=False)
+        return gather(
+            folder, folder.open("look"), console, with_pictures=not args.no_pictures, anonymous=False
+        )
 
     if not args.study.is_dir():
         raise UsageError(f"{args.study}: no such folder", "a study's folder, or the one with all studies")
@@ -69,16 +72,18 @@ def _report(args: argparse.Namespace) -> int:
     from search.pipeline.looking.gathering import gather  # noqa: PLC0415  (as in `common.cluster_of`)
 
     folder = StudyFolder(args.study)
-    file = folder.path / "report.html" if args.out is None else args.out
+    file = folder.report if args.out is None else args.out
     if args.out is not None:
         check_writable(file)
+    study = folder.open("look")
     more = gather(
         folder,
+        study,
         progress_console(stderr=True),
         with_pictures=not args.no_pictures,
         anonymous=args.anonymous,
     )
-    shown = view(folder, Asked(args.study, args.anonymous), more)
+    shown = view(folder, Asked(args.study, args.anonymous), more, study=study)
     write_page(shown, file)
     if args.json:
         print(json.dumps({"file": str(file)}))

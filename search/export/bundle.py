@@ -10,8 +10,15 @@ import numpy as np
 import yaml
 
 from search.export.chosen import Chosen
-from search.export.converting import check_formats, convert
-from search.export.standalone import write_classifier, write_detector
+from search.export.contents.card import CARD, PROVENANCE, model_card, provenance, requirements
+from search.export.contents.converting import MLFLOW, check_formats, convert
+from search.export.contents.retraining import write_training
+from search.export.contents.standalone import (
+    SCRIPT,
+    write_classifier,
+    write_detector,
+    write_template,
+)
 from search.export.writing import MARK, new_folder
 from search.judging.confirmation import Judged
 from search.record.folder import StudyFolder
@@ -54,8 +61,9 @@ def export_run(
 
     Returns:
         The bundle's folder: `config.yaml`, `metrics.json` (a classifier's has its confusion matrix), the
-        weights and predictions, `predict.py` that uses them without rarecall (also, for plain Ultralytics,
-        a detector's arguments in `predict.yaml`), and `verdict.json` if it was confirmed.
+        weights and predictions, `predict.py` and `train.py` that use and train them without rarecall (also,
+        for plain Ultralytics, a detector's `predict.yaml`, and `train.yaml` if it can express the training),
+        `MODEL_CARD.md`, `provenance.json`, requirements, and `verdict.json` if it was confirmed.
 
     Raises:
         UsageError: The run's files are gone, or `target` cannot be written or holds something.
@@ -75,7 +83,8 @@ def export_run(
     one_class = TASKS[task].one_class_per_image
     if one_class:
         measured["confusion_matrix"] = _confusion(files / PREDICTIONS_FILE)
-    shipped = None if one_class else _use(files, train.imgsz)
+    found = None if one_class else _predictions(files)
+    shipped = None if found is None else _use(files, found, train.imgsz)
     bundle = folder.export / chosen.folder if target is None else target
     with new_folder(bundle, force=force) as partial:
         (partial / CONFIG).write_text(as_yaml(configuration(study, chosen)))
@@ -92,6 +101,16 @@ def export_run(
             # Ray keeps a note of its own beside a checkpoint; the report is in `metrics.json`.
             if not path.name.startswith(".") and path.name != REPORT:
                 shutil.copy(path, partial / path.name)
+        (partial / PROVENANCE).write_text(provenance(folder, study, chosen))
+        usable = (partial / SCRIPT).is_file()
+        again = ["`rarecall search` and `rarecall confirm` train it, by `config.yaml`."]
+        if usable:  # else the toy, or a detector's of 0.1.0
+            for name, content in requirements(study.config, formats).items():
+                (partial / name).write_text(content)
+            again = write_training(partial, folder, study, chosen, found)
+        (partial / CARD).write_text(model_card(folder, study, chosen, again, usable=usable))
+        if "mlflow" in formats and usable:
+            write_template(partial, MLFLOW, MLFLOW)
         if formats:
             convert(partial, formats)
     return bundle
@@ -148,16 +167,19 @@ def _verdict(judged: Judged) -> dict[str, Any]:
     return {"experiment": judged.experiment, **plain["verdict"]}
 
 
-def _use(files: Path, imgsz: int) -> dict[str, dict[str, Any]] | None:
-    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts, by file.
-
-    Of two models those of each, and the classes to take from it. None where there are no predictions, or they
-    are of 0.1.0, which chose none.
-    """
+def _predictions(files: Path) -> DetectionPredictions | None:
+    """A detector's; None where there are none, or they are of 0.1.0, which chose no use of the weights."""
     file = files / PREDICTIONS_FILE
     stored = load_predictions(file) if file.exists() else None
-    if not isinstance(stored, DetectionPredictions) or stored.shipped is None:
-        return None
+    return stored if isinstance(stored, DetectionPredictions) and stored.shipped is not None else None
+
+
+def _use(files: Path, stored: DetectionPredictions, imgsz: int) -> dict[str, dict[str, Any]]:
+    """Arguments of `YOLO.predict` under which the weights find what `deployed/...` counts, by file.
+
+    Of two models those of each, and the classes to take from it.
+    """
+    assert stored.shipped is not None
     use = {"conf": stored.shipped.conf, "iou": stored.iou, "imgsz": imgsz, "rect": False}
     if not (files / MINORITY_WEIGHTS).is_file():
         return {"predict.yaml": use | {"max_det": stored.max_det}}

@@ -8,7 +8,7 @@ from search.record.experiments import ArmRun
 from search.record.study import Study, StudyTrial
 from spaces.errors import UsageError
 from spaces.strategy import Strategy
-from trainables.contract.trial import FusionSpec, Split, TrialReport
+from trainables.contract.trial import FusionSpec, Merging, Split, TrialReport, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Chosen:
         violations: As of `StudyTrial`; a confirmation has bounds instead.
         judged: The last verdict on its strategy; None if it was not confirmed.
         fusion: The other model, of a fusion.
+        merging: How its tiles became whole images, if not as the study file says.
     """
 
     name: str
@@ -36,6 +37,15 @@ class Chosen:
     violations: dict[str, float] = field(default_factory=dict)
     judged: Judged | None = None
     fusion: FusionSpec | None = None
+    merging: Merging | None = None
+
+    def spec(self, study: Study) -> TrialSpec:
+        """The run, as a worker was given it."""
+        data = study.config.data_spec(study.minority)
+        if self.merging is not None:
+            data = data.model_copy(update={"merging": self.merging})
+        alone = study.config.spec(self.strategy, data, seed=self.seed, split=self.split)
+        return alone.model_copy(update={"fusion": self.fusion})
 
     @property
     def folder(self) -> str:
@@ -93,6 +103,7 @@ def chosen_confirmed(study: Study) -> Chosen:
         trial=result.candidate.trial,
         judged=Judged(last.experiment, result),
         fusion=result.candidate.fusion,
+        merging=result.candidate.merging or last.plan.merging,
     )
 
 

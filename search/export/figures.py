@@ -48,7 +48,7 @@ def draw_study(folder: StudyFolder, study: Study, where: Path, kind: str) -> lis
         raise UsageError(f"cannot write {where}: {error.strerror or error}") from error
     written = [where / f"front.{kind}"]
     draw_front(shown, written[0])
-    curves = curves_picture(found, best, baseline, config)
+    curves = curves_picture(found, best, baseline, config, folder.files.curve)
     if curves.panels:
         written.append(where / f"curves.{kind}")
         draw_curves(curves, written[-1])

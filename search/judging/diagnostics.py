@@ -25,7 +25,7 @@ from spaces.strategy import Strategy
 from trainables.contract.tasks import MERGED, ROUNDING
 from trainables.contract.trial import Split, TrialReport
 
-__all__ = ["Diagnosis", "diagnose", "lines"]
+__all__ = ["Diagnosis", "diagnose", "lines", "ships_poorly"]
 
 RANKING = "minority_ap50"
 DEPLOYED = "deployed/minority_recall"
@@ -35,6 +35,7 @@ Z95 = 1.645  # one-sided 95 % of a normal
 # never or always found, and what is a property of the split would differ from trial to trial.
 WORST_RECALL = 0.5
 SAME_RECALL = 0.02  # nearer is the same to whoever uses the model
+LEAST_SHIPPED = 0.5  # of the recall in the table: what finds less is told again at `confirm` and `export`
 SAME_EXPOSURE = 0.05  # relative: nearer to what it would be without the knob is no effect
 MOST_LOST = 0.05  # share of the boxes that augmentation may push out of the image
 # Of small structures, after augmentation; ours at full strength leave 63 to 75 % of it on digits of 8 px.
@@ -56,7 +57,7 @@ def diagnose(
     minority: Sequence[str],
     split: Split = "val",
     split_variance: float | None = None,
-    min_gain: float = 0.05,
+    min_gain: float,
 ) -> tuple[Diagnosis, ...]:
     """Everything that is wrong with one strategy.
 
@@ -104,8 +105,11 @@ def small_support(
     support = support_of(metrics, minority, MERGED)
     if support is None:
         support = support_of(metrics, minority)
-    if support is None:
-        return None
+    return None if support is None else few_objects(support, split=split, min_gain=min_gain)
+
+
+def few_objects(support: float, *, split: Split, min_gain: float) -> Diagnosis | None:
+    """The same of a number of objects, for before there is a report."""
     width = Z95 * math.sqrt(WORST_RECALL * (1 - WORST_RECALL) / support) if support else 1.0
     if width <= min_gain:
         return None
@@ -185,6 +189,14 @@ def deployed_apart(reports: Sequence[TrialReport]) -> Diagnosis | None:
         f"the exported weights, at the threshold that ships, find {statistics.fmean(deployed):.3f} of the "
         f"minority ({apart:+.3f}): one label per box, at an operating point fitted on val",
     )
+
+
+def ships_poorly(report: TrialReport) -> Diagnosis | None:
+    """`deployed_apart` of a run whose weights, as they ship, find less than half of what the table says."""
+    recall, deployed = report.metrics.get(RECALL), report.metrics.get(DEPLOYED)
+    if recall is None or deployed is None or deployed >= LEAST_SHIPPED * recall:
+        return None
+    return deployed_apart([report])
 
 
 def boxes_lost(reports: Sequence[TrialReport]) -> Diagnosis | None:

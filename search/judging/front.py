@@ -77,12 +77,15 @@ def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return all(a >= b for a, b in zip(one, other, strict=True)) and one != other
 
 
-def notes(trial: StudyTrial, baseline: Baseline | None, minority: Sequence[str]) -> tuple[Diagnosis, ...]:
+def notes(
+    trial: StudyTrial, baseline: Baseline | None, config: StudyConfig, minority: Sequence[str]
+) -> tuple[Diagnosis, ...]:
     """What is wrong with a trial; nothing is said of one without a report. `minority` as in `diagnose`."""
     if trial.report is None:
         return ()
     usual = () if baseline is None else baseline.reports
-    return diagnose(trial.strategy, [trial.report], usual, minority=minority)
+    asked = config.confirm.min_gain
+    return diagnose(trial.strategy, [trial.report], usual, minority=minority, min_gain=asked)
 
 
 def notes_on_baseline(
@@ -91,7 +94,8 @@ def notes_on_baseline(
     """What is wrong with the baseline itself, before anything is compared with it; `minority` as above."""
     if baseline is None:
         return ()
-    found = diagnose(config.baseline_strategy, baseline.reports, (), minority=minority)
+    asked = config.confirm.min_gain
+    found = diagnose(config.baseline_strategy, baseline.reports, (), minority=minority, min_gain=asked)
     further = (still_learning(baseline.reports, config.objectives[0]), no_room(baseline, config))
     return (*found, *broken_floors(baseline, config), *(note for note in further if note is not None))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from search.judging.statistics.collapse import collapsed
+from search.record.stored import LATE
 from spaces.strategy import Strategy
 from trainables.contract.tasks import ROUNDING
 from trainables.contract.trial import TRAIN_RECALL, Metrics, TrialReport
@@ -19,7 +20,6 @@ RECALL, PRECISION = "minority_recall", "minority_precision"
 LARGE_GAP = 0.1  # of recalls on the training images: less is never worth a sentence
 BEYOND_NOISE = 2.0  # standard errors
 FLOOR = 0.001  # a score threshold that lets every box count
-LATE = 0.75  # share of the epochs after which a curve should have levelled
 AUGMENTING = ("augment_minority", "augment_rest")
 ADVICE = "raise train.steps"
 
@@ -119,11 +119,9 @@ def still_learning(reports: Sequence[TrialReport], objective: str) -> Diagnosis 
 
 def _late_and_last(report: TrialReport, objective: str) -> tuple[float, float] | None:
     """The objective after three quarters of a run's epochs, and after the last; None if they are the same."""
-    epochs = len(report.curve)
-    late = math.ceil(LATE * epochs)
-    if late == epochs:
-        return None
-    values = [report.curve[epoch - 1].metrics.get(objective) for epoch in (late, epochs)]
+    last = report.curve[-1]
+    late = [point for point in report.curve[:-1] if point.epoch == math.ceil(LATE * last.epoch)]
+    values = [point.metrics.get(objective) for point in [*late, last]]
     known = [value for value in values if value is not None]
     return (known[0], known[1]) if len(known) == 2 else None
 

@@ -18,12 +18,14 @@ from search.pipeline.opening import (
     opened,
     read_request,
 )
+from search.pipeline.tracking import tell_all
 from search.record.experiments import COMPARISON
 from search.record.stored import packed, unpacked
 from search.request.arms import matched_pairs
 from search.show.common import write_csv
 from search.show.comparison import as_rows
 from search.show.pictures.comparison import comparison_picture, draw_comparison
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from spaces.strategy import Strategy
@@ -53,6 +55,7 @@ def compare_strategies(
         Interrupted: By Ctrl-C; nothing finished is lost.
     """
     request = read_request(path, runs, console)
+    check_installed(request.config.tracking)
     plan = _plan(request, console)
     if request.folder.study_yaml.exists():
         request = continued(request, path)
@@ -68,6 +71,7 @@ def compare_strategies(
             if found.study.empty:
                 found.folder.discard()  # it could not start, and will be asked for differently
         _write(found, comparison)  # also of a stored one: the files may be another's
+        tell_all(found, console)
     return found, comparison
 
 

@@ -14,14 +14,18 @@ from search.judging.confirmation import (
     requirements,
     store,
 )
+from search.judging.diagnostics import lines, ships_poorly
 from search.judging.judge import judge
 from search.judging.measured import Measurer
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.fusing import stored_fusion
 from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
+from search.pipeline.tracking import tell_all
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
+from search.record.study import Study
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
@@ -54,6 +58,7 @@ def confirm(
     if fresh and resume:
         raise UsageError("--fresh and --resume: one of them")
     request = read_study(folder, console)
+    check_installed(request.config.tracking)
     _check_test_split(request.data, request.summary)
     with opened(request, "confirmed") as found:
         begun = latest(found.study)
@@ -65,6 +70,7 @@ def confirm(
             )
         if begun is None or fresh:
             begun = _planned(found, asked)
+            _say_what_ships(found.study, begun.plan, console)
         elif begun.finished:
             return found, begun
         elif not resume:
@@ -72,7 +78,9 @@ def confirm(
                 f"{begun.experiment} in {found.where} is not finished",
                 f"go on with it: rarecall confirm {found.where} --resume",
             )
-        return found, _look_by_look(found, begun, cluster, console)
+        finished = _look_by_look(found, begun, cluster, console)
+        tell_all(found, console)
+        return found, finished
 
 
 def _check_test_split(data: DataSpec, summary: DataSummary) -> None:
@@ -140,6 +148,16 @@ def _planned(found: Opened, asked: Asked) -> Confirmation:
     refuse_too_few_seeds(plan)
     number = 1 + sum(name.startswith(CONFIRMATIONS) for name in study.experiments())
     return Confirmation(f"{CONFIRMATIONS}{number}", plan, ())
+
+
+def _say_what_ships(study: Study, plan: ConfirmPlan, console: Console) -> None:
+    """Say it again of a candidate whose exported weights fell far behind: a confirmation is expensive."""
+    planned = {candidate.trial for candidate in plan.candidates}
+    for trial in study.trials():
+        note = ships_poorly(trial.report) if trial.number in planned and trial.report is not None else None
+        if note is not None:
+            said = f"note on trial {trial.number}: {lines([note])[0]}"
+            console.print(said, highlight=False, soft_wrap=True)
 
 
 def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console: Console) -> Confirmation:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.pipeline.study_tiles import describe_tiles
+from search.pipeline.images.study_tiles import describe_tiles
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.arms import named_strategy, needs_whole_images
@@ -173,8 +173,8 @@ def make(request: Request) -> None:
 def continued(request: Request, typed: Path) -> Request:
     """The request as an existing study goes on with it, if only what may differ does.
 
-    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm` and `resources`,
-    which say nothing of the trials.
+    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm`, `resources` and
+    `tracking`, which say nothing of the trials.
 
     Args:
         request: What is asked.
@@ -189,14 +189,14 @@ def continued(request: Request, typed: Path) -> Request:
     config = request.config.kept()
     may = {"trials": config.search.trials, "trial_timeout_s": config.search.trial_timeout_s}
     search = stored.search.model_copy(update=may)
-    free = {name: getattr(config, name) for name in ("compare", "confirm", "resources")}
+    free = {name: getattr(config, name) for name in ("compare", "confirm", "resources", "tracking")}
     allowed = stored.model_copy(update={"search": search} | free)
     if allowed != config:
         changed = [key for key, value in config if value != getattr(allowed, key)]
         raise UsageError(
             f"{typed}: differs from the study in {request.where} in: {', '.join(changed)}",
             "give the new request another name; only search.trials, search.trial_timeout_s, resources, "
-            "compare and confirm may change",
+            "compare, confirm and tracking may change",
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})

@@ -5,9 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from search.pipeline.opening import Opened, Request, continued, going_on, make, opened, read_request
+from search.pipeline.tracking import telling
 from search.show.screens import search_screen
+from search.trackers.told import check_installed
 from search.work.protocol import Cluster, ClusterLost
-from search.work.search_queue import SearchQueue
+from search.work.search_queue import SearchQueue, Snapshot
 from spaces.errors import Interrupted, RarecallError, UsageError
 from trainables.contract.trust import also_trusting
 
@@ -31,12 +33,22 @@ def search(path: Path, runs: Path, *, cluster: Cluster, resume: bool, console: C
         Interrupted: By Ctrl-C; nothing told so far is lost.
     """
     request = read_request(path, runs, console)
+    check_installed(request.config.tracking)
     if resume:
         request = continued(request, path)
     else:
         _make(request)
-    with opened(request, "searched") as found, search_screen(request.config, console) as show:
-        work = SearchQueue(found.study, found.folder.files, found.data, show, cluster.clock)
+    with (
+        opened(request, "searched") as found,
+        search_screen(request.config, console) as show,
+        telling(found, console) as tell,
+    ):
+
+        def changed(snapshot: Snapshot) -> None:
+            show(snapshot)
+            tell(snapshot)
+
+        work = SearchQueue(found.study, found.folder.files, found.data, changed, cluster.clock)
         if not work.complete():
             _run(work, found, cluster)
     work.check_baseline()

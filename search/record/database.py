@@ -1,11 +1,13 @@
 """One Optuna study: the database, which is the truth, and a copy in memory that samplers can read fast."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -87,8 +89,10 @@ class Record:
     queries. So samplers work on the copy in memory, and the database gets what changed.
     """
 
-    def __init__(self, database: Database, writer: Writer, name: str, *, create: bool) -> None:
-        """Open the study `name`, or with `create` make it.
+    def __init__(
+        self, database: Database, writer: Writer, name: str, objectives: Sequence[str], *, create: bool
+    ) -> None:
+        """Open the study `name`, or with `create` make it with these objectives.
 
         Raises:
             UsageError: There is no such study, or there already is one.
@@ -97,7 +101,7 @@ class Record:
         self._database, self._storage = database, database.storage
         self._write, self.check_written = writer.write, writer.check
         with database.told():
-            self._stored = _stored(database, name, create=create)
+            self._stored = _stored(database, name, objectives, create=create)
             self._attrs = dict(self._stored.user_attrs)
         self._live: optuna.Study | None = None
         self._ids: dict[int, int] = {}  # trial number -> in the database; the writer's once there are writes
@@ -217,11 +221,14 @@ class Record:
         return optuna.Trial(self.live, self.trials()[number]._trial_id)
 
 
-def _stored(database: Database, name: str, *, create: bool) -> optuna.Study:
+def _stored(database: Database, name: str, objectives: Sequence[str], *, create: bool) -> optuna.Study:
     """The Optuna study `name`; as of `Record`."""
     try:
         if create:
-            return optuna.create_study(study_name=name, storage=database.storage, directions=["maximize"] * 2)
+            made = optuna.create_study(study_name=name, storage=database.storage, directions=["maximize"] * 2)
+            with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+                made.set_metric_names(list(objectives))  # for whoever opens it with Optuna
+            return made
         return optuna.load_study(study_name=name, storage=database.storage)
     except optuna.exceptions.DuplicatedStudyError:
         hint = "give the study another name, or go on with it with --resume"

@@ -5,7 +5,7 @@ a run that is made again, because its worker was lost, is a further entry of the
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.record.again import stamped, worth_again
 from search.record.database import Record
-from search.record.stored import packed, refuse_another_run, unpacked
-from search.request.config import Resources
+from search.record.stored import decisive, packed, refuse_another_run, unpacked
+from search.request.config import StudyConfig
 from trainables.contract.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
 CONFIRMATIONS = "confirm/"  # how the names of confirmations begin
@@ -57,9 +57,9 @@ class Wanted:
 class ExperimentRecord:
     """One experiment in the study's record; written by one process."""
 
-    def __init__(self, name: str, record: Record, objectives: tuple[str, str], resources: Resources) -> None:
+    def __init__(self, name: str, record: Record, config: StudyConfig, minority: Sequence[str]) -> None:
         self._name, self._record = name, record
-        self._objectives, self._resources = objectives, resources
+        self._config, self._minority = config, minority
 
     @property
     def plan(self) -> Any:
@@ -97,7 +97,7 @@ class ExperimentRecord:
     def settled(self, outcome: Outcome) -> bool:
         """Whether a run that ended so is not made again by a later process."""
         if isinstance(outcome, TrialFailure) and outcome.kind == "memory":
-            return not worth_again(outcome, self._resources)
+            return not worth_again(outcome, self._config.resources)
         return is_result(outcome)
 
     def add(self, arm: str, spec: TrialSpec) -> int:
@@ -111,10 +111,11 @@ class ExperimentRecord:
     def tell(self, number: int, outcome: Outcome) -> ArmRun:
         """A run has ended."""
         if isinstance(outcome, TrialFailure):
-            self._record.set_attr(number, "failure", packed(stamped(outcome, self._resources)))
+            self._record.set_attr(number, "failure", packed(stamped(outcome, self._config.resources)))
             return self._read(self._record.tell(number, TrialState.FAIL))
-        self._record.set_attr(number, "report", packed(outcome))
-        values = [outcome.metrics[name] for name in self._objectives]
+        kept = decisive(outcome, self._config.front_metrics, self._minority)
+        self._record.set_attr(number, "report", packed(kept))
+        values = [outcome.metrics[name] for name in self._config.objectives]
         known = [value for value in values if value is not None]
         # Optuna completes no trial without its values; the report is what counts here.
         state = TrialState.COMPLETE if len(known) == len(values) else TrialState.FAIL

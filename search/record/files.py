@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spaces.errors import RunError
-from trainables.contract.kept import looks_whole, whole_progress, whole_report
-from trainables.contract.trial import PROGRESS, REPORT, TrialReport
+from trainables.contract.kept import looks_whole, stated_report, whole_progress, whole_report
+from trainables.contract.trial import PROGRESS, REPORT, EpochMetrics, TrialReport
 
 CHECKPOINTS = "checkpoint_*"
 ASIDE = "resume"
@@ -55,6 +55,19 @@ class RunFiles:
                 if report is not None and report.key == key:
                     return report
             return None
+
+    def curve(self, report: TrialReport) -> tuple[EpochMetrics, ...]:
+        """Every epoch's metrics of a finished run; where its files are gone, those of the report.
+
+        Args:
+            report: As the record has it, which keeps few epochs.
+        """
+        with self._readable(report.key):
+            for path in reversed(self._checkpoints(report.key)):
+                stated = stated_report(path)
+                if stated is not None and stated.key == report.key:
+                    return stated.curve
+            return report.curve
 
     def resumable(self, key: str) -> Path | None:
         """Put the furthest whole checkpoint of an interrupted run aside, for its next attempt to start from.

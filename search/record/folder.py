@@ -98,6 +98,11 @@ class StudyFolder:
         return RunFiles(self.path / "trials")
 
     @property
+    def report(self) -> Path:
+        """Where its page goes unless said otherwise."""
+        return self.path / "report.html"
+
+    @property
     def export(self) -> Path:
         """Where bundles go unless said otherwise."""
         return self.path / "export"

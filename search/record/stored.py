@@ -4,14 +4,17 @@ What 0.1.0 stored says no version: it is version 1. A field that is added with a
 """
 
 import json
+import math
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from spaces.errors import RunError, UsageError
-from trainables.contract.trial import Outcome
+from trainables.contract.trial import EpochMetrics, Outcome, TrialReport, of_few
 
 SCHEMA = 1
+LATE = 0.75  # share of the epochs after which a curve should have levelled
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -50,6 +53,29 @@ def unpacked(kind: type[Value], text: Any, where: str = "the study's record") ->
         return kind.model_validate(plain)
     except ValidationError:
         raise damaged from None
+
+
+def decisive(outcome: Outcome, metrics: Collection[str], minority: Collection[str]) -> Outcome:
+    """An outcome as the database keeps it: what decides. All of it lies beside the run's weights.
+
+    Of the curve it is the epoch after `LATE` of them and the last, without the rest's classes; those are left
+    out of the metrics, too, where there are many: MySQL takes 64 KiB a value.
+
+    Args:
+        outcome: Of a run.
+        metrics: Names of those that are kept in any case.
+        minority: Names of the minority classes.
+    """
+    if not isinstance(outcome, TrialReport):
+        return outcome
+    last = outcome.curve[-1].epoch
+    points = [point for point in outcome.curve if point.epoch in (math.ceil(LATE * last), last)]
+    curve = [
+        EpochMetrics(epoch=point.epoch, metrics=of_few(point.metrics, minority, metrics, most=0))
+        for point in points
+    ]
+    found = of_few(outcome.metrics, minority, metrics)
+    return outcome.model_copy(update={"curve": tuple(curve), "metrics": found})
 
 
 def refuse_another_run(what: str, key: str, outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from search.record.connection import SAVED, Access, Database
 from search.record.database import Record, Writer, delete_records, record_names
 from search.record.experiments import ExperimentRecord
 from search.record.sampler import again, auto, known_point, make_sampler
-from search.record.stored import packed, refuse_another_run, unpacked
+from search.record.stored import decisive, packed, refuse_another_run, unpacked
 from search.request.config import SamplerName, StudyConfig
 from spaces.errors import RunError
 from spaces.strategy import Strategy
@@ -137,9 +137,7 @@ class Study:
         self._database, self._writer = Database(url, access), Writer()
         self._ask_seconds: list[float] = []
         self._trial_seconds: list[float] = []
-        self._own: set[tuple[str, int, str]] = (
-            set()
-        )  # strategy, seed and key of outcomes known to be their trial's
+        self._finished: dict[tuple[Record, int], StudyTrial] = {}  # nothing of them changes any more
         create, made = access == "create", list[str]()
         try:
             self._search = self._record("search", create=create)
@@ -151,7 +149,8 @@ class Study:
             raise
 
     def _record(self, name: str, *, create: bool) -> Record:
-        return Record(self._database, self._writer, f"{self.config.name}/{name}", create=create)
+        full = f"{self.config.name}/{name}"
+        return Record(self._database, self._writer, full, self.config.objectives, create=create)
 
     # Reading
 
@@ -162,17 +161,25 @@ class Study:
         """
         entries = [trial for trial in self._search.trials() if BASELINE_MEAN not in trial.user_attrs]
         before = {trial.user_attrs[AGAIN] for trial in entries if AGAIN in trial.user_attrs}
-        return [self._read(trial) for trial in entries if trial.number not in before]
+        return [self._read(self._search, trial) for trial in entries if trial.number not in before]
 
     def baseline_trials(self) -> list[StudyTrial]:
         """The baseline's seeds, in order."""
-        return [self._read(trial) for trial in self._baseline.trials()]
+        return [self._read(self._baseline, trial) for trial in self._baseline.trials()]
 
     def baseline(self) -> Baseline | None:
         """The baseline over the seeds finished so far."""
         return Baseline.of(self.baseline_trials())
 
-    def _read(self, trial: FrozenTrial) -> StudyTrial:
+    def _read(self, record: Record, trial: FrozenTrial) -> StudyTrial:
+        known = self._finished.get((record, trial.number))
+        if known is None:
+            known = self._read_anew(trial)
+            if trial.state.is_finished():
+                self._finished[record, trial.number] = known
+        return known
+
+    def _read_anew(self, trial: FrozenTrial) -> StudyTrial:
         attrs = trial.user_attrs
         report, failure = attrs.get("report"), attrs.get("failure")
         with self._database.told():
@@ -189,21 +196,18 @@ class Study:
             raise RunError(f"{self._database.name} is damaged: trial {read.number} has no report", SAVED)
         for outcome in (read.report, read.failure):
             if outcome is not None:
-                self._check_own(read, outcome, attrs["strategy"])
+                self._check_own(read, outcome)
         return read
 
-    def _check_own(self, trial: StudyTrial, outcome: Outcome, strategy: str) -> None:
-        """A trial's outcome is of its own run; each is looked at once, as hashing a run takes a while.
+    def _check_own(self, trial: StudyTrial, outcome: Outcome) -> None:
+        """A trial's outcome is of its own run.
 
         Raises:
             RunError: It is of another one.
         """
-        seen = (strategy, trial.seed, outcome.key)
-        if seen not in self._own:
-            data = self.config.data_spec(self.minority)
-            key = self.config.spec(trial.strategy, data, seed=trial.seed).key
-            refuse_another_run(f"{self.config.name}: trial {trial.number}", key, outcome)
-            self._own.add(seen)
+        data = self.config.data_spec(self.minority)
+        key = self.config.spec(trial.strategy, data, seed=trial.seed).key
+        refuse_another_run(f"{self.config.name}: trial {trial.number}", key, outcome)
 
     def experiments(self) -> list[str]:
         """Names of the experiments in the record, in the order they were made."""
@@ -227,8 +231,7 @@ class Study:
 
     def _experiment(self, name: str, *, create: bool) -> ExperimentRecord:
         record = self._record(name, create=create)
-        config = self.config
-        return ExperimentRecord(f"{config.name}/{name}", record, config.objectives, config.resources)
+        return ExperimentRecord(f"{self.config.name}/{name}", record, self.config, self.minority)
 
     # Writing
 
@@ -289,16 +292,16 @@ class Study:
         failed = self._search.trials()[number]
         kept = {name: failed.user_attrs[name] for name in ("strategy", "seed")}
         self._search.add(again(failed, kept | {AGAIN: number}))
-        return self._read(self._search.trials()[-1])
+        return self._read(self._search, self._search.trials()[-1])
 
     def _noted(self, study: Record, trial: optuna.Trial, strategy: Strategy, seed: int) -> StudyTrial:
         trial.set_user_attr("strategy", strategy.model_dump_json())
         trial.set_user_attr("seed", seed)
-        return self._read(study.write_new(trial))
+        return self._read(study, study.write_new(trial))
 
     def store(self, number: int, outcome: Outcome) -> None:
         """Keep what a worker sent back, before it is known whether it is feasible."""
-        self._search.set_attr(number, *_attr(outcome))
+        self._search.set_attr(number, *self._attr(outcome))
 
     def tell_baseline(self, number: int, outcome: Outcome) -> StudyTrial:
         """A baseline seed has ended."""
@@ -312,15 +315,21 @@ class Study:
 
     def tell_stopped(self, number: int) -> StudyTrial:
         """A trial was ended early on purpose; its low-fidelity values stay unseen by the sampler."""
-        return self._read(self._search.tell(number, TrialState.PRUNED))
+        return self._read(self._search, self._search.tell(number, TrialState.PRUNED))
 
     def _tell(self, study: Record, number: int, outcome: Outcome, violations: dict[str, float]) -> StudyTrial:
-        study.set_attr(number, *_attr(stamped(outcome, self.config.resources)))
+        study.set_attr(number, *self._attr(stamped(outcome, self.config.resources)))
         if isinstance(outcome, TrialFailure):
-            return self._read(study.tell(number, TrialState.FAIL))
+            return self._read(study, study.tell(number, TrialState.FAIL))
         values = [outcome.metrics[name] for name in self.config.objectives]
         assert all(value is not None for value in values), "who tells a report has checked its objectives"
-        return self._read(study.tell(number, TrialState.COMPLETE, values, violations))  # type: ignore[arg-type]
+        told = study.tell(number, TrialState.COMPLETE, values, violations)  # type: ignore[arg-type]
+        return self._read(study, told)
+
+    def _attr(self, outcome: Outcome) -> tuple[str, str]:
+        """Name and value of the user attribute that keeps an outcome."""
+        kept = decisive(outcome, self.config.front_metrics, self.minority)
+        return ("report" if isinstance(outcome, TrialReport) else "failure"), packed(kept)
 
     def tell_baseline_mean(self, violations: Mapping[str, float]) -> None:
         """Let the sampler know the baseline's mean, if the baseline is a point of the space.
@@ -347,8 +356,3 @@ class Study:
                 trial.report.seconds for trial in self.trials() if trial.report is not None
             ]
         return auto(self._ask_seconds, self._trial_seconds)
-
-
-def _attr(outcome: Outcome) -> tuple[str, str]:
-    """Name and value of the user attribute that keeps an outcome."""
-    return ("report" if isinstance(outcome, TrialReport) else "failure"), packed(outcome)

@@ -18,13 +18,16 @@ from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
 from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec, WholeImages
 
 MAX_SEEDS = 200
-FREE = frozenset({"compare", "confirm", "resources", "study_db"})  # what may change while a study goes on
+FREE = frozenset(
+    {"compare", "confirm", "resources", "study_db", "tracking"}
+)  # what may change while a study goes on
 FREE_SEARCH = frozenset({"trials", "trial_timeout_s"})  # of `search`
 MAX_TIMEOUT_S = 10**7  # a third of a year
 ARMS = (*NAMED, *MATCHED)
 LEAST_EPOCHS_OF_TWO = 3  # models of one run: then every share leaves each at least one
 
 SamplerName = Literal["auto", "gp", "tpe", "nsga2", "random"]
+TrackerName = Literal["mlflow", "wandb", "tensorboard"]
 
 
 def _tried(dimension: Dimension) -> tuple[float, ...]:
@@ -204,6 +207,7 @@ class StudyConfig(Frozen):
     compare: CompareConfig = CompareConfig()
     resources: Resources = Resources()
     study_db: str | None = Field(None, repr=False)  # it may hold a password
+    tracking: Annotated[tuple[TrackerName, ...], LATER] = ()  # who is told of the runs, too
 
     @model_validator(mode="before")
     @classmethod

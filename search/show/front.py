@@ -131,7 +131,9 @@ def strategies(
         why = "" if failure is None else f" — {failure.kind}: {_last_line(failure.reason)}"
         lines.append(f"{trial.number:>5}  {in_words(trial.strategy)}{why}")
     measured = [trial for trial in trials if trial.report is not None]
-    own, shared = notes_on_trials([(trial.number, notes(trial, baseline, minority)) for trial in measured])
+    own, shared = notes_on_trials(
+        [(trial.number, notes(trial, baseline, config, minority)) for trial in measured]
+    )
     usual = diagnoses(notes_on_baseline(baseline, config, minority))
     everywhere = f"trial {measured[0].number}" if len(measured) == 1 else "all trials"
     lines += own
@@ -214,7 +216,8 @@ def as_json(
     """
     groups = {
         name: [
-            _trial(trial) | {"notes": list(map(asdict, notes(trial, baseline, minority)))} for trial in group
+            _trial(trial) | {"notes": list(map(asdict, notes(trial, baseline, config, minority)))}
+            for trial in group
         ]
         for name, group in vars(sorted_trials).items()
     }
@@ -271,7 +274,7 @@ def _trial(trial: StudyTrial) -> dict[str, Any]:
         "guards": trial.violations,
         "exposure": None if report is None else report.exposure,
         "seconds": None if report is None else report.seconds,
-        "epochs": 0 if report is None else len(report.curve),
+        "epochs": 0 if report is None else report.curve[-1].epoch,
     }
     if trial.failure is not None:
         shown["failure"] = {"kind": trial.failure.kind, "reason": trial.failure.reason}

@@ -316,19 +316,19 @@ def _cost_lines(cost: Cost) -> list[str]:
     """What was spent, and what the rest should take; nothing before a run has finished."""
     if not cost.runs:
         return []
-    on_gpu = f", {_hours(cost.gpu_hours)} GPU hours ({', '.join(cost.gpus)})" if cost.gpus else ""
-    lines = [f"cost so far: {_hours(cost.hours)} run hours, {cost.runs} runs{on_gpu}"]
+    on_gpu = f", {hours(cost.gpu_hours)} GPU hours ({', '.join(cost.gpus)})" if cost.gpus else ""
+    lines = [f"cost so far: {hours(cost.hours)} run hours, {cost.runs} runs{on_gpu}"]
     for one in cost.rest:
         assert one.hours is not None, "some run has finished"
-        lines.append(f"expected rest {one.what}: {_hours(one.hours)} run hours, {one.runs} runs")
+        lines.append(f"expected rest {one.what}: {hours(one.hours)} run hours, {one.runs} runs")
     return lines
 
 
-def _hours(hours: float) -> str:
+def hours(spent: float) -> str:
     """Two digits that count, or more: `0.013`, `0.42`, `1,250.0`."""
-    if hours >= 10:
-        return f"{hours:,.1f}"
-    return f"{hours:.2f}" if hours >= 0.1 else f"{hours:.3f}"
+    if spent >= 10:
+        return f"{spent:,.1f}"
+    return f"{spent:.2f}" if spent >= 0.1 else f"{spent:.3f}"
 
 
 def _experiment_lines(one: ExperimentStatus, stage: str) -> list[str]:

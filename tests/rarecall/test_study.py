@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 import yaml
@@ -36,6 +37,27 @@ def test_the_baselines_mean_is_that_of_its_rows(searched_study: Path) -> None:
     assert list(seeds.index) == [0, 1, 2]
     assert seeds["exposure"].eq(0.04).all()
     assert seeds["minority_recall"].std() > 0
+
+
+def test_a_curve_has_every_epoch_and_ends_as_the_trial_does(searched_study: Path) -> None:
+    study = rarecall.open(searched_study)
+    trials = study.trials()
+    number = int(study.front().index[0])
+    curve = study.curve(number)
+    assert list(curve.index) == [1, 2]
+    assert curve["minority_recall"].iloc[-1] == trials.loc[number, "minority_recall"]
+    failed = int(trials.index[trials["group"] == "failed"][0])
+    with pytest.raises(rarecall.UsageError, match=f"trial {failed} has no report"):
+        study.curve(failed)
+
+
+def test_who_opens_a_study_with_optuna_reads_the_names_of_its_objectives(searched_study: Path) -> None:
+    database = f"sqlite:///{searched_study / 'study.db'}"
+    (name,) = [one for one in optuna.get_all_study_names(database) if one.endswith("/search")]
+    assert optuna.load_study(study_name=name, storage=database).metric_names == [
+        "minority_recall",
+        "map50_95",
+    ]
 
 
 def test_verdicts_have_a_row_per_requirement(searched_study: Path, confirmed_study: Path) -> None:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from search.export.standalone import write_detector
+from search.export.contents.standalone import write_detector
 
 # Site-packages without its `.pth` files, by which an editable installation of ours would be found.
 ALONE = """

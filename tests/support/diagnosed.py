@@ -52,5 +52,5 @@ def found(
 ) -> list[Diagnosis]:
     """The diagnoses of that name."""
     strategy = Strategy.from_knobs(knobs or {})
-    diagnoses = diagnose(strategy, reports, baseline, **({"minority": ("rare",)} | more))
+    diagnoses = diagnose(strategy, reports, baseline, **({"minority": ("rare",), "min_gain": 0.05} | more))
     return [one for one in diagnoses if one.name == name]

@@ -101,6 +101,12 @@ def whole_report(result: Path, *, hashed: bool = True) -> TrialReport | None:
     return stated.report if stated is not None and _there(result, stated.files, hashed=hashed) else None
 
 
+def stated_report(result: Path) -> TrialReport | None:
+    """A finished run's report, also where its weights were removed; None where there is none."""
+    stated = _stated(Result, result / REPORT)
+    return None if stated is None else stated.report
+
+
 def looks_whole(folder: Path) -> bool:
     """Whether no file shows that it was cut, in a folder that does not say what it holds."""
     paths = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]

@@ -6,7 +6,7 @@ An *epoch* is `eval_every` optimizer steps, for every strategy, whatever it does
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,8 +28,28 @@ DEFAULT_MIN_PRECISION = 0.5
 SMALLEST_TILE = 32  # pixels: the coarsest grid of a detector; a smaller tile has no cell of its own there
 TILE_SIZE, TILE_OVERLAP = 640, 64  # pixels, where nothing else is said
 
+FEW_CLASSES = 100  # whose metrics are kept of every epoch; of 1,000 classes they are 280 KB
+
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
 _PRECISION = re.compile(r"(?<![^/])(minority_|)precision(?=/|$)")
+
+
+def of_few(
+    metrics: Metrics, minority: Collection[str], kept: Collection[str] = (), *, most: int = FEW_CLASSES
+) -> Metrics:
+    """The metrics, without those of single classes of the rest where there are more than `most` classes.
+
+    Args:
+        metrics: Of an epoch or a run.
+        minority: Names of the minority classes.
+        kept: Names of metrics that stay.
+        most: Classes.
+    """
+    classes = {name.removeprefix("support/") for name in metrics if name.startswith("support/")}
+    if len(classes) <= most:
+        return metrics
+    rest = tuple(f"/{name}" for name in classes.difference(minority))
+    return {name: value for name, value in metrics.items() if name in kept or not name.endswith(rest)}
 
 
 def valued(metrics: Mapping[str, float | None], name: str) -> float | None:

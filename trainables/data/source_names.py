@@ -32,6 +32,7 @@ class SourceNames:
         pattern: Of `source_pattern`; None without one.
         listing: Where the manifest is, if it is not `manifest.csv` in `base`.
         key: What the pattern is called where a person has written it.
+        unit: What a source is called: a `source` image, or a `group` that a person named.
     """
 
     base: Path
@@ -39,6 +40,7 @@ class SourceNames:
     pattern: re.Pattern[str] | None
     listing: Path | None = None
     key: str = "source_pattern"
+    unit: str = "source"
 
     @classmethod
     def read(cls, data_file: Path, pattern: Any = None) -> "SourceNames":
@@ -68,11 +70,11 @@ class SourceNames:
         """
         base, listing = data_file.resolve().parent, Path(group_by)
         if not group_by.endswith(".csv"):
-            return cls(base, None, _compiled(group_by, GROUP_BY), key=GROUP_BY)
+            return cls(base, None, _compiled(group_by, GROUP_BY), key=GROUP_BY, unit="group")
         manifest = _read_manifest(listing)
         if manifest is None:
             raise UsageError(f"{GROUP_BY}: no such file: {group_by}")
-        return cls(base, manifest, None, listing)
+        return cls(base, manifest, None, listing, unit="group")
 
     def name(self, file: Path) -> str:
         """An image's name in the manifest and in messages; `file` is absolute."""
@@ -98,7 +100,7 @@ class SourceNames:
             return stated
         if self.manifest is not None:
             raise UsageError(
-                f"{self.listing or self.base / 'manifest.csv'}: no source for image {name}",
+                f"{self.listing or self.base / 'manifest.csv'}: no {self.unit} for image {name}",
                 "`image` is a path relative to the manifest, or a bare file name; list every image",
             )
         return name
@@ -108,8 +110,9 @@ class SourceNames:
         match = self.pattern.fullmatch(stem)
         if match is None or not match[1]:
             raise UsageError(
-                f"{self.key}: '{self.pattern.pattern}' finds no source in '{stem}', of image {name}",
-                "it describes the whole file name without its suffix; its first group is the source",
+                f"{self.key}: '{self.pattern.pattern}' finds no {self.unit} in '{stem}', of image {name}",
+                "it describes the whole file name without its suffix; its first parenthesis is the "
+                f"{self.unit}",
             )
         return match[1]
 

@@ -10,6 +10,10 @@ RARE_SHARE = (
 )
 
 
+# In notes of all readers: names of images follow the one, and end where the other begins.
+EXAMPLE, FLATTERS = ", e.g. ", "; what is measured"
+
+
 @dataclass(frozen=True)
 class SplitSummary:
     """One split, counted.
@@ -42,6 +46,9 @@ class DataSummary:
         warnings: Sentences on what the images are.
         listing: Split -> name and source of each image.
         whole_images: Split -> number of whole images that its images are tiles of; empty if they are none.
+        whole_objects: Split -> class name -> number of objects in these; what a split of tiles counts are the
+            pieces of them that have a label.
+        unit: What is kept in one split: a `source` image, or a `group` that the person named.
         absent: File of each whole image of the training tiles that is not there any more -> class ids in it.
     """
 
@@ -55,6 +62,8 @@ class DataSummary:
     warnings: tuple[str, ...] = ()
     listing: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     whole_images: Mapping[str, int] = field(default_factory=dict)
+    whole_objects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unit: str = "source"
     absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def held_classes(self) -> tuple[str, ...]:
@@ -63,24 +72,30 @@ class DataSummary:
             name for name in self.class_names if any(split.objects[name] for split in self.splits.values())
         )
 
+    def true_objects(self, split: str) -> Mapping[str, int]:
+        """Class name -> number of objects in a split; of tiles, in their whole images."""
+        return self.whole_objects[split] if self.whole_images else self.splits[split].objects
+
     def notes(self) -> list[str]:
         """What a person should know of how the splits came about and of the annotations, a sentence each."""
         said = []
         if self.one_piece:
-            sources = ", ".join(f"{split} {counted.sources}" for split, counted in self.splits.items())
-            said.append(f"the data is in one piece; it is split by source image: {sources} sources")
+            counts = ", ".join(f"{split} {counted.sources}" for split, counted in self.splits.items())
+            by = "source image" if self.unit == "source" else self.unit
+            said.append(f"the data is in one piece; it is split by {by}: {counts} {self.unit}s")
         if self.test_from_val:
             val, test = self.splits["val"], self.splits["test"]
             said.append(
                 f"the data has no test split; half of val is set aside as test: {test.sources} of "
-                f"{val.sources + test.sources} sources, {test.images} of {val.images + test.images} images"
+                f"{val.sources + test.sources} {self.unit}s, {test.images} of {val.images + test.images} "
+                "images"
             )
         if self.shared_sources:
             source, splits = next(iter(self.shared_sources.items()))
             said.append(
-                f"warning: sources with images in more than one split: {len(self.shared_sources)}, e.g. "
-                f"{source} in {' and '.join(splits)}; what is measured on a source that was trained on, or "
-                "tuned on, flatters"
+                f"warning: {self.unit}s with images in more than one split: {len(self.shared_sources)}, e.g. "
+                f"{source} in {' and '.join(splits)}; what is measured on a {self.unit} that was trained on, "
+                "or tuned on, flatters"
             )
         trained = self.splits["train"].objects
         for split in ("val", "test"):
@@ -88,6 +103,18 @@ class DataSummary:
             absent = [name for name in self.class_names if trained[name] and not held[name]]
             said += [f"{split} has no object of {', '.join(absent)}"] if absent else []
         return [*said, *self.warnings, *(f"{count} {what}" for what, count in self.mended.items())]
+
+
+def without_names(note: str) -> str:
+    """A note of a summary for those who may not read names of images: these stand after `e.g.` alone.
+
+    Example:
+        >>> without_names("identical images: 2, e.g. a.png in val; what is measured on them flatters")
+        'identical images: 2; what is measured on them flatters'
+    """
+    said, _, names = note.partition(EXAMPLE)
+    _, ends, why = names.rpartition(FLATTERS)
+    return said + ends + why if ends else said
 
 
 def rare_classes(summary: DataSummary) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from trainables.contract.trial import (
     TrialFolder,
     TrialReport,
     TrialSpec,
+    of_few,
 )
 from trainables.worker.by_task import BY_TASK
 
@@ -46,7 +47,8 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
         path.mkdir(parents=True, exist_ok=True)
 
     def epoch_done(measured: EpochMetrics) -> None:
-        curve.append(measured)
+        kept = of_few(measured.metrics, spec.data.minority)
+        curve.append(measured.model_copy(update={"metrics": kept}))
         seconds = earlier.seconds + time.perf_counter() - started
         write_progress(folder.checkpoint, Progress(curve=tuple(curve), seconds=seconds, restarts=restarts))
         try:

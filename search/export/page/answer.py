@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from search.export.page.glossary import short
 from search.judging.choosing import Recommended
-from search.judging.confirmation import Confirmation, Result
+from search.judging.confirmation import Confirmation, Look, Result
+from search.judging.learning import support_of
 from search.judging.statistics.values import Bounds
 from search.record.study import Baseline, Study
 from search.request.config import StudyConfig
 from search.request.guards import MaxDrop
 from search.show.common import in_words
-from search.show.status import StudyStatus
+from search.show.confirmation import advice_sentence
+from search.show.status import StudyStatus, hours
+from trainables.contract.tasks import LOWER_IS_BETTER, MERGED
+from trainables.contract.trial import Metrics, Split
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Answer:
 def question(config: StudyConfig, minority: Sequence[str]) -> str:
     """What was asked."""
     limits = [
-        f"{short(guard.metric)} falls by no more than {guard.max_drop:g}"
+        f"{short(guard.metric)} {_worsens(guard.metric)} by no more than {guard.max_drop:g}"
         if isinstance(guard, MaxDrop)
         else f"{short(guard.metric)} stays at {guard.floor:g} or better"
         for guard in config.guards
@@ -45,10 +50,22 @@ def question(config: StudyConfig, minority: Sequence[str]) -> str:
     return f"Which training strategy finds more of the rare class ({', '.join(minority)}){kept}?"
 
 
-def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None) -> Answer:
-    """What is known so far: the last confirmation's best verdict, else what the search found."""
+def _worsens(metric: str) -> str:
+    return "rises" if metric in LOWER_IS_BETTER else "falls"
+
+
+def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None, where: Path) -> Answer:
+    """What is known so far: the last confirmation's best verdict, else what the search found.
+
+    Args:
+        study: Its record.
+        status: Where it stands.
+        confirmation: The last one.
+        where: The study's folder as a person would type it.
+    """
     if confirmation is not None and confirmation.looks:
-        return _judged(confirmation.looks[-1].leading, confirmation, study.minority)
+        look = confirmation.looks[-1]
+        return _with_others(_judged(look.leading, confirmation, study, status, where), look)
     done, asked = status.states["complete"], status.config.search.trials
     if status.best is None or status.baseline is None:
         return _without_best(study, status, done, asked)
@@ -79,33 +96,92 @@ def _without_best(study: Study, status: StudyStatus, done: int, asked: int) -> A
     return Answer("nothing", said, (counted,))
 
 
-def _judged(result: Result, confirmation: Confirmation, minority: Sequence[str]) -> Answer:
+def _judged(
+    result: Result, confirmation: Confirmation, study: Study, status: StudyStatus, where: Path
+) -> Answer:
     verdict, name = result.verdict, result.candidate.name
-    rare = ", ".join(minority)
-    alpha = confirmation.plan.settings.alpha
+    rare = ", ".join(study.minority)
     if not verdict.bounds:
         return Answer("invalid", f"{name} could not be judged.", verdict.reasons, result.candidate.trial)
-    gain = verdict.bounds[0]
-    metric = gain.requirement.metric
-    before, after = result.baseline.get(metric), result.means.get(metric)
     said = {
         "accepted": f"Yes: {name} finds more of the rare class ({rare}), and keeps the limits.",
         "rejected": f"No: {name} does not do what was asked.",
         "inconclusive": f"Not decided: {name} may do what was asked, but the evidence is too thin.",
     }[verdict.outcome]
+    if result.advice is not None and result.advice.kind == "no_gain":
+        said = f"Not decided, and not promising: {name} falls short of what was asked, though not surely."
+    gain, *prices = verdict.bounds
+    alpha = confirmation.plan.settings.alpha
     sentences = [
-        f"{_capital(short(metric))}: {_number(after)}, with the baseline {_number(before)}: a gain of "
-        f"{_signed(gain.gain)}, at least {_signed(gain.lower)} but for a small chance of error. Asked for "
-        f"was {_signed(gain.requirement.margin)}.",
-        *(_price(bounds, result) for bounds in verdict.bounds[1:]),
-        f"How sure: over {result.seeds.candidate} trainings against {result.seeds.baseline} of the baseline, "
-        "all on fresh seeds and on images that nothing was chosen on. A strategy that does not hold what is "
-        f"asked is accepted in at most {alpha:.0%} of such confirmations.",
-        f"What it is: {in_words(result.candidate.strategy)}.",
+        *([] if verdict.outcome == "accepted" else [f"Why: {_in_names(one)}." for one in verdict.reasons]),
+        _gain(gain, result),
+        *_missed(gain, result),
+        *(_price(bounds, result) for bounds in prices),
+        f"How sure: {result.seeds.candidate} trainings against {result.seeds.baseline} of the baseline, all "
+        "with fresh seeds, so that luck shows. A strategy that does not do what was asked passes such a test "
+        f"in at most {alpha:.0%} of all cases; 'at least' and 'at worst' above are as sure as that.",
+        _judged_on(result.means, study.minority, "test"),
+        f"What it is: {in_words(result.candidate.strategy)} (each is explained under Words).",
+        _computing(result, status),
     ]
-    if verdict.outcome != "accepted":
-        sentences[0:0] = [f"{_capital(reason)}." for reason in verdict.reasons]
+    if result.advice is not None:
+        sentences.append(f"What would decide it: {advice_sentence(result.advice, result, str(where))}.")
+    recommended = "" if verdict.outcome == "accepted" else "none is accepted, so none is recommended. "
+    sentences.append(
+        f"The weights: {recommended}`rarecall export {where}` writes a trained model into a folder, with a "
+        "script that uses it."
+    )
     return Answer(verdict.outcome, said, tuple(sentences), result.candidate.trial)
+
+
+def _with_others(told: Answer, look: Look) -> Answer:
+    """An answer that also names the others that were accepted."""
+    others = [one.candidate.name for one in look.results if one.verdict.outcome == "accepted"]
+    others = [name for name in others if name != look.leading.candidate.name]
+    if told.outcome != "accepted" or not others:
+        return told
+    said = f"Also accepted: {', '.join(others)}; the first is the one whose gain is surest."
+    return replace(told, sentences=(*told.sentences, said))
+
+
+def _gain(gain: Bounds, result: Result) -> str:
+    """What came of the deciding metric."""
+    metric = gain.requirement.metric
+    before, after = result.baseline.get(metric), result.means.get(metric)
+    return (
+        f"{_capital(short(metric))}: {_number(after)}, with the baseline {_number(before)}. "
+        f"The gain is {_signed(gain.gain)}, at least {_signed(gain.lower)}; "
+        f"asked for was {_signed(gain.requirement.margin)}."
+    )
+
+
+def _missed(gain: Bounds, result: Result) -> list[str]:
+    """What is not found, where the deciding metric is a recall."""
+    metric = gain.requirement.metric
+    before, after = result.baseline.get(metric), result.means.get(metric)
+    if not metric.endswith("minority_recall") or before is None or after is None:
+        return []
+    now, usually = (f"{100 * (1 - recall):.0f}" for recall in (after, before))
+    return [f"Still missed: {now} of 100 rare objects; the baseline misses {usually}."]
+
+
+def _judged_on(metrics: Metrics, minority: Sequence[str], split: Split) -> str:
+    """How many objects a recall is of; whole ones where there are whole images."""
+    count = support_of(metrics, minority, MERGED) or support_of(metrics, minority)
+    many = "rare objects" if count is None else f"{count:.0f} rare objects"
+    seen = "nothing was chosen by them" if split == "test" else "the strategies were chosen by them"
+    return f"Judged on: {many} of the {split} split's images; {seen}."
+
+
+def _computing(result: Result, status: StudyStatus) -> str:
+    """What it took."""
+    once = ""
+    if result.seconds is not None:
+        once = " One training takes {:.0f} s, one of the baseline {:.0f} s.".format(*result.seconds)
+    return (
+        f"Computing: {status.cost.runs} trainings took {hours(status.cost.hours)} hours, added up: search, "
+        f"confirmation and comparison.{once}"
+    )
 
 
 def _unconfirmed(study: Study, best: Recommended, baseline: Baseline, done: int) -> Answer:
@@ -118,8 +194,9 @@ def _unconfirmed(study: Study, best: Recommended, baseline: Baseline, done: int)
     ]
     sentences += [
         f"How sure: not at all yet. It is the best of {done} single trainings, and the best of many is "
-        "partly luck. A confirmation trains it anew and judges it on images that nothing was chosen on.",
-        f"What it is: {in_words(best.trial.strategy)}.",
+        "partly luck. A confirmation trains it anew and judges it on images that nothing was chosen by.",
+        _judged_on(best.trial.report.metrics, study.minority, "val"),
+        f"What it is: {in_words(best.trial.strategy)} (each is explained under Words).",
     ]
     said = f"Not confirmed yet: in the search trial {best.trial.number} did best in {short(objective)}."
     return Answer("unconfirmed", said, tuple(sentences), best.trial.number)
@@ -130,12 +207,18 @@ def _price(bounds: Bounds, result: Result) -> str:
     asked = bounds.requirement
     name, after = _capital(short(asked.metric)), _number(result.means.get(asked.metric))
     if not asked.against_baseline:
-        return f"{name}: {after}, {asked.sign * bounds.lower:.3f} or better but for a small chance of error."
+        return f"{name}: {after}, at worst {asked.sign * bounds.lower:.3f}."
     return (
-        f"{name}: {after}, with the baseline {_number(result.baseline.get(asked.metric))}: "
-        f"{_signed(asked.sign * bounds.gain)}, no worse than {_signed(asked.sign * bounds.lower)} but for a "
-        f"small chance of error. Allowed was {_signed(asked.sign * asked.margin)}."
+        f"{name}: {after}, with the baseline {_number(result.baseline.get(asked.metric))}. The change is "
+        f"{_signed(asked.sign * bounds.gain)}, at worst {_signed(asked.sign * bounds.lower)}; allowed was "
+        f"{_signed(asked.sign * asked.margin)}."
     )
+
+
+def _in_names(reason: str) -> str:
+    """A reason, which begins with a metric, with its name for people."""
+    metric, colon, rest = reason.partition(": ")
+    return f"{short(metric)}{colon}{rest}"
 
 
 def _capital(text: str) -> str:

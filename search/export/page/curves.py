@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from search.record.study import Baseline, StudyTrial
+from search.record.study import StudyTrial
 from trainables.contract.trial import EpochMetrics, valued
 
 MOST_POINTS = 64
@@ -24,9 +24,9 @@ def line(curve: Sequence[EpochMetrics], metric: str) -> Line:
     return [known[round(i * step)] for i in range(MOST_POINTS)]
 
 
-def band(baseline: Baseline, metric: str) -> Line:
+def band(curves: Sequence[Sequence[EpochMetrics]], metric: str) -> Line:
     """Epoch, and the mean, least and highest over the baseline's seeds; where all have measured it."""
-    lines = [{epoch: value for epoch, value in line(report.curve, metric)} for report in baseline.reports]
+    lines = [{epoch: value for epoch, value in line(curve, metric)} for curve in curves]
     shared = sorted(set.intersection(*(set(one) for one in lines)))
     return [
         [epoch, round(fmean(values), 5), min(values), max(values)]

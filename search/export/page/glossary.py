@@ -35,7 +35,11 @@ METRICS = {
     ),
     "macro_f1": ("macro F1", "F1 (harmonic mean of precision and recall), the mean over all classes"),
     "balanced_accuracy": ("balanced accuracy", "recall, the mean over all classes"),
-    "accuracy": ("accuracy", "share of the images that are called by their class"),
+    "accuracy": (
+        "accuracy",
+        "share of the images that are called by their class; where a split holds the rare classes more "
+        "often than the training does, their images weigh less",
+    ),
     "top2_accuracy": ("top-2 accuracy", "share of the images whose class is among the two likeliest"),
     "weighted_f1": ("weighted F1", "F1, the mean over all images' classes"),
     "nll": ("negative log-likelihood", "of the true classes, in nats per image; lower is better"),
@@ -63,6 +67,45 @@ PREFIXES = {
     "deployed/": ("as exported", "of the weights that ship, one label per box, at their own threshold"),
     "calibrated/": ("calibrated", "at a temperature that was fitted on val"),
     "ultralytics/": ("as Ultralytics prints it", "read from smoothed curves, to compare with its tables"),
+}
+
+# What a page says without explaining it.
+TERMS = {
+    "baseline": "training as it is without any of this: what everything is measured against",
+    "trial": "one strategy, trained once in the search",
+    "seed": "what the luck of a training hangs on: with another seed it ends a little otherwise",
+    "val split": "images that were not trained on; strategies were chosen by them",
+    "test split": "images that were neither trained on nor chosen by, kept for the confirmation",
+    "front": "the trials than which no other is better both to the right and upwards",
+    "feasible, infeasible": "keeps all limits; breaks one",
+    "exposure": "share of the images shown in training that hold a rare object",
+    "collapsed": "a training that finds next to nothing of what the others find",
+    "bound": "what holds but for a small chance, which is shared out over all that must hold",
+}
+
+# Knob -> what it does, for who has not seen the code.
+KNOBS = {
+    "retention": "share of the training images without a rare object that is used; 1 is all of them",
+    "sampler_power": "how much more often images with a rare object are shown; 1 evens out all classes",
+    "repeat_threshold": "classes on less than this share of the images are shown more often; 0 is off",
+    "max_repeat": "the most often that an image may be shown, against evenly",
+    "defer": "how far showing more often gives way, during training, to counting errors more",
+    "focal_gamma": "how much more hard cases count in training than easy ones; 0 is off",
+    "alpha_power": "how much more errors on the rare class count; 0 is off, 1 in proportion to its rarity",
+    "alpha_prior": "whether rarity is that of the data (0) or of what is shown (1)",
+    "alpha_cap": "the most that an error may count, against the least",
+    "class_balance": "how much more errors on the rare class count, by effective numbers of images; 0 is off",
+    "logit_tau": "how far the model is held to treat all classes as equally likely; 0 is off",
+    "label_smoothing": "how far the model is kept from being too sure; 0 is off",
+    "augment_minority": "how strongly images with a rare object are varied (turned, recoloured, …); 0 is off",
+    "augment_rest": "how strongly all other images are varied; 0 is off",
+    "copy_paste": "how often rare objects are pasted into other images; 0 is never",
+    "mosaic": "how often four images are put together into one; 0 is never",
+    "mixup": "how often two images are blended into one; 0 is never",
+    "pretile_copies": "copies of each large image with a rare object, varied before it is cut into tiles",
+    "pretile_fresh": "whether those copies are varied anew during training",
+    "augment_variants": "how many fixed variants of an image there are; 0 varies it anew each time",
+    "dual_share": "share of the training for a second model that learns the rare class alone; 0 is one model",
 }
 
 

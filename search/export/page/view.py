@@ -10,12 +10,13 @@ from typing import Any
 
 from search.export.page.answer import answer, question
 from search.export.page.curves import band, line, with_curves
-from search.export.page.glossary import meaning, short
+from search.export.page.glossary import KNOBS, TERMS, meaning, short
 from search.judging.comparison import Comparison, Conclusion
 from search.judging.confirmation import Confirmation, Result, latest, ledger, verdicts
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, front, notes, notes_on_baseline
 from search.record.experiments import COMPARISON
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from search.record.stored import unpacked
 from search.record.study import Baseline, Study, StudyTrial
@@ -26,7 +27,7 @@ from search.show.comparison import caption, details
 from search.show.confirmation import ledger_sentence, sentences
 from search.show.front import caption as front_caption
 from search.show.status import study_status
-from spaces.strategy import PLAIN
+from spaces.strategy import PLAIN, SENTENCES
 from trainables.contract.tasks import LOWER_IS_BETTER
 from trainables.contract.trial import Metrics, TrialFailure, valued
 
@@ -46,7 +47,13 @@ class Asked:
     anonymous: bool = False
 
 
-def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def view(
+    folder: StudyFolder,
+    asked: Asked,
+    more: Mapping[str, Any] | None = None,
+    *,
+    study: Study | None = None,
+) -> dict[str, Any]:
     """All that stands on the page.
 
     Args:
@@ -54,18 +61,19 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         asked: How it is wanted.
         more: What the record does not hold: `data`, `effects`, `classes`, `pictures`; None or absent for what
             is not shown.
+        study: Its record, where it is open already.
 
     Raises:
         UsageError: There is no study.
         RunError: Its record cannot be read.
     """
-    study, being = folder.open("look"), folder.being()
+    study, being = study or folder.open("look"), folder.being()
     config, trials, baseline = study.config, study.trials(), study.baseline()
     found = front(trials, config.objectives, baseline)
     where = Path("STUDY") if asked.anonymous else asked.where
     confirmation = latest(study)
     status = study_status(study, being, where)
-    told = answer(study, status, confirmation)
+    told = answer(study, status, confirmation, where)
     comparison = _comparison(study)
     metrics = _metrics_named(config, comparison, confirmation)
     return {
@@ -76,6 +84,9 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         "answer": asdict(told),
         "next": [asdict(step) for step in status.steps],
         "objectives": list(config.objectives),
+        "terms": TERMS,
+        "knob_words": {knob: KNOBS[knob] for knob in _used(config, trials, comparison, confirmation)},
+        "named": {name: SENTENCES[name] for name in _named(comparison, confirmation) if name in SENTENCES},
         "words": {metric: [short(metric), meaning(metric)] for metric in metrics},
         "lower": sorted(LOWER_IS_BETTER & set(metrics)),
         "shown": list(config.front_metrics),
@@ -85,13 +96,34 @@ def view(folder: StudyFolder, asked: Asked, more: Mapping[str, Any] | None = Non
         "counts": front_caption(found, being_searched=being == "searched"),
         "knobs": _knobs(config),
         "off": PLAIN.knobs(),
-        "curves": _curves(study, found, baseline),
+        "curves": _curves(study, folder.files, found, baseline),
         "comparison": None if comparison is None else _arms(comparison),
         "confirmation": _judged(confirmation, where),
         "ledger": ledger_sentence(ledger(study)),
         "provenance": _provenance(folder, anonymous=asked.anonymous),
         **(more or {}),
     }
+
+
+def _named(comparison: Comparison | None, confirmation: Confirmation | None) -> list[str]:
+    """Arms and candidates that have a name."""
+    arms = [] if comparison is None else [arm.name for arm in comparison.arms]
+    judged = [] if confirmation is None else [one.name for one in confirmation.plan.candidates]
+    return list(dict.fromkeys([*arms, *judged]))
+
+
+def _used(
+    config: StudyConfig,
+    trials: Sequence[StudyTrial],
+    comparison: Comparison | None,
+    confirmation: Confirmation | None,
+) -> list[str]:
+    """Knobs that something on the page sets."""
+    strategies = [trial.strategy for trial in trials]
+    strategies += [] if comparison is None else [arm.strategy for arm in comparison.arms]
+    strategies += [] if confirmation is None else [one.strategy for one in confirmation.plan.candidates]
+    used = set(config.space.dimensions).union(*(strategy.changed() for strategy in strategies))
+    return [knob for knob in PLAIN.knobs() if knob in used]
 
 
 def _metrics_named(
@@ -157,7 +189,7 @@ def _trials(
             "exposure": None if report is None else round(report.exposure, 4),
             "seconds": None if report is None else round(report.seconds),
             "broken": [metric for metric, violation in trial.violations.items() if violation > 0],
-            "notes": diagnoses(notes(trial, baseline, study.minority)),
+            "notes": diagnoses(notes(trial, baseline, study.config, study.minority)),
             "failure": None if failure is None else _why(failure, anonymous=anonymous),
             "verdict": None if said is None else said.result.verdict.outcome,
             "chosen": trial.number == chosen,
@@ -187,20 +219,20 @@ def _knobs(config: StudyConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(study: Study, found: Front, baseline: Baseline | None) -> dict[str, Any]:
+def _curves(study: Study, files: RunFiles, found: Front, baseline: Baseline | None) -> dict[str, Any]:
     """Of the deciding metric, and of what is guarded first."""
     metrics = list(study.config.shown_metrics[:2])
     judged = verdicts(study)
     others = [*found.dominated, *found.infeasible, *found.stopped]
     important = [*found.best, *(trial for trial in others if trial.number in judged)]
     shown = with_curves(important, others, MOST_CURVES)
+    usual = [] if baseline is None else [files.curve(report) for report in baseline.reports]
+    curves = {trial.number: files.curve(trial.report) for trial in shown if trial.report is not None}
     return {
         "metrics": metrics,
-        "baseline": {} if baseline is None else {metric: band(baseline, metric) for metric in metrics},
+        "baseline": {metric: band(usual, metric) for metric in metrics} if usual else {},
         "trials": {
-            trial.number: {metric: line(trial.report.curve, metric) for metric in metrics}
-            for trial in shown
-            if trial.report is not None
+            number: {metric: line(curve, metric) for metric in metrics} for number, curve in curves.items()
         },
     }
 

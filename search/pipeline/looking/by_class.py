@@ -82,7 +82,10 @@ def _called(stored: list[Any], pair: BeforeAfter, said: str) -> dict[str, Any]:
         for who, one in zip(("baseline", pair.name), stored, strict=True)
     ]
     more = "" if shown == names else f"; the first {len(shown)} of {len(names)} classes"
-    note = f"{said}: share of the images of a class (rows) that are called each class, as tuned{more}."
+    note = (
+        f"{said}: share of the images of a class (rows) that are called each class, by the biases that are "
+        f"exported; the answer and the verdict are about models without{more}."
+    )
     return {"kind": "confusion", "note": note, "names": shown, "matrices": matrices}
 
 

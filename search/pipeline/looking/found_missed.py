@@ -15,12 +15,13 @@ from trainables.contract.predictions import (
 )
 from trainables.evaluation.overlaps import between
 
-Group = Literal["found_now", "still_missed", "newly_lost", "new_false_alarms"]
+Group = Literal["found_now", "still_missed", "newly_lost", "new_false_alarms", "alarms_gone"]
 GROUPS: dict[Group, str] = {
     "found_now": "Found now, missed before",
     "still_missed": "Still missed",
     "newly_lost": "Found before, lost now",
     "new_false_alarms": "New false alarms",
+    "alarms_gone": "False alarms before, gone now",
 }
 IOU = 0.5
 
@@ -65,8 +66,7 @@ def _of_images(
 ) -> dict[Group, list[Case]]:
     rare = np.isin(after.label, after.minority)
     was, now = before.tuned == before.label, after.tuned == after.label
-    called = np.isin(after.tuned, after.minority) & ~rare
-    alarmed = np.isin(before.tuned, before.minority)
+    alarm, alarmed = (np.isin(one.tuned, after.minority) & ~rare for one in (after, before))
     sure = _softmax(after.logits.astype(np.float64)).max(axis=1)
 
     def listed(which: Bools) -> list[Case]:
@@ -76,7 +76,8 @@ def _of_images(
         "found_now": listed(rare & now & ~was),
         "still_missed": listed(rare & ~now & ~was),
         "newly_lost": listed(rare & ~now & was),
-        "new_false_alarms": listed(called & ~alarmed),
+        "new_false_alarms": listed(alarm & ~alarmed),
+        "alarms_gone": listed(alarmed & ~alarm),
     }
 
 
@@ -98,6 +99,7 @@ def _of_boxes(before: DetectionPredictions, after: DetectionPredictions) -> dict
         "still_missed": listed((now == 0) & (was == 0), side),
         "newly_lost": listed((now == 0) & (was > 0), was),
         "new_false_alarms": _alarms(old, new, after.minority),
+        "alarms_gone": _alarms(new, old, after.minority),
     }
 
 
@@ -122,16 +124,16 @@ def _scores(found: ShippedBoxes, truth: DetectionPredictions, rare: Ints) -> Flo
     return scores
 
 
-def _alarms(old: ShippedBoxes, new: ShippedBoxes, minority: Ints) -> list[Case]:
-    """Rare boxes on nothing, where the baseline had no such box."""
+def _alarms(other: ShippedBoxes, own: ShippedBoxes, minority: Ints) -> list[Case]:
+    """Rare boxes on nothing, where the other model has no such box."""
     mine, theirs = (
-        np.flatnonzero(~one.match & ~one.ignored & np.isin(one.label, minority)) for one in (new, old)
+        np.flatnonzero(~one.match & ~one.ignored & np.isin(one.label, minority)) for one in (own, other)
     )
-    again, _, _ = between(new.image[mine], new.box[mine], old.image[theirs], old.box[theirs], IOU)
-    fresh = np.setdiff1d(np.arange(len(mine)), again)
+    shared, _, _ = between(own.image[mine], own.box[mine], other.image[theirs], other.box[theirs], IOU)
+    alone = np.setdiff1d(np.arange(len(mine)), shared)
     return [
-        Case(int(new.image[i]), _corners(new.box[i].astype(np.float64)), float(new.score[i]))
-        for i in mine[fresh]
+        Case(int(own.image[i]), _corners(own.box[i].astype(np.float64)), float(own.score[i]))
+        for i in mine[alone]
     ]
 
 

@@ -16,27 +16,26 @@ from search.request.data_check import check_data
 from spaces.errors import RunError, UsageError
 from spaces.strategy import PLAIN
 from trainables.contract.trial import DataSpec
-from trainables.data.summary import DataSummary
+from trainables.data.summary import DataSummary, without_names
 
 MOST_CLASSES = 6  # with a column of their own
 
 
 def gather(
-    folder: StudyFolder, console: Console, *, with_pictures: bool, anonymous: bool
+    folder: StudyFolder, study: Study, console: Console, *, with_pictures: bool, anonymous: bool
 ) -> Mapping[str, Any]:
     """`data`, `effects`, `classes` and `pictures` of a page; None for what is not there.
 
     Args:
         folder: The study's.
+        study: Its record.
         console: For a bar, while the data are looked at.
         with_pictures: Whether pictures are wanted.
         anonymous: Whether no name of an image may be shown.
 
     Raises:
-        UsageError: There is no study.
-        RunError: Its record is damaged.
+        RunError: The record is damaged.
     """
-    study = folder.open("look")
     data, shown = _data(folder, study, console, anonymous)
     more: dict[str, Any] = {
         "data": shown,
@@ -66,27 +65,28 @@ def _data(
         data = check_data(study.config, summary)
     except UsageError as error:
         why = "it cannot be read here" if anonymous else str(error).splitlines()[0]
-        return None, {"names": [], "rows": [], "notes": [f"The data set is not shown: {why}."]}
+        return None, {"heads": [], "rows": [], "notes": [f"The data set is not shown: {why}."]}
     if summary.fingerprint != folder.provenance.data_fingerprint:
         said = "The data set has changed since the study was made, so no pictures of it are shown."
-        return None, {"names": [], "rows": [], "notes": [said]}
-    notes = [] if anonymous else summary.notes()
+        return None, {"heads": [], "rows": [], "notes": [said]}
+    notes = [without_names(note) if anonymous else note for note in summary.notes()]
     return data, _counted(summary, study.minority) | {"notes": notes}
 
 
 def _counted(summary: DataSummary, minority: tuple[str, ...]) -> dict[str, Any]:
-    """A row for each split: images, sources, objects of the rare classes and of all others."""
+    """Heads, and a row for each split: images, sources, objects of the rare classes and of all others.
+
+    Of tiles the whole images are counted, and the objects in these, not the pieces of them on tiles.
+    """
     named = [*minority[:MOST_CLASSES], *(name for name in summary.class_names if name not in minority)]
     shown = named if len(named) <= MOST_CLASSES else named[: len(minority[:MOST_CLASSES])]
     rest = [name for name in summary.class_names if name not in shown]
-    rows = [
-        [
-            name,
-            split.images,
-            split.sources,
-            *(split.objects[one] for one in shown),
-            *([sum(split.objects[one] for one in rest)] if rest else []),
-        ]
-        for name, split in summary.splits.items()
-    ]
-    return {"names": [*shown, *([f"{len(rest)} others"] if rest else [])], "rows": rows}
+    whole = summary.whole_images
+    heads = ["split", *(["tiles", "whole images"] if whole else ["images"]), f"{summary.unit}s"]
+    rows = []
+    for name, split in summary.splits.items():
+        objects = summary.true_objects(name)
+        others = [sum(objects[one] for one in rest)] if rest else []
+        counts = [split.images, *([whole[name]] if whole else []), split.sources]
+        rows.append([name, *counts, *(objects[one] for one in shown), *others])
+    return {"heads": [*heads, *shown, *([f"{len(rest)} others"] if rest else [])], "rows": rows}

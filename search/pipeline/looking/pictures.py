@@ -20,7 +20,12 @@ MOST = 12  # of a group
 SIDE = 220  # pixels of a crop on the page
 LEAST, AROUND = 48, 2.4  # px that a crop shows at least; and how many sides of the object
 QUALITY = 82
-WHITE, ORANGE = (255, 255, 255), (0, 140, 255)  # BGR: what is there, what was called
+BLACK, WHITE, ORANGE = (
+    (0, 0, 0),
+    (255, 255, 255),
+    (0, 140, 255),
+)  # BGR: around both; what is there; what was called
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,15 +50,20 @@ def pictures(pair: BeforeAfter, data: DataSpec, imgsz: int, *, anonymous: bool) 
         assert isinstance(before, DetectionPredictions)
         if before.shipped is None or after.shipped is None:
             return None
-        shown = _crops(before, after, data, pair, anonymous)
+        shown, as_what = _crops(before, after, data, pair, anonymous), "as exported"
         drawn = "White: what is there. Orange: what was called so, with its score. Left the baseline, right "
+        unlike = "exported weights have a threshold of their own and one name for a box"
     else:
         shown = _images(before, after, data, pair.split, imgsz, anonymous)
+        # A classifier's biases, which are exported, were tuned on val: there each image goes by others'.
+        as_what = "as exported" if pair.split == "test" else "by biases that were tuned on val's other images"
         drawn = "Each image with its class, what the baseline called it and what it is called by "
+        unlike = "biases help the baseline, too, and the verdict is about models without"
     found = cases(before, after)
     return {
-        "note": f"On {pair.split}: one training of the baseline beside one of {pair.name}, as exported. "
-        f"{drawn}{pair.name}. The most telling first, at most {MOST} of each kind.",
+        "note": f"On {pair.split}: one training of the baseline beside one of {pair.name}, {as_what}. "
+        f"{drawn}{pair.name}. The most telling first, at most {MOST} of each kind. So the counts are not "
+        f"those of the answer: {unlike}.",
         "groups": [
             {
                 "name": group,
@@ -127,11 +137,13 @@ def _drawn(
     true, called, scores = boxes_in(found, image, rare)
     for boxes, colour in ((true, WHITE), (called, ORANGE)):
         for left, top, right, bottom in ((boxes - [x, y, x, y]) * scale).round().astype(int).tolist():
+            cv2.rectangle(shown, (left, top), (right, bottom), BLACK, 4)  # seen on any ground
             cv2.rectangle(shown, (left, top), (right, bottom), colour, 2)
     for (left, top, right, bottom), score in zip((called - [x, y, x, y]) * scale, scores, strict=True):
         if min(right, bottom) > 0 and max(left, top) < SIDE:
             place = max(2, int(left)), int(top) - 4 if top > 16 else min(SIDE - 4, int(bottom) + 14)
-            cv2.putText(shown, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ORANGE, 1, cv2.LINE_AA)
+            for colour, thick in ((BLACK, 3), (ORANGE, 1)):
+                cv2.putText(shown, f"{score:.2f}", place, FONT, 0.5, colour, thick, cv2.LINE_AA)
     return np.asarray(shown, dtype=np.uint8)
 
 

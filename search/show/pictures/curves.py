@@ -1,7 +1,7 @@
 """What a picture of learning curves shows: the front's trials against the baseline's band. Values only."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from search.judging.choosing import Recommended
@@ -9,7 +9,7 @@ from search.judging.front import Front
 from search.record.study import Baseline
 from search.request.config import StudyConfig
 from trainables.contract.tasks import LOWER_IS_BETTER
-from trainables.contract.trial import TrialReport, valued
+from trainables.contract.trial import EpochMetrics, TrialReport, valued
 
 MOST = 8  # curves that can be told apart in one panel
 
@@ -76,28 +76,40 @@ class CurvesPicture:
 
 
 def curves_picture(
-    found: Front, best: Recommended | None, baseline: Baseline | None, config: StudyConfig
+    found: Front,
+    best: Recommended | None,
+    baseline: Baseline | None,
+    config: StudyConfig,
+    curve_of: Callable[[TrialReport], Sequence[EpochMetrics]],
 ) -> CurvesPicture:
-    """What to draw of the learning of a front; its first trials, and the recommended one in any case."""
+    """What to draw of the learning of a front; its first trials, and the recommended one in any case.
+
+    Args:
+        found: The front.
+        best: The recommended trial.
+        baseline: Over its seeds.
+        config: Of the study.
+        curve_of: All epochs of a finished run, as `RunFiles.curve`.
+    """
     chosen = None if best is None else best.trial.number
     trials = sorted(found.best, key=lambda trial: trial.number != chosen)
     if best is not None and best.trial not in trials:
         trials.insert(0, best.trial)
-    shown = [(trial.number, trial.report) for trial in trials[:MOST] if trial.report is not None]
-    reports = () if baseline is None else baseline.reports
+    shown = [(trial.number, curve_of(trial.report)) for trial in trials[:MOST] if trial.report is not None]
+    usual = [] if baseline is None else [curve_of(report) for report in baseline.reports]
     panels = [
         CurvesPanel(
             metric=metric,
             lower_is_better=metric in LOWER_IS_BETTER,
-            curves=tuple(_curve(number, report, metric, number == chosen) for number, report in shown),
-            baseline=_band(reports, metric),
+            curves=tuple(_curve(number, curve, metric, number == chosen) for number, curve in shown),
+            baseline=_band(usual, metric),
         )
         for metric in config.shown_metrics
     ]
     return CurvesPicture(
         name=config.name,
         steps=config.train.eval_every,
-        seeds=len(reports),
+        seeds=len(usual),
         panels=tuple(
             panel for panel in panels if panel.baseline or any(curve.values for curve in panel.curves)
         ),
@@ -105,13 +117,13 @@ def curves_picture(
     )
 
 
-def _curve(number: int, report: TrialReport, metric: str, recommended: bool) -> Curve:
-    known = _known(report, metric)
+def _curve(number: int, curve: Sequence[EpochMetrics], metric: str, recommended: bool) -> Curve:
+    known = _known(curve, metric)
     return Curve(f"trial {number}", tuple(known), tuple(known.values()), recommended)
 
 
-def _band(reports: Sequence[TrialReport], metric: str) -> Band | None:
-    curves = [_known(report, metric) for report in reports]
+def _band(usual: Sequence[Sequence[EpochMetrics]], metric: str) -> Band | None:
+    curves = [_known(curve, metric) for curve in usual]
     epochs = [epoch for epoch in (curves[0] if curves else {}) if all(epoch in of for of in curves)]
     if not epochs:
         return None
@@ -120,7 +132,7 @@ def _band(reports: Sequence[TrialReport], metric: str) -> Band | None:
     return Band(tuple(epochs), tuple(map(statistics.fmean, at)), sd)
 
 
-def _known(report: TrialReport, metric: str) -> dict[int, float]:
+def _known(curve: Sequence[EpochMetrics], metric: str) -> dict[int, float]:
     """Epoch -> value, where it was measured."""
-    found = {point.epoch: valued(point.metrics, metric) for point in report.curve}
+    found = {point.epoch: valued(point.metrics, metric) for point in curve}
     return {epoch: value for epoch, value in found.items() if value is not None}

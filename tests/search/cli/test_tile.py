@@ -13,6 +13,7 @@ from refusals import refused
 from whole_images import noise, write_json, write_slides, write_whole_splits
 
 from search.cli.main import main
+from trainables.data.boxes.data_set import describe_detection
 from trainables.data.boxes.tiles import read_tiles
 
 SMALL = ("--size", "64", "--overlap", "16", "--workers", "1")
@@ -47,6 +48,21 @@ def test_it_says_what_it_made(slides: Path, tmp_path: Path, capsys: pytest.Captu
     tiles = read_tiles(tmp_path / "out" / "data.yaml")
     assert tiles is not None
     assert len(tiles.sources) == 8
+
+
+def test_what_is_grouped_is_counted_in_groups(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"s{i}.png,patient {i // 2}" for i in range(8)]
+    (tmp_path / "groups.csv").write_text("\n".join(["image,group", *lines]))
+    grouped = ["--group-by", str(tmp_path / "groups.csv")]
+    assert main(["tile", str(slides), "--out", str(tmp_path / "out"), *SMALL, *grouped]) == 0
+    told = "note: the data is in one piece; it is split by group: train 2, val 1, test 1 groups"
+    assert told in capsys.readouterr().err
+    assert describe_detection(tmp_path / "out" / "data.yaml").unit == "group"  # so that a report says it, too
+    (tmp_path / "groups.csv").write_text("image,group\n" + "\n".join(f"s{i}.png,one" for i in range(8)))
+    assert main(["tile", str(slides), "--out", str(tmp_path / "again"), *SMALL, *grouped]) == 2
+    assert "all images come from one group, one, so they cannot be split by group" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("overlap", "warned"), [(16, True), (30, False)])
@@ -124,7 +140,7 @@ JSON = ["--annotations", "whole.json"]
         (nothing, "slides", ["--group-by", "gone.csv"], "no such file: gone.csv"),
         (nothing, "slides", ["--group-by", "(s"], "is no regular expression"),
         (nothing, "slides", ["--group-by", "s."], "has no group"),
-        (nothing, "slides", ["--group-by", r"(p\d+)_.*"], "finds no source in 's"),
+        (nothing, "slides", ["--group-by", r"(p\d+)_.*"], "finds no group in 's"),
         (nothing, "gone", [], "no such file or folder: gone"),
         (nothing, "slides/s0.png", [], "no folder of images, data.yaml or COCO json"),
         (nothing, "whole.json", [], "8 of 8 images do not exist"),

@@ -111,6 +111,6 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
     for trial in told:
         assert trial.report is not None
         restarts[trial.report.key] = trial.report.restarts
-        assert [point.epoch for point in trial.report.curve] == [*range(1, EPOCHS + 1)]
+        assert [point.epoch for point in folder.files.curve(trial.report)] == [*range(1, EPOCHS + 1)]
     assert {key for key, count in restarts.items() if count} == {work.lost}
     assert restarts[work.lost] == 1

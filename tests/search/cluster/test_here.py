@@ -56,7 +56,7 @@ def test_a_queue_hears_metrics_and_a_run_that_it_stops_is_told_stopped(tmp_path:
     trials = work._study.trials()
     assert [trial.state for trial in trials] == ["stopped", "complete"]
     assert trials[1].report is not None
-    curve = [point.metrics["minority_recall"] for point in trials[1].report.curve]
+    curve = [point.metrics["minority_recall"] for point in toy.folder.files.curve(trials[1].report)]
     assert [recall for _, recall in work.heard[4:]] == curve
 
 
@@ -78,7 +78,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_the_next_process_goes_on_from_it(tmp_pa
     (seed,) = toy.study.baseline_trials()
     assert seed.report is not None
     assert seed.report.restarts == 1
-    assert [point.epoch for point in seed.report.curve] == [1, 2, 3]
+    assert [point.epoch for point in toy.folder.files.curve(seed.report)] == [1, 2, 3]
 
 
 def test_a_run_has_its_threads_and_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from on_ray import Searched, search_on_ray
 from search.cluster.launch import run_connected
 from search.cluster.searcher import WorkSearcher
 from search.record.experiments import Wanted
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from search.record.study import StudyTrial
 from search.work.experiment_queue import ExperimentQueue
@@ -205,6 +206,7 @@ class Interrupted:
     at_stop: list[StudyTrial]
     resumed: int
     at_end: list[StudyTrial]
+    files: RunFiles
     raised: int
     at_raised_end: list[StudyTrial]
 
@@ -242,7 +244,15 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     (root / "study.yaml").write_text(yaml.safe_dump(request | {"search": {"trials": 7, "sampler": "tpe"}}))
     raised = run([*command, "--resume"], root)
     return Interrupted(
-        process.returncode, seconds, said, at_stop, resumed, at_end, raised, folder.open().trials()
+        process.returncode,
+        seconds,
+        said,
+        at_stop,
+        resumed,
+        at_end,
+        folder.files,
+        raised,
+        folder.open().trials(),
     )
 
 
@@ -309,7 +319,7 @@ def test_interrupted_trials_go_on_from_their_checkpoint(interrupted: Interrupted
     assert all(restarts[number] == 0 for number in restarts.keys() - cut)
     for report in reports.values():
         assert report is not None
-        assert [point.epoch for point in report.curve] == [1, 2, 3, 4]
+        assert [point.epoch for point in interrupted.files.curve(report)] == [1, 2, 3, 4]
 
 
 def test_a_raised_budget_continues_a_finished_study(interrupted: Interrupted) -> None:

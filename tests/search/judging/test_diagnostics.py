@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from diagnosed import found, report
 
-from search.judging.diagnostics import Diagnosis, diagnose, lines
+from search.judging.diagnostics import Diagnosis, diagnose, lines, ships_poorly
 from spaces.strategy import PLAIN
 from trainables.contract.trial import TrialReport
 
 
 def test_a_sound_run_has_no_diagnosis() -> None:
     sound = report(0.5, ap50=0.5, train=0.6, support={"rare": 1000}, minority_images=40, majority_images=960)
-    assert diagnose(PLAIN, [sound], [sound, sound], minority=("rare",)) == ()
+    assert diagnose(PLAIN, [sound], [sound, sound], minority=("rare",), min_gain=0.05) == ()
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,20 @@ def test_threshold_shift_only_gives_both_changes() -> None:
 def test_deployed_recall_that_is_another_is_said(deployed: float | None, apart: float | None) -> None:
     diagnoses = found("deployed differs", [report(0.5, deployed=deployed)])
     assert [one.number for one in diagnoses] == ([] if apart is None else [pytest.approx(apart)])
+
+
+@pytest.mark.parametrize(
+    ("deployed", "said"),
+    [
+        pytest.param(0.25, False, id="half of it"),
+        pytest.param(0.24, True, id="less than half of it"),
+        pytest.param(0.0, True, id="nothing"),
+        pytest.param(0.9, False, id="more"),
+        pytest.param(None, False, id="a classifier"),
+    ],
+)
+def test_weights_that_ship_poorly(deployed: float | None, said: bool) -> None:
+    assert (ships_poorly(report(0.5, deployed=deployed)) is not None) == said
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def detector(
 
 
 def untrained(*reports: TrialReport, minority: Sequence[str] = ("cluster",)) -> list[Diagnosis]:
-    found = diagnose(PLAIN, reports, (), minority=minority)
+    found = diagnose(PLAIN, reports, (), minority=minority, min_gain=0.05)
     return [one for one in found if one.name == "untrained model"]
 
 

@@ -146,6 +146,13 @@ def test_what_is_said_of_the_tiles(root: Path) -> None:
     assert read_request(root / "runs" / "whole", root, Console(file=io.StringIO())).data == found.data
 
 
+def test_groups_that_a_study_names_are_called_groups(root: Path) -> None:
+    found, said = asked(root, data=WHOLE | {"group_by": r"s(\d).*"})
+    assert "note: the data is in one piece; it is split by group: train 7, val" in said
+    assert "source" not in said
+    assert found.summary.unit == "group"
+
+
 def test_a_metric_of_whole_images_may_decide(root: Path) -> None:
     found, _ = asked(root, objectives=["merged/minority_recall", "map50_95"])
     assert found.config.objectives[0] == "merged/minority_recall"

@@ -255,3 +255,16 @@ def test_a_run_leaves_its_report_beside_its_result(files: RunFiles, tmp_path: Pa
     assert isinstance(outcome, TrialReport)
     files.keep(spec().key, tmp_path / "run" / "result")
     assert files.report(spec().key) == outcome
+
+
+def test_a_curve_is_read_from_what_a_run_left_and_else_from_the_record(files: RunFiles) -> None:
+    whole = report_with({}, key=KEY, curve=tuple(EpochMetrics(epoch=i, metrics={}) for i in (1, 2, 3, 4)))
+    stored = whole.model_copy(update={"curve": whole.curve[2:]})
+    assert files.curve(stored) == stored.curve
+    folder = files.root / KEY / "checkpoint_000000"
+    folder.mkdir(parents=True)
+    (folder / "weights.pt").write_bytes(b"weights")
+    write_result(folder, whole)
+    (folder / "weights.pt").unlink()  # to save space
+    assert files.curve(stored) == whole.curve
+    assert files.curve(stored.model_copy(update={"key": "other"})) == stored.curve

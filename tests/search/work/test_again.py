@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from in_process import DATA, Bench, Here, config, failure, train_here
+from in_process import DATA, Bench, Here, as_stored, config, failure, train_here
 from rich.console import Console
 
 from search.pipeline.searching import search
@@ -53,7 +53,7 @@ def test_a_finished_search_run_is_told_and_not_trained_again(tmp_path: Path) -> 
     report = finished_untold(bench)
     bench.run()
     assert report.key not in {spec.key for spec in bench.ran}
-    assert bench.study.trials()[1].report == report
+    assert bench.study.trials()[1].report == as_stored(report)
     assert states(bench.study.trials()) == ["complete"] * 4
 
 
@@ -63,7 +63,7 @@ def test_a_finished_baseline_is_told_and_not_trained_again(tmp_path: Path) -> No
     bench.run()
     baseline = bench.study.baseline()
     assert baseline is not None
-    assert baseline.reports == (report,)
+    assert baseline.reports == (as_stored(report),)
     assert len(bench.ran) == 4
 
 
@@ -79,7 +79,7 @@ def test_a_finished_run_of_an_experiment_is_told_and_not_trained_again(tmp_path:
     cluster.launch(work, bench.folder.files)
     assert cluster.ran == []
     assert work.outcomes_of("plain") == [report]
-    assert [run.outcome for run in record.runs()] == [report]
+    assert [run.outcome for run in record.runs()] == [as_stored(report)]
 
 
 @pytest.mark.parametrize("name", ["state.json", REPORT])

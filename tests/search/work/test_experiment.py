@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from in_process import DATA, Bench, Here, config, failure, train_here
+from in_process import DATA, Bench, Here, as_stored, config, failure, train_here
 from trials import report_of
 
 from search.judging.front import front
@@ -93,7 +93,7 @@ def test_a_later_process_runs_nothing_again(trial: Trial) -> None:
     again, ran = trial.run(TWO_ARMS)
     assert ran == []
     assert again.complete()
-    assert again.outcomes_of("weighted") == first.outcomes_of("weighted")
+    assert again.outcomes_of("weighted") == [as_stored(one) for one in first.outcomes_of("weighted")]
 
 
 def test_an_interrupted_experiment_goes_on_with_what_is_missing(trial: Trial) -> None:
@@ -188,7 +188,7 @@ def test_a_seed_whose_strategy_fails_is_a_result(trial: Trial, kind: str) -> Non
     trial.reopen()
     again, ran = trial.run(TWO_ARMS)
     assert ran == []
-    assert again.outcomes_of("baseline") == work.outcomes_of("baseline")
+    assert again.outcomes_of("baseline") == [as_stored(one) for one in work.outcomes_of("baseline")]
 
 
 def test_an_experiments_run_is_never_stopped_early(trial: Trial) -> None:
@@ -252,7 +252,8 @@ def test_what_one_process_writes_another_reads(trial: Trial) -> None:
     runs = trial.record().runs()
     for run, one in zip(runs, TWO_ARMS, strict=True):
         assert (run.arm, run.seed, run.split, run.key) == (one.arm, one.spec.seed, "test", one.spec.key)
-    assert [run.outcome for run in runs] == [*work.outcomes_of("baseline"), *work.outcomes_of("weighted")]
+    told = [*work.outcomes_of("baseline"), *work.outcomes_of("weighted")]
+    assert [run.outcome for run in runs] == [as_stored(outcome) for outcome in told]
 
 
 def test_a_report_without_an_objective_is_kept_whole(trial: Trial, tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_a_report_without_an_objective_is_kept_whole(trial: Trial, tmp_path: Pat
     unmeasured = report.model_copy(update={"metrics": report.metrics | {"minority_recall": None}})
     trial.run(TWO_ARMS[:1], lambda spec: unmeasured)
     trial.reopen()
-    assert [run.outcome for run in trial.record().runs()] == [unmeasured]
+    assert [run.outcome for run in trial.record().runs()] == [as_stored(unmeasured)]
 
 
 def test_the_plan_stands_with_the_time_it_was_first_fixed_and_conclusions_append(trial: Trial) -> None:

@@ -73,6 +73,8 @@ def summary_of(data: BoxData) -> DataSummary:
             for split, images in data.splits.items()
         },
         whole_images=data.whole_images(),
+        whole_objects=data.whole_objects(),
+        unit=data.unit,
         absent=data.absent("train"),
     )
 
@@ -154,7 +156,8 @@ def read_described(
         divided = divide(splits, lambda image: image.classes.tolist())
     except OneSource as error:
         raise UsageError(
-            f"{path}: all images come from one source, {error}, so they cannot be split by source"
+            f"{path}: all images come from one {sources.unit}, {error}, so they cannot be split by "
+            f"{sources.unit}"
         ) from None
     readable, problems = _readable(divided.splits)
     more_than_once, leaks = _repeated(readable)
@@ -167,6 +170,7 @@ def read_described(
         test_from_val=divided.test_from_val,
         mended=dict(mended) | left_out(problems) | more_than_once,
         warnings=(*depth_notes(looks, pixel_max), *leaks),
+        unit=sources.unit,
     )
 
 

@@ -139,6 +139,7 @@ class BoxData:
         wholes: Name -> whole image that the images' tiles were cut from; empty if they are no tiles.
         grid: How these were cut; None if they are no tiles.
         images_in: Folder that the whole images' names are relative to; None if they are no tiles.
+        unit: What is kept in one split, as in `DataSummary`.
     """
 
     class_names: tuple[str, ...]
@@ -151,6 +152,7 @@ class BoxData:
     wholes: Mapping[str, Source] = field(default_factory=dict)
     grid: Grid | None = None
     images_in: Path | None = None
+    unit: str = "source"
 
     def absent(self, split: str) -> dict[str, frozenset[int]]:
         """File of each whole image of a split's tiles that is gone -> the classes in it."""
@@ -169,6 +171,15 @@ class BoxData:
             split: len({tile.source for tile in tiles if tile is not None})
             for split, tiles in (places.items() if self.wholes else ())
         }
+
+    def whole_objects(self) -> dict[str, dict[str, int]]:
+        """Split -> class name -> number of objects in its whole images; empty if there are none."""
+        shown = {image.tile.source for images in self.splits.values() for image in images if image.tile}
+        counts = {split: np.zeros(len(self.class_names), dtype=np.int64) for split in self.whole_images()}
+        for name in shown:
+            whole = self.wholes[name]
+            np.add.at(counts[whole.split], whole.classes, 1)
+        return {split: dict(zip(self.class_names, of.tolist(), strict=True)) for split, of in counts.items()}
 
     def most_objects(self) -> int:
         """Objects in the fullest image of all splits, those included that it shows too little of."""

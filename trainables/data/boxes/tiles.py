@@ -340,7 +340,15 @@ def with_tiles(data: BoxData, data_file: Path) -> BoxData:
 
     splits = {split: tuple(placed(image) for image in images) for split, images in data.splits.items()}
     grid = _grid(data_file.parent / REQUEST)
-    return replace(data, splits=splits, wholes=tiles.sources, grid=grid, images_in=tiles.images_in)
+    groups = {whole.group for whole in tiles.sources.values()}
+    return replace(
+        data,
+        splits=splits,
+        wholes=tiles.sources,
+        grid=grid,
+        images_in=tiles.images_in,
+        unit="group" if len(groups) < len(tiles.sources) else data.unit,
+    )
 
 
 def _grid(path: Path) -> Grid:

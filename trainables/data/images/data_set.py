@@ -107,8 +107,10 @@ def describe_classification(path: Path, pixel_max: int | None = None) -> DataSum
             classes_per_image=tuple(frozenset({label}) for label in labels),
             sources=len({image.source for image in images}),
         )
+    grouped = any(image.source != image.name for image in data.files())
     return DataSummary(
         class_names=data.class_names,
+        unit="group" if grouped else "source",
         splits=counted,
         fingerprint=scaled_fingerprint(data.fingerprint, pixel_max),
         one_piece=data.one_piece,

@@ -108,9 +108,9 @@ function frontChart(view, width, selected, select) {
     if (guard) plot.append(
       element("line", { class: "limit", x1: box.left, x2: box.right, y1: y(guard.limit), y2: y(guard.limit) }),
       element("text", { x: box.right - 4, y: y(guard.limit) - 5, "text-anchor": "end" }, "limit"));
-    for (const arm of arms) plot.append(element("g", { class: "arm", onmouseenter: () => select({ arm: arm.name }) },
+    for (const arm of arms) plot.append(element("g", { class: "arm", onmouseenter: () => select({ arm: arm.name, hover: true }) },
       errorBars(x, y, [arm.at[first], arm.at[second]], arm.wide, arm.tall), mark("arm", x(arm.at[first]), y(arm.at[second]), 4)));
-    if (base && known(base.mean)) plot.append(element("g", { class: "baseline", onmouseenter: () => select({ baseline: true }) },
+    if (base && known(base.mean)) plot.append(element("g", { class: "baseline", onmouseenter: () => select({ baseline: true, hover: true }) },
       seeds.map((seed) => element("circle", { cx: x(seed.metrics[first]), cy: y(seed.metrics[second]), r: 2.5, fill: "currentColor", opacity: 0.5 })),
       errorBars(x, y, [base.mean[first], base.mean[second]], around(base, first), around(base, second)),
       mark("baseline", x(base.mean[first]), y(base.mean[second]), 5, { class: "mark baseline full" })));
@@ -118,7 +118,7 @@ function frontChart(view, width, selected, select) {
     for (const trial of [...points].sort((a, b) => order[a.group] - order[b.group])) {
       const at = [x(trial.metrics[first]), y(trial.metrics[second])];
       plot.append(mark(trial.group, ...at, points.length > 300 ? 3.5 : 5, {
-        "data-trial": trial.number, onmouseenter: () => select({ trial: trial.number }), onclick: () => select({ trial: trial.number, open: true }),
+        "data-trial": trial.number, onmouseenter: () => select({ trial: trial.number, hover: true }), onclick: () => select({ trial: trial.number, open: true }),
       }));
       places.set(trial.number, at);
     }
@@ -225,7 +225,7 @@ function forestChart(view, metric, width) {
 
 function precisionRecallChart(one, width) {
   return frame(width, {
-    label: `Precision and recall of ${one.name}`, title: one.name, height: 240, x: { domain: [0, 1], name: "recall →" }, y: { domain: [0, 1.02] },
+    label: `Precision and recall of ${one.name}`, title: `${one.name}: right (precision) ↑`, height: 240, x: { domain: [0, 1], name: "found (recall) →" }, y: { domain: [0, 1.02] },
   }, (x, y, plot) => {
     one.lines.forEach((line, i) => {
       const kind = i ? "best" : "baseline";

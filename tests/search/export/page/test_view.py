@@ -74,7 +74,7 @@ def test_a_verdict_is_the_answer_with_its_bound_its_price_and_its_error(confirme
     assert answer["headline"].startswith(f"Yes: {best['name']} finds more of the rare class (rare)")
     gain = best["rows"][0]
     assert f"at least {gain['bound']:+.3f}" in answer["sentences"][0]
-    assert any("in at most 5% of such confirmations" in one for one in answer["sentences"])
+    assert any("in at most 5% of all cases" in one for one in answer["sentences"])
     assert all(row["holds"] for row in best["rows"])
     costly = next(one for one in page["confirmation"]["candidates"] if one["outcome"] == "rejected")
     assert costly["reasons"]

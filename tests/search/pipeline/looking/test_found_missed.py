@@ -39,7 +39,8 @@ def finds(boxes: list, scores: list, labels: list | None = None) -> DetectionPre
 
 
 def test_each_rare_object_is_in_one_group_the_most_telling_first() -> None:
-    before = finds([A, [100, 100, 110, 110], [0, 0, 8, 8]], [0.9, 0.5, 0.9], [1, 1, 0])
+    gone = [200, 200, 220, 220]
+    before = finds([A, [100, 100, 110, 110], [0, 0, 8, 8], gone], [0.9, 0.5, 0.9, 0.3], [1, 1, 0, 1])
     after = finds([B, C, [100, 100, 111, 111], [40, 100, 60, 120]], [0.6, 0.7, 0.5, 0.4])
     found = cases(before, after)
     assert {group: [one.box for one in some] for group, some in found.items()} == {
@@ -47,6 +48,7 @@ def test_each_rare_object_is_in_one_group_the_most_telling_first() -> None:
         "still_missed": [tuple(map(float, D))],
         "newly_lost": [tuple(map(float, A))],
         "new_false_alarms": [(40.0, 100.0, 60.0, 120.0)],  # the other was called before, too
+        "alarms_gone": [tuple(map(float, gone))],
     }
     assert {one.image for some in found.values() for one in some} == {0}
 
@@ -63,7 +65,7 @@ def test_two_boxes_on_one_object_find_it_once_and_the_second_is_an_alarm() -> No
 
 def test_a_classifiers_images_are_grouped_by_what_they_are_called() -> None:
     label, before, after = (
-        np.array(of) for of in ([1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 0], [1, 0, 0, 1, 1, 1, 0])
+        np.array(of) for of in ([1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 1], [1, 0, 0, 1, 1, 1, 0])
     )
 
     def called(as_class: np.ndarray, sure: float) -> ClassificationPredictions:
@@ -80,4 +82,5 @@ def test_a_classifiers_images_are_grouped_by_what_they_are_called() -> None:
         "still_missed": [1],
         "newly_lost": [2],
         "new_false_alarms": [4],
+        "alarms_gone": [6],
     }

@@ -1,5 +1,6 @@
 """Learning curves and confusion matrices: what pictures of them show, and that they are the same twice."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,13 @@ from search.show.pictures.drawn_curves import draw_curves
 from search.show.pictures.drawn_front import draw_front
 from search.show.pictures.front import front_picture
 from spaces.errors import UsageError
-from trainables.contract.trial import EpochMetrics
+from trainables.contract.trial import EpochMetrics, TrialReport
 
 CONFIG = config()
+
+
+def all_epochs(report: TrialReport) -> Sequence[EpochMetrics]:
+    return report.curve
 
 
 def learning(number: int, *recalls: float | None, overall: float = 0.5) -> StudyTrial:
@@ -38,7 +43,7 @@ SEEDS = Baseline.of([learning(0, 0.1, 0.3), learning(1, 0.2, 0.5), learning(2, 0
 
 
 def test_the_band_is_mean_and_sd_over_the_epochs_that_all_seeds_have() -> None:
-    picture = curves_picture(front([], CONFIG.objectives, SEEDS), None, SEEDS, CONFIG)
+    picture = curves_picture(front([], CONFIG.objectives, SEEDS), None, SEEDS, CONFIG, all_epochs)
     recall, overall = picture.panels  # the curves lack minority_ap50, which is guarded, too
     assert (recall.metric, overall.metric) == ("minority_recall", "map50_95")
     assert recall.baseline == Band((1, 2), pytest.approx((0.2, 0.4)), pytest.approx((0.1, 0.1)))
@@ -48,7 +53,9 @@ def test_the_band_is_mean_and_sd_over_the_epochs_that_all_seeds_have() -> None:
 def test_a_curve_has_the_epochs_that_were_measured() -> None:
     best = learning(4, 0.2, None, 0.7)
     found = front([best], CONFIG.objectives, SEEDS)
-    (curve,) = curves_picture(found, Recommended(best, with_margin=True), SEEDS, CONFIG).panels[0].curves
+    (curve,) = (
+        curves_picture(found, Recommended(best, with_margin=True), SEEDS, CONFIG, all_epochs).panels[0].curves
+    )
     assert (curve.label, curve.epochs, curve.values, curve.recommended) == (
         "trial 4",
         (1, 3),
@@ -60,7 +67,7 @@ def test_a_curve_has_the_epochs_that_were_measured() -> None:
 def test_of_a_long_front_the_recommended_one_is_shown_in_any_case() -> None:
     trials = [learning(i, 0.5, 0.9 - i / 100, overall=0.5 + i / 100) for i in range(MOST + 3)]
     found = front(trials, CONFIG.objectives, SEEDS)
-    picture = curves_picture(found, Recommended(trials[-1], with_margin=True), SEEDS, CONFIG)
+    picture = curves_picture(found, Recommended(trials[-1], with_margin=True), SEEDS, CONFIG, all_epochs)
     assert [curve.label for curve in picture.panels[0].curves][:3] == [
         f"trial {MOST + 2}",
         "trial 0",
@@ -89,7 +96,7 @@ def test_the_same_values_give_the_same_file(kind: str, tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         draw_front(front_picture(found, best, SEEDS, CONFIG), folder / f"front.{kind}")
-        draw_curves(curves_picture(found, best, SEEDS, CONFIG), folder / f"curves.{kind}")
+        draw_curves(curves_picture(found, best, SEEDS, CONFIG, all_epochs), folder / f"curves.{kind}")
         draw_confusion(
             confusion_picture("digits", [], [("a", stored), ("b", stored)]), folder / f"confusion.{kind}"
         )

@@ -204,12 +204,13 @@ def weights_in(folder: Path) -> Path:
 
 
 def network_of(stored: dict[str, Any], folder: Path) -> Any:
-    """The network, untrained: of `model.py` beside the weights, of timm, or of torchvision."""
+    """The network, untrained: of `model.py` beside the weights or here, of timm, or of torchvision."""
     name, n_classes = stored["model"], len(stored["class_names"])
     arguments = stored.get("arguments", {})  # for models that are made for one image size
     module: Any
     if name == "small_cnn":
-        spec = spec_from_file_location("small_cnn", folder / "model.py")
+        file = folder / "model.py"
+        spec = spec_from_file_location("small_cnn", file if file.is_file() else HERE / "model.py")
         assert spec is not None
         assert spec.loader is not None
         source = module_from_spec(spec)

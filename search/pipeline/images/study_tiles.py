@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from search.pipeline.tiling import cut_notes, grid_notes
+from search.pipeline.images.tiling import cut_notes, grid_notes
 from search.request.config import StudyConfig
 from search.request.data_check import check_data
 from search.show.common import bar
@@ -57,6 +57,7 @@ def describe_tiles(config: StudyConfig, console: Console | None) -> DataSummary:
     ]
     return replace(
         tiles,
+        unit=whole.unit,
         one_piece=whole.one_piece,
         test_from_val=whole.test_from_val,
         mended={**whole.mended, **tiles.mended},

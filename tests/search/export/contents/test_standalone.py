@@ -20,7 +20,7 @@ from rich.console import Console
 
 from search.export.bundle import export_run
 from search.export.chosen import chosen_trial
-from search.export.converting import FORMATS, convert
+from search.export.contents.converting import convert
 from search.pipeline.searching import search
 from trainables.classifier.networks import build_network
 from trainables.contract.predictions import ClassificationPredictions, load_predictions
@@ -28,6 +28,7 @@ from trainables.contract.trial import TrainSpec
 from trainables.data.images.decoding import decode
 from trainables.data.sources import images_of
 
+NETWORKS = ("onnx", "torchscript")
 STUDY = """
 name: exported
 task: classification
@@ -159,10 +160,9 @@ def test_the_exported_script_decides_as_the_stored_predictions(
     elsewhere.mkdir()
     check_parity(bundle, isolated(bundle, files, elsewhere), files, metrics)
     if amp == "off":  # what is written computes in float32
-        formats = [kind for kind in FORMATS if kind != "onnx" or find_spec("onnx") is not None]
-        convert(bundle, formats)
+        convert(bundle, NETWORKS)
         (bundle / "weights.pt").unlink()
-        for kind in formats:  # the one of ONNX is the first that is used
+        for kind in NETWORKS:  # the one of ONNX is the first that is used
             lacking = ("torch", "torchvision") if kind == "onnx" else ("torchvision",)
             check_parity(bundle, isolated(bundle, files, elsewhere, lacking), files, metrics)
             (bundle / f"weights.{kind}").unlink()

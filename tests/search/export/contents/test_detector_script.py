@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,8 @@ from trials import report_of
 
 import trainables
 from search.cli.main import main
-from search.export.standalone import CARRIED, OF_A_DETECTOR
+from search.export.contents.carried import CARRIED
+from search.export.contents.converting import convert
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 from trainables.contract.trial import TrialReport
 from trainables.evaluation.matching import match
@@ -71,18 +73,34 @@ def on_test(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return bundle_of(root / "result", root / "bundle"), report
 
 
+@pytest.mark.parametrize(
+    ("kind", "tolerance", "lacking"),
+    [
+        pytest.param("pt", 1e-4, (), id="weights.pt"),
+        pytest.param("onnx", 1e-3, ("torch", "torchvision", "ultralytics", "onnx"), id="ONNX"),
+    ],
+)
 def test_on_the_whole_test_split_it_finds_what_was_counted(
-    on_test: tuple[Path, TrialReport], data: Path, tmp_path: Path
+    kind: str,
+    tolerance: float,
+    lacking: tuple[str, ...],
+    on_test: tuple[Path, TrialReport],
+    data: Path,
+    tmp_path: Path,
 ) -> None:
-    bundle, report = on_test
+    made, report = on_test
+    bundle = Path(shutil.copytree(made, tmp_path / "bundle"))
+    if kind == "onnx":
+        convert(bundle, {"onnx"})
     measured = stored(bundle / "predictions.npz")
     assert measured.split == "test"
-    found = found_by(bundle, data.parent / "images" / "test", tmp_path / "out")
+    images = data.parent / "images" / "test"
+    found = found_by(bundle, images, tmp_path / "out", lacking=lacking)
     rows = [coco_rows(found, Path(name).name) for name in measured.image.tolist()]
     for i, mine in enumerate(rows):
         wanted = rows_of(measured, i)
         assert_same_boxes(mine, wanted)
-        np.testing.assert_allclose(np.sort(mine[:, 1]), np.sort(wanted[:, 1]), atol=1e-4)
+        np.testing.assert_allclose(np.sort(mine[:, 1]), np.sort(wanted[:, 1]), atol=tolerance)
     recall = report.metrics["deployed/minority_recall"]
     assert recall is not None
     assert recall > 0
@@ -106,6 +124,7 @@ def test_rarecall_predict_and_the_script_agree(
     assert len(mine) == len(ours)
 
 
+@pytest.mark.slow
 def test_whole_images_are_cut_and_merged_as_they_were_judged(tmp_path: Path) -> None:
     draw_tiled(tmp_path)
     report_of(tiny_spec(tmp_path / "tiles" / "data.yaml", {}, batch=8, **TRAIN), tmp_path / "run")
@@ -116,6 +135,7 @@ def test_whole_images_are_cut_and_merged_as_they_were_judged(tmp_path: Path) -> 
         assert_same_boxes(coco_rows(found, name), rows_of(measured, i))
 
 
+@pytest.mark.slow
 def test_two_models_are_used_each_in_its_classes(data: Path, tmp_path: Path) -> None:
     spec = tiny_spec(data, {"dual_share": 0.5, "sampler_power": 1.0}, imgsz=96, **TRAIN | {"steps": 240})
     report_of(spec, tmp_path / "run")
@@ -134,7 +154,8 @@ def test_what_it_carries_is_our_source_byte_for_byte(on_test: tuple[Path, TrialR
         for path in (bundle / CARRIED).rglob("*.py")
     }
     source = Path(trainables.__file__).parent.parent
-    assert carried == {name: (source / name).read_bytes() for name in OF_A_DETECTOR}
+    assert carried == {name: (source / name).read_bytes() for name in carried}
+    assert {"trainables/evaluation/merging.py", "trainables/data/boxes/tiling.py"} < carried.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
 """Weights as ONNX and TorchScript: the bundle's script finds with them what it finds with `weights.pt`.
 
-ONNX needs the extra `onnx`. Neither needs Ultralytics, and ONNX no torch, when it is used.
+Neither needs Ultralytics, and ONNX no torch, when it is used.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -14,19 +13,13 @@ from same_boxes import assert_same_boxes, coco_rows
 from tiny_detector import draw_tiles, tiny_spec
 from trials import report_of
 
-from search.export.converting import check_formats, convert
+from search.export.contents.converting import check_formats, convert
 from spaces.errors import RunError, UsageError
 from trainables.contract.predictions import DetectionPredictions, load_predictions
 
-HAS_ONNX = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 FORMATS = [
     pytest.param("torchscript", ("ultralytics",), id="TorchScript"),
-    pytest.param(
-        "onnx",
-        ("torch", "torchvision", "ultralytics", "onnx"),
-        id="ONNX",
-        marks=pytest.mark.skipif(not HAS_ONNX, reason="needs the extra onnx"),
-    ),
+    pytest.param("onnx", ("torch", "torchvision", "ultralytics", "onnx"), id="ONNX"),
 ]
 
 
@@ -69,7 +62,7 @@ def test_a_detector_finds_the_same(
 def test_a_package_that_is_lacking_is_named_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("search.export.converting.find_spec", lambda name: None)
+    monkeypatch.setattr("search.export.contents.converting.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="--onnx: onnx and onnxruntime not installed") as raised:
         check_formats({"onnx"})
     assert "[onnx]" in raised.value.hint

@@ -1,0 +1,35 @@
+"""Telling a tracker by its name, at the place that a person named, or else at its usual one."""
+
+import os
+from pathlib import Path
+
+from search.request.config import TrackerName
+from search.trackers.runs import TrackedStudy
+from search.trackers.to_mlflow import SQLITE, to_mlflow
+from search.trackers.to_tensorboard import to_tensorboard
+from search.trackers.to_wandb import to_wandb
+from search.trackers.told import Told
+
+
+def tell(tracker: TrackerName, study: TrackedStudy, folder: Path, uri: str | None = None) -> Told:
+    """Tell a tracker what it does not know yet.
+
+    Args:
+        tracker: By name.
+        study: What to tell.
+        folder: Of the study, where a tracker keeps its files unless something else is said.
+        uri: Where else: a server, a database or, for TensorBoard, a folder. None for what the tracker's own
+            environment variables say.
+
+    Raises:
+        UsageError: Its package is not installed.
+        RunError: It cannot be reached, or refuses.
+    """
+    match tracker:
+        case "mlflow":
+            usual = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{folder / 'mlflow.db'}"
+            return to_mlflow(study, uri or usual)
+        case "wandb":
+            return to_wandb(study, uri, folder)
+        case "tensorboard":
+            return to_tensorboard(study, uri or str(folder / "tensorboard"))
