@@ -1,7 +1,7 @@
 """An arm's finished runs and what their predictions tell: the split's own error, and what is wrong.
 
-All runs are measured on the same split. One of them costs as many evaluations as it has sources, so its
-predictions are sorted once, and leaving a source out only masks them.
+All runs are measured on the same split. One of them costs as many evaluations as it has sources, or groups of
+them, so its predictions are sorted once, and leaving a source out only masks them.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from search.judging.statistics.jackknife import (
     TooFewSources,
     UnmeasurableWithout,
     effective_number,
+    groups_of,
     leave_one_source_out,
 )
 from search.record.files import RunFiles
@@ -232,6 +233,8 @@ def _measuring(predictions: Predictions, threshold: float | None) -> Callable[[B
 def effective_sources(predictions: Predictions, metric: str) -> float:
     """As many sources with equally many of the objects that a metric counts would tell as much.
 
+    Where sources are left out in groups, it is as many groups.
+
     `recall/NAME` counts the objects of that class, an accuracy all images, and all others, which are means
     over classes, are taken to hang on the minority's. An image of a classifier is an object of its label.
     """
@@ -240,8 +243,8 @@ def effective_sources(predictions: Predictions, metric: str) -> float:
     else:
         image, of_class = predictions.true_image, predictions.true_class
     counted = np.isin(of_class, _counted(predictions, metric))  # (T,)
-    _, source = np.unique(predictions.source, return_inverse=True)  # (N,)
-    return float(effective_number(np.bincount(source[image[counted]])))
+    group = groups_of(predictions.source)  # (N,)
+    return float(effective_number(np.bincount(group[image[counted]])))
 
 
 def _counted(predictions: Predictions, metric: str) -> Sequence[int]:

@@ -33,7 +33,7 @@ from trainables.contract.trial import (
     TrialSpec,
 )
 from trainables.data.sources import images_of
-from trainables.evaluation.calibration import frozen, tuned_on
+from trainables.evaluation.calibration.fitting import frozen, tuned_on
 from trainables.evaluation.classification import classification_metrics, untouched_metrics
 from trainables.strategy.device import dtype_name, given_device, of_device
 

@@ -5,6 +5,11 @@ source image, a slide, a group. Objects of one source resemble each other, so so
 Candidate and baseline see the same sources, hence the deviations are those of the difference, averaged over
 seeds.
 
+Many sources are left out in groups, drawn at random: each metric is measured anew without each, which would
+cost the square of the sources. The delete-a-group jackknife has the same expectation where groups are drawn
+like sources, i.e. without regard to what is in them (Wolter 2007, ch. 2 and 4: random groups); its variance
+is less well known, by the degrees of freedom of the groups instead of those of the sources.
+
 The interaction of seed and source, what each seed finds in each source beside what both explain, is in the
 seeds' variance and in the jackknife's. `SplitNoise.shared` tells it, so that the sum counts it once: at 78
 objects it is a third of the jackknife's variance. Pure NumPy; what measures is a function handed in.
@@ -20,6 +25,7 @@ from search.judging.statistics.bounds import Floats, Part, Shared, StudentGain, 
 from spaces.errors import UsageError
 
 MIN_SOURCES = 10
+GROUPS = 300  # of more sources: at the strictest level a t with 299 degrees is wider than a normal by .6 %
 UNMOVED = 1e-12  # a deviation below is rounding, not influence
 LEAST_DF = 0.25  # one source that holds nearly all: a t beyond any bound, and still a number
 
@@ -40,10 +46,10 @@ class Replicates:
 
     Attributes:
         whole: On all images.
-        without: (n_sources,) without each source in turn.
-        sources: (n_sources,) their names, ascending.
-        effective_sources: As many sources with equal numbers of objects would tell as much; infinite if it is
-            not known how the objects spread.
+        without: (n_groups,) without each source in turn, or each group of them (`groups_of`).
+        sources: (n_sources,) names of the sources, ascending.
+        effective_sources: As many sources, or groups, with equal numbers of objects would tell as much;
+            infinite if it is not known how the objects spread.
     """
 
     whole: float
@@ -107,6 +113,21 @@ def interaction(deviations: Floats) -> Floats:
     return np.asarray((n_sources - 1) / n_sources * spread)
 
 
+def groups_of(sources: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """(n_images,) with which images each is left out: those of its source; of more than 300, of its group.
+
+    Groups are of equal numbers of sources, give or take one, drawn at random: the same for all runs on the
+    same sources. Sorting by what they hold would even out what is to be measured.
+
+    Args:
+        sources: (n_images,) the source of each image.
+    """
+    names, source = np.unique(np.asarray(sources, dtype=np.str_), return_inverse=True)
+    if len(names) <= GROUPS:
+        return np.asarray(source)
+    return np.asarray(np.random.default_rng(0).permutation(len(names))[source] % GROUPS)
+
+
 def effective_number(counts: Floats | npt.NDArray[np.int64]) -> Floats:
     """As many sources with equal counts would weigh alike: 1 / sum(w²), w the share of each; (...).
 
@@ -128,7 +149,7 @@ def leave_one_source_out(
     sources: Sequence[str] | npt.NDArray[np.str_],
     metrics: Sequence[str],
 ) -> dict[str, Replicates]:
-    """Measure a run without each source in turn.
+    """Measure a run without each source in turn; of more than 300, without each group of `groups_of`.
 
     Args:
         measure: Takes (n_images,) bool, the images kept, and returns the metrics of these; None where they
@@ -140,17 +161,18 @@ def leave_one_source_out(
         TooFewSources: There are fewer than 10.
         UnmeasurableWithout: A metric is None or not finite on all images, or without some source.
     """
-    found, source = np.unique(np.asarray(sources, dtype=np.str_), return_inverse=True)
-    names: list[str] = found.tolist()
+    names: list[str] = np.unique(np.asarray(sources, dtype=np.str_)).tolist()
+    group = groups_of(sources)
     if len(names) < MIN_SOURCES:
         raise TooFewSources(
             f"test split: {len(names)} source images, {MIN_SOURCES} are needed to tell its own error",
             "add test images, or name the source of each tile (column `source` of manifest.csv)",
         )
-    whole = _measured(measure(source >= 0), metrics, "")
-    without = [
-        _measured(measure(source != i), metrics, f" without source '{name}'") for i, name in enumerate(names)
-    ]
+    left_out = [f"source '{name}'" for name in names]
+    if len(names) > GROUPS:
+        left_out = [f"group {i + 1} of its {GROUPS} random groups of sources" for i in range(GROUPS)]
+    whole = _measured(measure(group >= 0), metrics, "")
+    without = [_measured(measure(group != i), metrics, f" without {name}") for i, name in enumerate(left_out)]
     return {
         metric: Replicates(whole[metric], np.array([value[metric] for value in without]), tuple(names))
         for metric in metrics

@@ -18,7 +18,7 @@ from trainables.contract.predictions import ClassificationPredictions, load_pred
 from trainables.contract.trial import DataSpec, TrainSpec, TrialFailure, TrialFolder, TrialReport, TrialSpec
 from trainables.data.demo import digits
 from trainables.data.images.pixels import resized
-from trainables.evaluation.calibration import fit_temperature, tune_biases
+from trainables.evaluation.calibration.fitting import fit_temperature, tune_biases
 from trainables.evaluation.classification import classification_metrics
 from trainables.worker.run import run_trial
 

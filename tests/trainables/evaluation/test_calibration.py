@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from plain_biases import plain_biases
 from pydantic import ValidationError
 from scipy.special import log_softmax, softmax
 from sklearn import metrics as oracle
@@ -15,7 +17,9 @@ from sklearn.calibration import CalibratedClassifierCV
 
 from trainables.contract.predictions import ClassificationPredictions
 from trainables.contract.trial import Goal, TrainSpec
-from trainables.evaluation.calibration import FACTORS, fit_temperature, frozen, tune_biases, tuned_on
+from trainables.evaluation.calibration.ascent import VALUES_AT_ONCE, Decided, LogP, ascend
+from trainables.evaluation.calibration.fitting import FACTORS, fit_temperature, frozen, tune_biases, tuned_on
+from trainables.evaluation.calibration.target import Target
 from trainables.evaluation.classification import classification_metrics
 
 Array = npt.NDArray[Any]
@@ -294,6 +298,37 @@ def test_a_floor_for_another_goal_is_refused() -> None:
     assert TrainSpec.model_validate(train | {"tune": "minority_recall"}).tune_min_precision == 0.3
     with pytest.raises(ValidationError, match="tune_min_precision is for tune: minority_recall"):
         TrainSpec.model_validate(train)
+
+
+@settings(max_examples=60)
+@given(SEEDS, st.sampled_from(GOALS), st.booleans(), st.sampled_from([1, 7]))
+def test_biases_are_those_of_the_plain_algorithm(seed: int, goal: Goal, weighed: bool, decimals: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, n_classes = int(rng.integers(1, 120)), int(rng.integers(2, 9))
+    label = rng.choice(n_classes, n, p=rng.dirichlet(np.ones(n_classes)))
+    logits = (rng.normal(size=(n, n_classes)) + 1.5 * np.eye(n_classes)[label]).round(decimals)
+    weight = rng.uniform(0.1, 3, n) if weighed else np.ones(n)
+    minority = rng.permutation(n_classes)[: n_classes // 2]
+    found = ascend(Decided(LogP(logits), np.arange(n)), label, weight, Target(goal, minority, 0.4))
+    plain = plain_biases(logits, label, weight, goal=goal, minority=minority, floor=0.4)
+    np.testing.assert_allclose(found, plain, rtol=0, atol=1e-9)
+
+
+def test_the_memory_of_many_classes_is_less_than_twice_the_logits_and_a_part_of_them() -> None:
+    n, n_classes = 2000, 400
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, n_classes, n)
+    logits = (
+        rng.normal(size=(n, n_classes)).astype(np.float32) + 3 * np.eye(n_classes, dtype=np.float32)[label]
+    )
+    some = np.arange(n)
+    tracemalloc.start()
+    decided = Decided(LogP(logits), some)
+    ascend(decided, label, np.ones(n), Target("minority_recall", np.arange(100), 0.5))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    parts = 8 * 8 * VALUES_AT_ONCE  # what is made of a part of the table on the way
+    assert peak < 2 * logits.nbytes + parts
 
 
 def test_the_same_seed_gives_the_same_folds_and_another_seed_others() -> None:

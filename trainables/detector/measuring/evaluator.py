@@ -143,9 +143,23 @@ def predict(
         minority: Class ids.
         device: Of the model.
     """
-    images = loader.dataset.images
     max_det = max_detections(data)
     rows = find_boxes(model, loader, conf=CONF, max_det=max_det, multi_label=True, device=device)
+    return measured_rows(rows, data, loader.dataset.images, split=split, minority=minority)
+
+
+def measured_rows(
+    rows: Rows, data: BoxData, images: tuple[BoxImage, ...], *, split: str, minority: tuple[int, ...]
+) -> DetectionPredictions:
+    """What was found on the images of a split, matched with the truth.
+
+    Args:
+        rows: (P, 7) as of `find_boxes`.
+        data: The data set.
+        images: That were looked at.
+        split: That they are of.
+        minority: Class ids.
+    """
     image, label, score, box = _columns(rows)
     sizes = np.array([each.size for each in images])
     counts = [len(each.classes) for each in images]
@@ -169,7 +183,7 @@ def predict(
         true_image=true_image,
         true_class=true_class,
         true_box=true_box,
-        max_det=max_det,
+        max_det=max_detections(data),
         conf=CONF,
         iou=IOU,
     )

@@ -7,11 +7,13 @@ from scipy import stats
 
 from search.judging.statistics.bounds import Floats, welch
 from search.judging.statistics.jackknife import (
+    GROUPS,
     Bools,
     Replicates,
     TooFewSources,
     UnmeasurableWithout,
     effective_number,
+    groups_of,
     interaction,
     jackknife,
     leave_one_source_out,
@@ -186,3 +188,58 @@ def test_the_jackknife_is_right_on_average_for_clustered_recalls() -> None:
     without = (found.sum(1, keepdims=True) - found) / (size.sum(1, keepdims=True) - size)
     noise = jackknife(without - recall[:, None])
     assert np.sqrt(noise.variance.mean()) == pytest.approx(recall.std(), rel=0.05)
+
+
+def named(n: int) -> list[str]:
+    return [f"s{i:04}" for i in range(n)]
+
+
+def test_up_to_300_sources_are_left_out_one_by_one_and_more_in_as_many_groups() -> None:
+    np.testing.assert_array_equal(groups_of(named(GROUPS)), np.arange(GROUPS))
+    sizes = np.bincount(groups_of(named(10 * GROUPS + 7)))
+    assert np.bincount(sizes).tolist() == [0] * 10 + [GROUPS - 7, 7]
+    values = np.random.default_rng(0).normal(size=GROUPS + 1)
+    calls = [mean_over(values[: GROUPS + more], named(GROUPS + more)).without for more in (0, 1)]
+    assert [len(without) for without in calls] == [GROUPS, GROUPS]
+
+
+def test_groups_hold_whole_sources_and_do_not_depend_on_the_order_of_the_images() -> None:
+    sources = np.repeat(named(500), 3)
+    group = groups_of(sources)
+    assert all(len(set(group[sources == name])) == 1 for name in named(500)[:20])
+    mixed = np.random.default_rng(0).permutation(len(sources))
+    np.testing.assert_array_equal(groups_of(sources[mixed]), group[mixed])
+
+
+def test_groups_say_the_same_of_a_mean_as_sources_to_within_their_own_error() -> None:
+    values = np.random.default_rng(0).normal(size=3000)
+    noise = split_noise([mean_over(values, named(3000))])
+    assert noise.df == GROUPS - 1
+    # A variance with 299 degrees of freedom has a relative sd of sqrt(2 / 299), .08.
+    assert noise.variance == pytest.approx(stats.sem(values) ** 2, rel=0.25)
+
+
+def test_a_metric_that_hangs_on_one_group_says_that_it_is_one() -> None:
+    sources = named(GROUPS + 1)
+    with pytest.raises(UnmeasurableWithout, match=r"without group \d+ of its 300 random groups of sources"):
+        leave_one_source_out(lambda keep: {"recall": 0.5 if keep[3] else None}, sources, ["recall"])
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [pytest.param(1.0, id="objects everywhere"), pytest.param(0.03, id="objects in one source of thirty")],
+)
+def test_with_groups_and_their_degrees_of_freedom_a_bound_keeps_its_level(holding: float) -> None:
+    """2,000 test splits of 1,500 sources, each with objects of its own ease; the true recall is .5."""
+    n, sources = 2000, 1500
+    rng = np.random.default_rng(0)
+    size = rng.geometric(0.4, (n, sources)) * (rng.random((n, sources)) < holding)
+    found = rng.binomial(size, rng.beta(2, 2, size.shape))
+    recall = found.sum(1) / size.sum(1)
+    to_group = np.eye(GROUPS)[groups_of(named(sources))]  # (sources, GROUPS)
+    sizes, hits = size @ to_group, found @ to_group
+    without = (hits.sum(1, keepdims=True) - hits) / (sizes.sum(1, keepdims=True) - sizes)
+    noise = jackknife(without - recall[:, None], effective_number(sizes))
+    assert np.sqrt(noise.variance.mean()) == pytest.approx(recall.std(), rel=0.05)
+    above = recall - stats.t.isf(0.05, noise.df) * np.sqrt(noise.variance) > 0.5
+    assert above.mean() == pytest.approx(0.05, abs=0.015)  # three standard errors

@@ -10,9 +10,7 @@ NumPy and a root finder: no files, no torch. It knows nothing of training; a tes
 here.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,12 @@ from scipy.optimize import brentq
 
 from trainables.contract.predictions import ClassificationPredictions, Floats, Ints, Strings
 from trainables.contract.trial import Goal
-from trainables.evaluation.classification import log_softmax
+from trainables.evaluation.calibration.ascent import Decided, LogP, ascend, in_parts
+from trainables.evaluation.calibration.target import Counts, Target
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 FOLDS = 5
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)  # how far the biases are trusted; 0 leaves the decisions untouched
-SWEEPS = 20  # over the classes, at most; it settles within a few
-SAME = 1e-12  # scores that differ by less are equal
-MIN_GAP = 1e-9  # between two thresholds that a bias can tell apart
 
 
 def fit_temperature(logits: Floats, labels: Ints, weight: Floats | None = None) -> float:
@@ -43,16 +39,20 @@ def fit_temperature(logits: Floats, labels: Ints, weight: Floats | None = None) 
         labels: (n,) class ids.
         weight: (n,) positive; None weighs all the same.
     """
-    logits = logits.astype(np.float64)
     weight = np.ones(len(labels)) if weight is None else weight
-    margin = logits - logits[np.arange(len(labels)), labels][:, None]  # (n, n_classes), 0 at the true class
-    if (margin <= 0).all():
+    own = logits[np.arange(len(labels)), labels]  # (n,)
+    if (logits.max(axis=1, initial=-np.inf) <= own).all():
         return 1.0
 
     def slope(log_beta: float) -> float:
         """Derivative of the summed NLL by 1 / T, at 1 / T = exp(log_beta); it never falls."""
-        p = np.exp(log_softmax(margin * np.exp(log_beta)))
-        return float((weight * (p * margin).sum(axis=1)).sum())
+        of_image = np.empty(len(labels))
+        for some in in_parts(logits.shape):
+            margin = logits[some].astype(np.float64) - own[some, None].astype(np.float64)
+            scaled = margin * np.exp(log_beta)
+            p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+            of_image[some] = (p * margin).sum(axis=1) / p.sum(axis=1)
+        return float((weight * of_image).sum())
 
     low, high = -np.log(MAX_TEMPERATURE), -np.log(MIN_TEMPERATURE)
     if slope(low) >= 0:
@@ -114,23 +114,23 @@ def tune_biases(
     """
     if goal == "minority_recall" and min_precision is None:
         raise ValueError("minority_recall needs min_precision")
-    log_p = log_softmax(logits.astype(np.float64))
+    log_p = LogP(logits)
     weight = np.ones(len(labels)) if weight is None else weight
     fold = _folds(labels, np.arange(len(labels)) if source is None else source, folds, seed)
-    score = partial(_score, goal=goal, minority=minority, floor=min_precision or 0.0)
+    target = Target(goal, minority, min_precision or 0.0)
 
     def scored(guess: Ints, images: npt.NDArray[np.bool_]) -> float:
-        counts = _Counts.of(labels[images], guess[images], weight[images], log_p.shape[1])
-        return float(score(counts))
+        return target.of(Counts.of(labels[images], guess[images], weight[images], logits.shape[1]))
 
     def fitted(images: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        return _ascend(log_p[images], labels[images], weight[images], score)
+        which = np.flatnonzero(images)
+        return ascend(Decided(log_p, which), labels[which], weight[which], target)
 
     guesses = np.empty((len(FACTORS), len(labels)), dtype=np.int64)  # out of fold, for each factor
     for k in range(folds):
         bias = fitted(fold != k)
         for row, factor in zip(guesses, FACTORS, strict=True):
-            row[fold == k] = (log_p[fold == k] + factor * bias).argmax(axis=1)
+            row[fold == k] = log_p.largest(np.flatnonzero(fold == k), factor * bias)
     held_out = guesses[0].copy()
     for k in range(folds):
         best = np.argmax([scored(guess, fold != k) for guess in guesses])
@@ -181,113 +181,6 @@ def frozen(
         tuned=(predictions.logits + val.bias).argmax(axis=1),
         image_temperature=np.full(len(predictions.label), val.temperature),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Counts:
-    """What a score is made of, for one or many sets of decisions; shapes are (..., n_classes).
-
-    Attributes:
-        images: (n_classes,) images of each class, the same for all sets; `true` (n_classes,) their weight.
-        found: Weight of the images of each class that are called so; `recalled` their number.
-        called: Weight of all images that are called so.
-    """
-
-    images: Ints
-    true: Floats
-    found: Floats
-    recalled: Floats
-    called: Floats
-
-    @classmethod
-    def of(cls, labels: Ints, guess: Ints, weight: Floats, n_classes: int) -> "_Counts":
-        """Of one set of decisions."""
-        hit = guess == labels
-
-        def weighed(which: Ints, weight: Floats) -> npt.NDArray[np.float64]:
-            return np.bincount(which, weights=weight, minlength=n_classes).astype(np.float64)
-
-        return cls(
-            images=np.bincount(labels, minlength=n_classes),
-            true=weighed(labels, weight),
-            found=weighed(labels[hit], weight[hit]),
-            recalled=weighed(labels, hit),
-            called=weighed(guess, weight),
-        )
-
-
-def _score(counts: _Counts, *, goal: Goal, minority: Ints, floor: float) -> Floats:
-    """What is maximised, (...), over the classes with an image; negative below the precision floor."""
-    classes = minority if goal == "minority_recall" else np.arange(len(counts.images))
-    held = classes[counts.images[classes] > 0]
-    if len(held) == 0:
-        return np.zeros(counts.found.shape[:-1])
-    found, called = counts.found[..., held], counts.called[..., held]
-    if goal == "macro_f1":
-        return np.asarray((2 * found / (called + counts.true[held])).mean(axis=-1))
-    recall = np.asarray((counts.recalled[..., held] / counts.images[held]).mean(axis=-1))
-    if goal == "balanced_accuracy":
-        return recall
-    # Nothing called rare is no imprecision. Running sums of weights may miss 0 by rounding.
-    precision = np.where(called > MIN_GAP, found / np.maximum(called, MIN_GAP), 1.0)
-    shortfall = floor - precision.min(axis=-1)
-    return np.asarray(np.where(shortfall > MIN_GAP, -shortfall, recall))
-
-
-def _ascend(
-    log_p: Floats, labels: Ints, weight: Floats, score: Callable[[_Counts], Floats]
-) -> npt.NDArray[np.float64]:
-    """Biases of a local optimum of `score`, (n_classes,), from 0; a class without an image keeps 0."""
-    support = np.bincount(labels, minlength=log_p.shape[1])
-    classes = [c for c in np.argsort(support, kind="stable").tolist() if support[c]]
-    bias = np.zeros(log_p.shape[1])
-    for _ in range(SWEEPS):
-        before = bias.copy()
-        for c in classes:
-            bias[c] = _best_of_class(c, bias, log_p, labels, weight, score)
-        if (bias == before).all():
-            break
-    return bias
-
-
-def _best_of_class(
-    c: int, bias: Floats, log_p: Floats, labels: Ints, weight: Floats, score: Callable[[_Counts], Floats]
-) -> float:
-    """The bias of class `c` with the highest score, given the others; of equals the nearest to `bias[c]`."""
-    n, n_classes = log_p.shape
-    others = log_p + bias
-    others[:, c] = -np.inf
-    second = others.argmax(axis=1)  # (n,) what each image is called if not c
-    threshold = others[np.arange(n), second] - log_p[:, c]  # (n,) above it, it is called c
-    order = np.argsort(threshold, kind="stable")
-    threshold, second, labels, weight = threshold[order], second[order], labels[order], weight[order]
-    none = _Counts.of(labels, second, weight, n_classes)  # nothing is called c
-    rows = np.arange(1, n + 1)  # row k: the first k images are called c
-
-    def passing(change_there: Floats, change_here: Floats, start: Floats) -> Floats:
-        change = np.zeros((n + 1, n_classes))
-        change[0] = start
-        change[rows, second] -= change_there
-        change[rows, c] += change_here
-        return change.cumsum(axis=0)
-
-    lost, won = second == labels, labels == c  # (n,)
-    counts = _Counts(
-        none.images,
-        none.true,
-        found=passing(lost * weight, won * weight, none.found),
-        recalled=passing(lost, won, none.recalled),
-        called=passing(weight, weight, none.called),
-    )
-    scores = score(counts)  # (n + 1,)
-    low, high = np.append(threshold[0] - 2, threshold), np.append(threshold, threshold[-1] + 2)
-    scores[high - low <= MIN_GAP] = -np.inf
-    now = np.searchsorted(threshold, bias[c])
-    best = scores.max()
-    if scores[now] >= best - SAME:
-        return float(bias[c])
-    middle = ((low + high) / 2)[scores >= best - SAME]
-    return float(middle[np.abs(middle - bias[c]).argmin()])
 
 
 def _folds(labels: Ints, source: npt.NDArray[Any], folds: int, seed: int) -> Ints:

@@ -1,0 +1,1 @@
+"""What may be set after training, from the validation split alone."""
