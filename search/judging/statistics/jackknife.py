@@ -25,7 +25,8 @@ from search.judging.statistics.bounds import Floats, Part, Shared, StudentGain, 
 from spaces.errors import UsageError
 
 MIN_SOURCES = 10
-GROUPS = 300  # of more sources: at the strictest level a t with 299 degrees is wider than a normal by .6 %
+MOST_SOURCES = 900  # that are left out one by one; groups of one or two would weigh unlike
+GROUPS = 300  # of more: at the strictest level a t with 299 degrees is wider than a normal by .6 %
 UNMOVED = 1e-12  # a deviation below is rounding, not influence
 LEAST_DF = 0.25  # one source that holds nearly all: a t beyond any bound, and still a number
 
@@ -114,7 +115,7 @@ def interaction(deviations: Floats) -> Floats:
 
 
 def groups_of(sources: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
-    """(n_images,) with which images each is left out: those of its source; of more than 300, of its group.
+    """(n_images,) with which images each is left out: those of its source; of more than 900, of its group.
 
     Groups are of equal numbers of sources, give or take one, drawn at random: the same for all runs on the
     same sources. Sorting by what they hold would even out what is to be measured.
@@ -123,7 +124,7 @@ def groups_of(sources: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.i
         sources: (n_images,) the source of each image.
     """
     names, source = np.unique(np.asarray(sources, dtype=np.str_), return_inverse=True)
-    if len(names) <= GROUPS:
+    if len(names) <= MOST_SOURCES:
         return np.asarray(source)
     return np.asarray(np.random.default_rng(0).permutation(len(names))[source] % GROUPS)
 
@@ -149,7 +150,7 @@ def leave_one_source_out(
     sources: Sequence[str] | npt.NDArray[np.str_],
     metrics: Sequence[str],
 ) -> dict[str, Replicates]:
-    """Measure a run without each source in turn; of more than 300, without each group of `groups_of`.
+    """Measure a run without each source in turn; of more than 900, without each group of `groups_of`.
 
     Args:
         measure: Takes (n_images,) bool, the images kept, and returns the metrics of these; None where they
@@ -169,7 +170,7 @@ def leave_one_source_out(
             "add test images, or name the source of each tile (column `source` of manifest.csv)",
         )
     left_out = [f"source '{name}'" for name in names]
-    if len(names) > GROUPS:
+    if len(names) > MOST_SOURCES:
         left_out = [f"group {i + 1} of its {GROUPS} random groups of sources" for i in range(GROUPS)]
     whole = _measured(measure(group >= 0), metrics, "")
     without = [_measured(measure(group != i), metrics, f" without {name}") for i, name in enumerate(left_out)]

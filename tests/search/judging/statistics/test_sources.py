@@ -8,6 +8,7 @@ from scipy import stats
 from search.judging.statistics.bounds import Floats, welch
 from search.judging.statistics.jackknife import (
     GROUPS,
+    MOST_SOURCES,
     Bools,
     Replicates,
     TooFewSources,
@@ -194,13 +195,13 @@ def named(n: int) -> list[str]:
     return [f"s{i:04}" for i in range(n)]
 
 
-def test_up_to_300_sources_are_left_out_one_by_one_and_more_in_as_many_groups() -> None:
-    np.testing.assert_array_equal(groups_of(named(GROUPS)), np.arange(GROUPS))
+def test_up_to_900_sources_are_left_out_one_by_one_and_more_in_300_groups() -> None:
+    np.testing.assert_array_equal(groups_of(named(MOST_SOURCES)), np.arange(MOST_SOURCES))
     sizes = np.bincount(groups_of(named(10 * GROUPS + 7)))
     assert np.bincount(sizes).tolist() == [0] * 10 + [GROUPS - 7, 7]
-    values = np.random.default_rng(0).normal(size=GROUPS + 1)
-    calls = [mean_over(values[: GROUPS + more], named(GROUPS + more)).without for more in (0, 1)]
-    assert [len(without) for without in calls] == [GROUPS, GROUPS]
+    values = np.random.default_rng(0).normal(size=MOST_SOURCES + 1)
+    calls = [mean_over(values[: MOST_SOURCES + more], named(MOST_SOURCES + more)).without for more in (0, 1)]
+    assert [len(without) for without in calls] == [MOST_SOURCES, GROUPS]
 
 
 def test_groups_hold_whole_sources_and_do_not_depend_on_the_order_of_the_images() -> None:
@@ -220,7 +221,7 @@ def test_groups_say_the_same_of_a_mean_as_sources_to_within_their_own_error() ->
 
 
 def test_a_metric_that_hangs_on_one_group_says_that_it_is_one() -> None:
-    sources = named(GROUPS + 1)
+    sources = named(MOST_SOURCES + 1)
     with pytest.raises(UnmeasurableWithout, match=r"without group \d+ of its 300 random groups of sources"):
         leave_one_source_out(lambda keep: {"recall": 0.5 if keep[3] else None}, sources, ["recall"])
 
