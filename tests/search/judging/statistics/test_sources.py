@@ -205,9 +205,9 @@ def test_up_to_900_sources_are_left_out_one_by_one_and_more_in_300_groups() -> N
 
 
 def test_groups_hold_whole_sources_and_do_not_depend_on_the_order_of_the_images() -> None:
-    sources = np.repeat(named(500), 3)
+    sources = np.repeat(named(1500), 3)
     group = groups_of(sources)
-    assert all(len(set(group[sources == name])) == 1 for name in named(500)[:20])
+    assert all(len(set(group[sources == name])) == 1 for name in named(1500)[:20])
     mixed = np.random.default_rng(0).permutation(len(sources))
     np.testing.assert_array_equal(groups_of(sources[mixed]), group[mixed])
 
