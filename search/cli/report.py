@@ -32,6 +32,10 @@ def add_dashboard(commands: Commands) -> None:
     """`rarecall dashboard`."""
     text = "The same page, live while a study is worked on, for a browser on this machine."
     parser = command(commands, "dashboard", text, f"{FOLDER}, or a folder of studies")
+    parser.epilog = (
+        "optuna-dashboard opens study.db, too, but takes trials beyond a guard for feasible: it looks for "
+        "constraints where Optuna 4 kept them."
+    )
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
     parser.add_argument(
         "--host",
