@@ -217,7 +217,7 @@ def test_readme_is_true(here: Path) -> None:
     done = type_all("README.md", here, ready)
     assert {one.split()[1] for one in done} == {
         *("search", "confirm", "report", "dashboard", "export"),
-        *("check", "predict", "fuse", "compare"),
+        *("check", "predict", "fuse", "compare", "track"),
     }
     assert (here / "runs" / "digits" / "report.html").is_file()
     assert (here / "bundle" / "weights.pt").is_file()
