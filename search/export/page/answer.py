@@ -41,7 +41,7 @@ class Answer:
 def question(config: StudyConfig, minority: Sequence[str]) -> str:
     """What was asked."""
     limits = [
-        f"{short(guard.metric)} {_worsens(guard.metric)} by no more than {guard.max_drop:g}"
+        f"{short(guard.metric)} {_at_most(guard)}"
         if isinstance(guard, MaxDrop)
         else f"{short(guard.metric)} stays at {guard.floor:g} or better"
         for guard in config.guards
@@ -50,8 +50,12 @@ def question(config: StudyConfig, minority: Sequence[str]) -> str:
     return f"Which training strategy finds more of the rare class ({', '.join(minority)}){kept}?"
 
 
-def _worsens(metric: str) -> str:
-    return "rises" if metric in LOWER_IS_BETTER else "falls"
+def _at_most(guard: MaxDrop) -> str:
+    """How far it may get worse: `falls by no more than 0.03`."""
+    rises = guard.metric in LOWER_IS_BETTER
+    if guard.max_drop == 0:
+        return "does not rise" if rises else "does not fall"
+    return f"{'rises' if rises else 'falls'} by no more than {guard.max_drop:g}"
 
 
 def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None, where: Path) -> Answer:

@@ -13,6 +13,7 @@ from search.export.page.curves import MOST_POINTS, line
 from search.export.page.html import as_html, as_json, check_writable, write_page
 from search.export.page.view import Asked, view
 from search.record.folder import StudyFolder
+from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from trainables.contract.trial import EpochMetrics
 
@@ -163,6 +164,20 @@ def test_the_question_names_the_rare_class_and_every_limit() -> None:
         "Which training strategy finds more of the rare class (cluster), while overall mAP@50-95 falls by no "
         "more than 0.02, and ranking of the rare class (AP50) stays at 0.4 or better?"
     )
+
+
+def test_the_question_says_which_way_is_worse() -> None:
+    guards = [{"metric": "ece", "max_drop": 0.05}, {"metric": "accuracy", "max_drop": 0}]
+    digits = {
+        "name": "d",
+        "task": "classification",
+        "data": "demo:digits",
+        "minority": ["1"],
+        "guards": guards,
+    }
+    train = {"model": "small_cnn", "steps": 1, "eval_every": 1}
+    asked = question(StudyConfig.model_validate(digits | {"train": train}), ("1",))
+    assert asked.endswith("while calibration error rises by no more than 0.05, and accuracy does not fall?")
 
 
 def test_a_long_curve_keeps_its_ends_and_few_points() -> None:
