@@ -132,8 +132,8 @@ def _judged(
         sentences.append(f"What would decide it: {advice_sentence(result.advice, result, str(where))}.")
     recommended = "" if verdict.outcome == "accepted" else "none is accepted, so none is recommended. "
     sentences.append(
-        f"The weights: {recommended}`rarecall export {where}` writes a trained model into a folder, with a "
-        "script that uses it."
+        f"The weights: {recommended}`rarecall export {where}`, typed where the study's folder lies, writes a "
+        "trained model into its folder `export`, with a script that uses it."
     )
     return Answer(verdict.outcome, said, tuple(sentences), result.candidate.trial)
 

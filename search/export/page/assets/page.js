@@ -153,7 +153,7 @@ function data() {
 
 function trials() {
   if (!view.trials.length) return null;
-  return section("trials", "All trials", h("details", { open: view.trials.length <= 40 }, h("summary", {}, `${view.trials.length} trials`),
+  return section("trials", "All trials", paragraph("A number that lacks is the baseline's own place in the search, or a trial that was run again.", "faint"), h("details", { open: view.trials.length <= 40 }, h("summary", {}, `${view.trials.length} trials`),
     table("Trials, one a row", ["trial", "group", ...view.shown, "exposure", "strategy"], view.trials.map((trial) => ({
       attributes: { id: `trial-${trial.number}`, "aria-selected": trial.number === selected.trial ? "true" : null },
       cells: [h("button", { type: "button", onclick: () => { select({ trial: trial.number }); document.getElementById("front").scrollIntoView(); } }, String(trial.number)), trial.verdict || trial.group, ...view.shown.map((metric) => number(trial.metrics[metric])),
