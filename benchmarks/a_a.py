@@ -50,6 +50,9 @@ class Together:
     def exhausted(self) -> bool:
         return all(work.exhausted() for work in self._left)
 
+    def over(self) -> bool:
+        return False
+
     def started(self, key: str) -> None:
         self._by_key[key].started(key)
 

@@ -111,12 +111,12 @@ def time_arms(data: Path, train: TrainSpec, pairs: int) -> tuple[Timed, dict[str
     return cold, arms
 
 
-def command_of(arm: str, data: Path, train: TrainSpec, *, seed: int) -> list[str]:
+def command_of(arm: str, data: Path, train: TrainSpec, *, seed: int, device: str = "cpu") -> list[str]:
     name, _, precision = arm.partition(" ")
     train = train.model_copy(update={"amp": precision or "off"})
     if name == "ours":
         return our_command(our_spec(data, train, seed=seed))
-    return plain_command(data, train, seed, cached=name == "cached")
+    return [*plain_command(data, train, seed, cached=name == "cached"), f"--device={device}"]
 
 
 def our_spec(data: Path, train: TrainSpec, *, seed: int) -> TrialSpec:

@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import Synchronized
@@ -100,19 +100,14 @@ class Slide:
         return self.classes[kept], boxes.astype(np.float32)
 
 
-def draw(folder: Path) -> None:
-    """The data set and a study of it, unless they are there."""
+def draw(folder: Path, tiles: Mapping[str, int] = TILES, slides: int = SLIDES) -> None:
+    """The data set and a study of it, unless they are there; so many tiles of each split."""
     if (folder / "study.yaml").is_file():
         return
-    slides = []
-    for number in range(SLIDES):
-        pixels, classes, boxes = draw_slide(np.random.default_rng((0, number)), SCENE)
-        slide = Slide(np.ascontiguousarray(pixels[..., ::-1]), classes, boxes)
-        for _ in range(4):
-            slides += [slide, slide.mirrored()]
-            slide = slide.turned()
-    for number, (split, count) in enumerate(TILES.items()):
-        write_split(folder, split, slides, count, np.random.default_rng((1, number)))
+    windows = every_slide(slides)
+    for number, (split, count) in enumerate(tiles.items()):
+        rng = np.random.default_rng((1, number))
+        write_split(folder, split, windows, count, rng, exact=tiles is TILES)
     names = {**{split: f"images/{split}" for split in TILES}, "names": list(CLASSES)}
     (folder / "data.yaml").write_text(yaml.safe_dump(names, sort_keys=False))
     (folder / "study.yaml").write_text(
@@ -120,8 +115,28 @@ def draw(folder: Path) -> None:
     )
 
 
-def write_split(folder: Path, split: str, slides: list[Slide], count: int, rng: np.random.Generator) -> None:
-    """Tiles with their labels; as many objects a tile as the note's val has."""
+def every_slide(count: int = SLIDES) -> list[Slide]:
+    """What tiles are windows on: a few slides, turned and mirrored."""
+    slides = []
+    for number in range(count):
+        pixels, classes, boxes = draw_slide(np.random.default_rng((0, number)), SCENE)
+        slide = Slide(np.ascontiguousarray(pixels[..., ::-1]), classes, boxes)
+        for _ in range(4):
+            slides += [slide, slide.mirrored()]
+            slide = slide.turned()
+    return slides
+
+
+def write_split(
+    folder: Path,
+    split: str,
+    slides: list[Slide],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    exact: bool = True,
+) -> None:
+    """Tiles with their labels; as many objects a tile as the note's val has, about so many if not `exact`."""
     for kind in ("images", "labels"):
         (folder / kind / split).mkdir(parents=True)
     labels = []
@@ -137,8 +152,9 @@ def write_split(folder: Path, split: str, slides: list[Slide], count: int, rng: 
     kept = np.zeros(len(every), dtype=bool)
     for c, number in enumerate((VAL_OBJECTS - VAL_RARE, VAL_RARE)):
         there = np.flatnonzero(every == c)
-        assert len(there) >= round(number * share), f"{len(there)} of class {c} are too few"
-        kept[rng.choice(there, round(number * share), replace=False)] = True
+        wanted = round(number * share)
+        assert len(there) >= wanted or not exact, f"{len(there)} of class {c} are too few"
+        kept[rng.choice(there, min(wanted, len(there)), replace=False)] = True
     parts = np.split(kept, np.cumsum(counts)[:-1])
     for i, ((classes, boxes), part) in enumerate(zip(labels, parts, strict=True)):
         lines = [

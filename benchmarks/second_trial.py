@@ -100,7 +100,7 @@ def timed_trial(config: dict[str, Any]) -> None:
                 return super().save_model()
 
     trainer.StrategyRun = TimedRun
-    train_on_ray({"spec": spec, "resume": None, "trust_weights": False})
+    train_on_ray({"spec": spec, "resume": None, "trust_weights": False, "measure": False})
     phases.enter("done")
     Path(out).write_text(json.dumps({"pid": os.getpid(), **phases.seconds}))
 

@@ -52,13 +52,21 @@ class Stopwatch:
         trainer.add_callback("on_train_epoch_end", self._stop)
 
     def _start(self, trainer: DetectionTrainer) -> None:
+        settle()
         self._started = time.process_time(), time.perf_counter()
 
     def _stop(self, trainer: DetectionTrainer) -> None:
+        settle()
         if trainer.epoch >= WARM_UP:
             self.cpu += time.process_time() - self._started[0]
             self.wall += time.perf_counter() - self._started[1]
             self.images += len(trainer.train_loader.dataset)
+
+
+def settle() -> None:
+    """Wait until a GPU has done what it was told."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 class StockLoop(DetectionTrainer):
@@ -83,6 +91,13 @@ class StockLoop(DetectionTrainer):
 
     def final_eval(self) -> None:
         pass
+
+
+class StockRun(StockLoop):
+    """The same with what Ultralytics does after each epoch: it validates, and saves the weights."""
+
+    validate = DetectionTrainer.validate
+    save_model = DetectionTrainer.save_model
 
 
 class OurLoop(StrategyRun):
@@ -136,7 +151,7 @@ def time_pair(data: Path, scratch: Path, pair: int, passes: int) -> tuple[float,
     watches: dict[str, Stopwatch] = {}
     for arm in ("stock", "ours") if pair % 2 else ("ours", "stock"):
         (scratch / arm).mkdir(parents=True)
-        trainer = our_loop(data, scratch / arm, passes, seed=pair)
+        trainer = our_loop(tiny_spec(data, passes, seed=pair), scratch / arm)
         if arm == "stock":
             trainer = StockLoop(data, vars(trainer.args) | {"cache": "ram"})
         watches[arm] = Stopwatch(trainer)
@@ -152,12 +167,11 @@ def time_pair(data: Path, scratch: Path, pair: int, passes: int) -> tuple[float,
     return cpu, wall
 
 
-def our_loop(data: Path, scratch: Path, passes: int, *, seed: int) -> OurLoop:
+def tiny_spec(data: Path, passes: int, *, seed: int) -> TrialSpec:
     """A plain run whose epochs are whole passes over the training tiles, as stock's are."""
-    tiles = detection_once(data)
-    per_pass, left = divmod(len(tiles.splits["train"]), BATCH)
+    per_pass, left = divmod(len(detection_once(data).splits["train"]), BATCH)
     assert left == 0, "a last batch that is smaller would be another step"
-    spec = TrialSpec(
+    return TrialSpec(
         task="detection",
         strategy=PLAIN,
         data=DataSpec(source=str(data), minority=("cluster",)),
@@ -170,9 +184,13 @@ def our_loop(data: Path, scratch: Path, passes: int, *, seed: int) -> OurLoop:
         ),
         seed=seed,
     )
+
+
+def our_loop(spec: TrialSpec, scratch: Path) -> OurLoop:
+    """A run of `spec`, set up in a folder; its arguments are stock's, too."""
     folder = TrialFolder(scratch)
     folder.checkpoint.mkdir()
-    return OurLoop(spec, folder, tiles, lambda measured: None)
+    return OurLoop(spec, folder, detection_once(Path(spec.data.source)), lambda measured: None)
 
 
 def lower_bound(ratios: list[float]) -> float:

@@ -18,7 +18,6 @@ from trainables.strategy.augmentation import (
     image_pipeline,
     image_strength,
     seed_pipeline,
-    transform_image,
 )
 from trainables.strategy.loss import (
     FocalCrossEntropy,
@@ -81,22 +80,6 @@ class AppliedStrategy:
             MAJORITY: image_pipeline(strategy.augmentation.augment_rest),
             MINORITY: image_pipeline(strategy.augmentation.augment_minority),
         }
-
-    def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """What an epoch draws, (steps * batch,) indices into those kept; its transforms begin anew."""
-        draws = self.draws[epoch]
-        for stream, pipeline in self.pipelines.items():
-            seed_pipeline(pipeline, draws.seed, stream, epoch)
-        return draws.epoch(epoch)
-
-    def images(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """A batch of images kept, each freshly transformed by the pipeline of its group."""
-        batch = self._images.images[self.kept[index]]
-        if any(pipeline is not None for pipeline in self.pipelines.values()):
-            for position, is_rare in enumerate(self.rare[index]):
-                pipeline = self.pipelines[MINORITY if is_rare else MAJORITY]
-                batch[position] = transform_image(pipeline, batch[position])
-        return batch
 
     def receipt(self, drawn: npt.NDArray[np.int64], epochs: int) -> dict[str, Any]:
         """What was applied, read from draws, criteria and pipelines.

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainables.classifier.applied import AppliedStrategy
+from trainables.classifier.feeding import Parts, fed
 from trainables.classifier.models import check_name
 from trainables.classifier.networks import build_network
 from trainables.contract.node import own_threads
@@ -64,7 +66,8 @@ def train_classifier(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) ->
             untouched = run.predict("val")
             metrics = untouched_metrics(untouched)
             run.macro_f1.append(metrics["macro_f1"] or 0.0)
-            _save(folder.checkpoint / STATE, run.state())
+            if folder.saves.due(last=run.epoch == spec.train.epochs):
+                _save(folder.checkpoint / STATE, run.state())
             on_epoch(EpochMetrics(epoch=run.epoch, metrics=metrics))
         if untouched is None:  # resumed after its last epoch
             untouched = run.predict("val")
@@ -119,6 +122,8 @@ class _Run:
         self.splits, self.names = self.data.splits, self.data.class_names
         self.minority = sorted(self.names.index(name) for name in spec.data.minority)
         self.strategy = AppliedStrategy(spec, self.splits["train"], self.names, self.minority, self.device)
+        self.parts_of_run = Parts(self.strategy, self.splits["train"], train)
+        self._fed: Iterator[tuple[npt.NDArray[np.int64], Tensor]] | None = None
         self.network = build_network(train, channels=self.data.channels, n_classes=len(self.names))
         # Channels last in memory and a fused optimizer: a sixth to a fifth less time for a training step.
         self.model: nn.Module = self.network.module.to(memory_format=torch.channels_last).to(self.device)
@@ -137,33 +142,34 @@ class _Run:
     def train_epoch(self) -> None:
         """`eval_every` optimizer steps."""
         train, criterion = self.spec.train, self.strategy.criteria[self.epoch]
-        order = self.strategy.order(self.epoch)
+        if self._fed is None:
+            self._fed = fed(self.parts_of_run, self.epoch, on_gpu=self.device.type == "cuda")
         total = torch.zeros((), device=self.device)
         self.model.train()
-        for first in range(0, len(order), train.batch):
-            index = order[first : first + train.batch]
-            step = self.epoch * train.eval_every + first // train.batch
+        first = self.epoch * train.eval_every
+        for step in range(first, first + train.eval_every):
             lr = learning_rate(step, steps=train.steps, peak=train.lr, final=train.lr_final)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.zero_grad()
-            for part in np.split(index, train.accumulate):
-                loss = self._loss(part, criterion) / train.accumulate
+            drawn = []
+            for index, images in islice(self._fed, train.accumulate):
+                loss = self._loss(index, images, criterion) / train.accumulate
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
                 total += loss.detach()
+                drawn.append(index)
             self.optimizer.step()
             self.ema.update_parameters(self.model)
-            self._count(index)
+            self._count(np.concatenate(drawn))
         if not math.isfinite(total.item()):  # once an epoch: it waits for the GPU
             raise Diverged(f"the loss is not finite in epoch {self.epoch + 1}")
         self.epoch += 1
 
-    def _loss(self, index: npt.NDArray[np.int64], criterion: nn.Module) -> Tensor:
+    def _loss(self, index: npt.NDArray[np.int64], images: Tensor, criterion: nn.Module) -> Tensor:
         """The mean loss of images kept that go through the network together."""
-        images = self._to_input(self.strategy.images(index))
         labels = torch.from_numpy(self.strategy.labels[index]).to(self.device)
         with self._autocast():
-            logits = self.model(images)
+            logits = self.model(self._to_input(images))
         self.forward_dtype = dtype_name(logits)
         self.parts += 1
         loss: Tensor = criterion(logits.float(), labels)
@@ -184,7 +190,8 @@ class _Run:
         chunks = _chunks(rows, max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // size)))
         self.ema.eval()
         with torch.inference_mode(), self._autocast():
-            parts = [self.ema(self._to_input(data.images[chunk])).float().cpu() for chunk in chunks]
+            pixels = (torch.from_numpy(data.images[chunk]) for chunk in chunks)
+            parts = [self.ema(self._to_input(chunk)).float().cpu() for chunk in pixels]
         logits = torch.cat(parts).numpy()
         if not np.isfinite(logits).all():
             raise Diverged(f"the weights are not finite after epoch {self.epoch}")
@@ -272,9 +279,9 @@ class _Run:
             **of_device(self.model, [self.forward_dtype]),
         }
 
-    def _to_input(self, images: npt.NDArray[np.uint8]) -> Tensor:
+    def _to_input(self, images: Tensor) -> Tensor:
         """(batch, side, side) or (batch, side, side, 3) uint8 to what the network sees, on the device."""
-        pixels = torch.from_numpy(images).to(self.device)
+        pixels = images.to(self.device, non_blocking=True)
         planes = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
         # (planes / 255 - mean) / std, in two operations.
         mean, std = (

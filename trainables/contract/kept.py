@@ -9,13 +9,17 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
 from spaces.frozen import Frozen
-from trainables.contract.trial import PROGRESS, REPORT, EpochMetrics, TrialReport
+from trainables.contract.predictions import MINORITY_WEIGHTS, WEIGHTS
+from trainables.contract.trial import PROGRESS, REPORT, EpochMetrics, Metrics, TrialReport
 
+FEW_CLASSES = 100  # whose metrics are kept of every epoch; of 1,000 classes they are 280 KB
 _ZIPPED = {".npz", ".pt"}
+WEIGHT_FILES = (WEIGHTS, MINORITY_WEIGHTS)
 
 
 class Mark(Frozen):
@@ -52,8 +56,31 @@ class Result(Frozen):
     report: TrialReport
     files: dict[str, Mark]
 
+    def without_weights(self) -> "Result":
+        """The same, stating no weights: it is whole without them, too."""
+        left = {name: mark for name, mark in self.files.items() if name not in WEIGHT_FILES}
+        return self.model_copy(update={"files": left})
+
 
 Stated = TypeVar("Stated", Progress, Result)
+
+
+def of_few(
+    metrics: Metrics, minority: Collection[str], kept: Collection[str] = (), *, most: int = FEW_CLASSES
+) -> Metrics:
+    """The metrics, without those of single classes of the rest where there are more than `most` classes.
+
+    Args:
+        metrics: Of an epoch or a run.
+        minority: Names of the minority classes.
+        kept: Names of metrics that stay.
+        most: Classes.
+    """
+    classes = {name.removeprefix("support/") for name in metrics if name.startswith("support/")}
+    if len(classes) <= most:
+        return metrics
+    rest = tuple(f"/{name}" for name in classes.difference(minority))
+    return {name: value for name, value in metrics.items() if name in kept or not name.endswith(rest)}
 
 
 def write_progress(checkpoint: Path, progress: Progress) -> None:
@@ -105,6 +132,21 @@ def stated_report(result: Path) -> TrialReport | None:
     """A finished run's report, also where its weights were removed; None where there is none."""
     stated = _stated(Result, result / REPORT)
     return None if stated is None else stated.report
+
+
+def disown_weights(result: Path) -> list[Path]:
+    """Let a result no longer state its weights: it is whole without them, too.
+
+    Returns:
+        Those that are there, to be removed; none where it does not say what it holds, as 0.1.0 left it.
+    """
+    stated = _stated(Result, result / REPORT)
+    if stated is None:
+        return []
+    left = stated.without_weights()
+    if left != stated:
+        _write(result / REPORT, left)
+    return [path for name in WEIGHT_FILES if (path := result / name).is_file()]
 
 
 def looks_whole(folder: Path) -> bool:

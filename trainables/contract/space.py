@@ -19,17 +19,17 @@ def is_out_of_space(error: BaseException) -> bool:
     return any(_says_so(one) for one in _chain(error))
 
 
-def out_of_space(key: str, error: BaseException, place: Path) -> TrialFailure:
+def out_of_space(key: str, error: BaseException, *places: Path) -> TrialFailure:
     """What a run ends as that could not write: it says nothing of its strategy, and can go on with space.
 
     Args:
         key: Of the run.
         error: One of which `is_out_of_space` is true.
-        place: Where it was writing, unless the error itself knows.
+        places: Where it may have been writing, unless the error itself knows; the likeliest first.
     """
     full = [one for one in _chain(error) if isinstance(one, OSError)]
     named = [name for one in full for name in (one.filename2, one.filename) if name is not None]
-    reason = f"no space left on {socket.gethostname()} for {_on_full_disk([*named, place])}"
+    reason = f"no space left on {socket.gethostname()} for {_on_full_disk([*named, *places])}"
     return TrialFailure(key=key, kind="disk", reason=reason, retry=True)
 
 

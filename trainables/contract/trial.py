@@ -6,8 +6,9 @@ An *epoch* is `eval_every` optimizer steps, for every strategy, whatever it does
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,28 +29,8 @@ DEFAULT_MIN_PRECISION = 0.5
 SMALLEST_TILE = 32  # pixels: the coarsest grid of a detector; a smaller tile has no cell of its own there
 TILE_SIZE, TILE_OVERLAP = 640, 64  # pixels, where nothing else is said
 
-FEW_CLASSES = 100  # whose metrics are kept of every epoch; of 1,000 classes they are 280 KB
-
 Metrics = dict[str, float | None]  # None: not measurable on this split, e.g. no object of the class
 _PRECISION = re.compile(r"(?<![^/])(minority_|)precision(?=/|$)")
-
-
-def of_few(
-    metrics: Metrics, minority: Collection[str], kept: Collection[str] = (), *, most: int = FEW_CLASSES
-) -> Metrics:
-    """The metrics, without those of single classes of the rest where there are more than `most` classes.
-
-    Args:
-        metrics: Of an epoch or a run.
-        minority: Names of the minority classes.
-        kept: Names of metrics that stay.
-        most: Classes.
-    """
-    classes = {name.removeprefix("support/") for name in metrics if name.startswith("support/")}
-    if len(classes) <= most:
-        return metrics
-    rest = tuple(f"/{name}" for name in classes.difference(minority))
-    return {name: value for name, value in metrics.items() if name in kept or not name.endswith(rest)}
 
 
 def valued(metrics: Mapping[str, float | None], name: str) -> float | None:
@@ -108,7 +89,7 @@ class DataSpec(Frozen):
     """Which data, and which of its classes are the rare ones.
 
     Attributes:
-        source: `demo:digits`, `demo:cytology`, or an absolute path; of whole images `WholeImages.images`.
+        source: A demo, an absolute path, or an address on a storage; of whole images `WholeImages.images`.
         minority: Names of the minority classes, at least one, as the data set spells them.
         pixel_max: The value of 16-bit images that is white; None for a detector's high bytes, and 65535 for a
             classifier.
@@ -347,8 +328,28 @@ class Trained:
     device: str
 
 
-# Called after each epoch, when the run's state is already in `TrialFolder.checkpoint`.
+# Called after each epoch, when `TrialFolder.checkpoint` has the run's state, if it is to have it.
 OnEpoch = Callable[[EpochMetrics], None]
+
+
+class Saves:
+    """When a run's state is written: once an epoch ends `every_s` seconds of `clock` after the last time.
+
+    Attributes:
+        fresh: Whether the checkpoint holds the state after the epoch that has just ended.
+    """
+
+    def __init__(self, every_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s, self._clock, self._began, self.fresh = every_s, clock, clock(), False
+
+    def due(self, *, last: bool) -> bool:
+        """Whether to write it now, as after the `last` epoch of a training; asked once after each."""
+        self.fresh = last or self._clock() - self._began >= self._every_s
+        return self.fresh
+
+    def kept(self) -> None:
+        """It is written, and where it stays: the time counts anew."""
+        self._began = self._clock()
 
 
 @dataclass(frozen=True)
@@ -358,14 +359,16 @@ class TrialFolder:
     Attributes:
         root: Scratch folder of this run alone; exists.
         resume: A folder with the files of an earlier `checkpoint`, or None to start at step 0.
+        saves: When it writes its state.
     """
 
     root: Path
     resume: Path | None = None
+    saves: Saves = field(default_factory=Saves)
 
     @property
     def checkpoint(self) -> Path:
-        """State after the last epoch, rewritten each time: enough to go on exactly from there."""
+        """State after the last epoch that `saves` chose, rewritten each time: enough to go on exactly."""
         return self.root / "checkpoint"
 
     @property

@@ -22,7 +22,9 @@ from trainables.data.boxes.tiles import DATA, Counts, count, written
 from trainables.data.boxes.tiling import Grid
 from trainables.data.boxes.whole import load_whole
 from trainables.data.probing import Watch, locked
+from trainables.data.staging.staged import by_address, local
 from trainables.data.tiled import cut_into, images_in, refuse_among, request_of, whole_images
+from trainables.storage.address import is_address
 
 # What errors call what a study has no option for.
 KEYS = {
@@ -75,16 +77,20 @@ def load_asked(asked: WholeImages) -> BoxData:
     """The whole images that a study names, with their boxes and splits.
 
     Raises:
-        UsageError: As `load_whole`, or they lie where tiles would be put.
+        UsageError: As `load_whole` and `staged.stage`, or they lie where tiles would be put.
+        RunError: As `staged.stage`.
     """
-    images = Path(asked.images)
+    images = local(asked.images)
     if not images.exists():
         raise UsageError(
             f"data.images: no such file or folder: {images}", "a path is taken relative to the study file"
         )
-    annotations = None if asked.annotations is None else Path(asked.annotations)
-    with _by_key():
-        data = load_whole(images, annotations, asked.group_by)
+    annotations = None if asked.annotations is None else local(asked.annotations, alone=True)
+    group_by = asked.group_by
+    if group_by is not None and is_address(group_by):
+        group_by = str(local(group_by, alone=True))
+    with _by_key(), by_address(asked.images):
+        data = load_whole(images, annotations, group_by)
         refuse_among(images, data, _tiles_folder(), listed=annotations is not None)
         return data
 

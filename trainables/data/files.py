@@ -1,7 +1,8 @@
 """What both kinds of data sets have in common on disk: names of splits, kinds of image files, paths."""
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spaces.errors import UsageError
@@ -9,6 +10,7 @@ from spaces.errors import UsageError
 SPLITS = ("train", "val", "test")
 ALL = "all"  # the split of every image of a data set in one piece
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+STUDY = frozenset({"study.yaml", "provenance.json"})  # what tells a study's folder, which is no data
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
@@ -40,6 +42,25 @@ def path_in(folder: Path, written: str, where: str) -> Path:
     except (OSError, ValueError) as error:
         raise UsageError(f"{where}: no path: {error}") from None
     return path
+
+
+def first_of_file(paths: Sequence[Path | str]) -> list[int]:
+    """For each path the position of the first that is the same file: hard links under one suffix are.
+
+    Raises:
+        UsageError: There is no such file, or its folder cannot be entered.
+    """
+    seen: dict[tuple[int, int, str], int] = {}
+    first = []
+    for i, path in enumerate(paths):
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise UsageError(f"data: {error}") from error
+        key = (found.st_dev, found.st_ino, os.path.splitext(path)[1])
+        # Some file systems on a network have no number of their own for each file.
+        first.append(seen.setdefault(key, i) if found.st_nlink > 1 else i)
+    return first
 
 
 def check_names(class_names: Iterable[str]) -> None:

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from spaces.errors import RunError, UsageError
-from trainables.contract.node import cache_folder
-from trainables.data.files import SUFFIXES
+from trainables.contract.node import OTHER_CACHE, cache_folder, decoding_threads
+from trainables.data.files import SUFFIXES, first_of_file
 
 VERSION = 1  # of what is kept of a look
 MOST_UNREADABLE = 0.01  # share of the images that may be left out
@@ -77,7 +77,7 @@ def look_at(files: Sequence[Path], eye: Eye, *, threads: int | None = None) -> d
     Args:
         files: Absolute paths.
         eye: What looks.
-        threads: None for the run's share of this machine on a cluster, else all of it.
+        threads: None for `node.decoding_threads`.
 
     Raises:
         UsageError: A file cannot be opened.
@@ -89,22 +89,26 @@ def look_at(files: Sequence[Path], eye: Eye, *, threads: int | None = None) -> d
     place = cache_folder() / "looks" / f"{of_set}.json"
     with writing_to(place.parent):
         place.parent.mkdir(exist_ok=True)
-    states = {file: _state(file) for file in files}
-    own = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    names = [str(file) for file in files]
+    states = {name: _state(name) for name in names}
     with locked(place.with_suffix(".lock")):
         kept = _read(place)
-        known = {file: kept[file] for file in files if file in kept and kept[file][0] == states[file]}
-        new = [file for file in states if file not in known]
-        with ThreadPoolExecutor(own if threads is None else threads) as pool:
-            looks = pool.map(lambda file: _seen(file, eye.see), new)
-            for done, (file, look) in enumerate(zip(new, looks, strict=True), start=1):
-                known[file] = states[file], look
+        known = {name: kept[name] for name in names if name in kept and kept[name][0] == states[name]}
+        new = [name for name in states if name not in known]
+        first = [new[i] for i in first_of_file(new)]
+        different = sorted(set(first))
+        with ThreadPoolExecutor(decoding_threads() if threads is None else threads) as pool:
+            seen = {}
+            looks = pool.map(lambda name: _seen(Path(name), eye.see), different)
+            for done, (name, look) in enumerate(zip(different, looks, strict=True), start=1):
+                seen[name] = look
                 if done % TOLD_EVERY == 0:
-                    _WATCH.get()(done, len(new))
+                    told(done, len(different))
+        known |= {name: (states[name], seen[of]) for name, of in zip(new, first, strict=True)}
         if new:
             with writing_to(place.parent):
                 _write(place, kept | known)
-    return {file: known[file][1] for file in files}
+    return {file: known[name][1] for file, name in zip(files, names, strict=True)}
 
 
 @contextmanager
@@ -117,13 +121,18 @@ def watched(watch: Watch) -> Iterator[None]:
         _WATCH.reset(before)
 
 
+def told(done: int, total: int) -> None:
+    """Tell whoever watches how many images are done, and of how many."""
+    _WATCH.get()(done, total)
+
+
 def _seen(file: Path, see: Callable[[Path], Look]) -> Look:
     return replace(see(file), digest=_digest(file))
 
 
-def _state(file: Path) -> State:
+def _state(file: str) -> State:
     try:
-        found = file.stat()
+        found = os.stat(file)
     except OSError as error:
         raise UsageError(f"data: {error}") from error
     return found.st_size, found.st_mtime_ns
@@ -139,11 +148,23 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def _whole_digest(file: Path) -> str:
+    with file.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the one process of this node in here; the system unlocks what a killed process leaves."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Be the one process of this node in here; the system unlocks what a killed process leaves.
+
+    Raises:
+        RunError: The cache folder cannot be written, or its file system has no locks.
+    """
+    with writing_to(path.parent):
+        lock = path.open("w")
+    with lock:
+        with writing_to(path.parent):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -158,25 +179,23 @@ def writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         said = f"the cache folder {folder} cannot be written: {error.strerror or error}"
-        raise RunError(said, "set RARECALL_CACHE to one that has room") from error
+        raise RunError(said, OTHER_CACHE) from error
 
 
-def _read(place: Path) -> dict[Path, tuple[State, Look]]:
-    """What is kept; nothing of a file that is damaged: all is looked at again."""
+def _read(place: Path) -> dict[str, tuple[State, Look]]:
+    """What is kept, by the names of the files; nothing of a file that is damaged: all is looked at again."""
     if not place.is_file():
         return {}
     try:
         stored = json.loads(place.read_text())
-        return {Path(file): ((size, changed), Look(**look)) for file, (size, changed, look) in stored.items()}
+        return {name: ((size, changed), Look(**look)) for name, (size, changed, look) in stored.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
 
 
-def _write(place: Path, looks: Mapping[Path, tuple[State, Look]]) -> None:
+def _write(place: Path, looks: Mapping[str, tuple[State, Look]]) -> None:
     partial = place.with_suffix(".tmp")  # whoever writes has the lock
-    partial.write_text(
-        json.dumps({str(file): [*state, asdict(look)] for file, (state, look) in looks.items()})
-    )
+    partial.write_text(json.dumps({name: [*state, asdict(look)] for name, (state, look) in looks.items()}))
     os.replace(partial, place)
 
 
@@ -257,9 +276,12 @@ def repeated(images: Iterable[Listed], looks: Mapping[Path, Look]) -> tuple[dict
         alike[looks[image.path].digest].append(image)
     exact: dict[str, list[Listed]] = defaultdict(list)
     for group in alike.values():
-        for image in group if len(group) > 1 else ():
-            with image.path.open("rb") as stored:
-                exact[hashlib.file_digest(stored, "sha256").hexdigest()].append(image)
+        if len(group) == 1:
+            continue
+        same = first_of_file([image.path for image in group])
+        digests = {i: _whole_digest(group[i].path) for i in set(same)}
+        for image, i in zip(group, same, strict=True):
+            exact[digests[i]].append(image)
     groups = [group for group in exact.values() if len(group) > 1]
     extra = sum(len(group) - 1 for group in groups)
     counted = {f"images repeat another one's content, e.g. {groups[0][1].name}": extra} if groups else {}
@@ -277,6 +299,11 @@ def repeated(images: Iterable[Listed], looks: Mapping[Path, Look]) -> tuple[dict
 
 def _leaks(group: Sequence[Listed]) -> bool:
     return len({image.split for image in group}) > 1 and any(image.telling for image in group)
+
+
+def content_fingerprint(listed_as: str, looks: Iterable[Look]) -> str:
+    """Another one if images have other content, though they are listed alike; in the order of the splits."""
+    return hashlib.sha256(repr((listed_as, [look.digest for look in looks])).encode()).hexdigest()
 
 
 def scaled_fingerprint(fingerprint: str, pixel_max: int | None) -> str:

@@ -18,7 +18,9 @@ from trainables.data.demo import cytology, cytology_whole, digits, toy
 from trainables.data.files import check_names, existing
 from trainables.data.images.data_set import describe_classification
 from trainables.data.images.pixels import ImageData, load_files
+from trainables.data.staging.staged import by_address, local, place_of, stage
 from trainables.data.summary import DataSummary
+from trainables.storage.address import is_address
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,27 @@ class Files:
     """What a task reads from disk.
 
     Attributes:
-        fits: Whether a path can be one, by its kind and suffix.
-        kinds: What is said of one that does not.
+        suffixes: Of the files that it takes.
+        folders: Whether it takes a folder, too.
+        kinds: What is said of anything else.
         describe: Counts it; the second argument is the study's `pixel_max`.
         instead: What a folder that does not fit may be meant as; empty if there is nothing to say.
     """
 
-    fits: Callable[[Path], bool]
+    suffixes: frozenset[str]
+    folders: bool
     kinds: str
     describe: Callable[[Path, int | None], DataSummary]
     instead: str = ""
+
+    def check(self, shown: object, suffix: str, *, is_folder: bool) -> None:
+        """Refuse what the task does not take.
+
+        Raises:
+            UsageError: It is another kind.
+        """
+        if not (self.folders if is_folder else suffix in self.suffixes):
+            raise UsageError(f"data: {shown} is {self.kinds}", self.instead if is_folder else "")
 
 
 DEMOS = {
@@ -63,12 +76,11 @@ DEMOS = {
 }
 FILES: dict[Task, Files] = {
     "classification": Files(
-        lambda path: path.is_dir() or path.suffix == ".csv",
-        "neither a folder of images nor a CSV",
-        describe_classification,
+        frozenset({".csv"}), True, "neither a folder of images nor a CSV", describe_classification
     ),
     "detection": Files(
-        lambda path: path.suffix in {".yaml", ".yml", ".json"},
+        frozenset({".yaml", ".yml", ".json"}),
+        False,
         "neither a YOLO data.yaml nor a COCO json",
         describe_detection,
         "whole images that are to be cut are `data: {images: FOLDER, tile: {size: 640, overlap: 64}}`",
@@ -80,12 +92,13 @@ def describe(source: str, task: Task, pixel_max: int | None = None) -> DataSumma
     """Count what `source` holds.
 
     Args:
-        source: A demo, or a path.
+        source: A demo, a path, or an address on a storage.
         task: Of the study.
         pixel_max: The value of 16-bit images that is white, or None.
 
     Raises:
         UsageError: The source does not exist, belongs to another task, or cannot be read.
+        RunError: As `staged.stage`.
     """
     if source.startswith("demo:"):
         if source not in DEMOS:
@@ -96,26 +109,55 @@ def describe(source: str, task: Task, pixel_max: int | None = None) -> DataSumma
         if pixel_max is not None:
             raise UsageError(f"pixel_max: for 16-bit images, and {source} has none, got {pixel_max}")
         return demo.describe()
-    path = existing(source)
-    if task not in FILES:
-        raise UsageError(f"data: {task} has no data of its own, got {path}", f"demos: {', '.join(DEMOS)}")
-    files = FILES[task]
-    if not files.fits(path):
-        raise UsageError(f"data: {path} is {files.kinds}", files.instead if path.is_dir() else "")
-    summary = files.describe(path, pixel_max)
+    if is_address(source):
+        _check_kind(source, task)
+    with by_address(source):
+        path = existing(str(local(source)))
+        files = _files_of(task, path)
+        files.check(path, path.suffix, is_folder=path.is_dir())
+        summary = files.describe(path, pixel_max)
     check_names(summary.class_names)
     return summary
+
+
+def bring(source: str | WholeImages, task: Task) -> None:
+    """Have on this node what a study reads from a storage, as it is there now; nothing to do for other data.
+
+    Raises:
+        UsageError: As `staged.stage`, or the task takes no such data.
+        RunError: As `staged.stage`.
+    """
+    if isinstance(source, WholeImages):
+        for one, alone in ((source.images, False), (source.annotations, True), (source.group_by, True)):
+            if one is not None and is_address(one):
+                stage(one, alone=alone)
+    elif is_address(source):
+        _check_kind(source, task)
+        stage(source)
+
+
+def _check_kind(source: str, task: Task) -> None:
+    place = place_of(source)
+    suffix = Path(place.name).suffix
+    _files_of(task, place.shown).check(place.shown, suffix, is_folder=not place.name)
+
+
+def _files_of(task: Task, shown: object) -> Files:
+    if task not in FILES:
+        raise UsageError(f"data: {task} has no data of its own, got {shown}", f"demos: {', '.join(DEMOS)}")
+    return FILES[task]
 
 
 def images_of(source: str, side: int, pixel_max: int | None = None) -> ImageData:
     """A classifier's images, resized to `side` x `side`.
 
     Raises:
-        UsageError: As `images.data_set.load_classification` and `images.cache.stored_pixels`.
+        UsageError: As `images.data_set.load_classification`, `images.cache.stored_pixels` and `staged.stage`.
+        RunError: As `staged.stage`.
     """
     demo = DEMOS.get(source)
     if demo is None or demo.images is None:
-        return load_files(Path(source), side, pixel_max)
+        return load_files(local(source), side, pixel_max)
     return demo.images(side)
 
 
@@ -123,11 +165,11 @@ def boxes_of(source: str | WholeImages, pixel_max: int | None = None) -> BoxData
     """A detector's images and boxes, read once for all trials of a worker; of whole images, their tiles.
 
     Raises:
-        UsageError: As `boxes.data_set.load_detection` and `cut_once.tiles_once`.
-        RunError: As `cut_once.tiles_once`.
+        UsageError: As `boxes.data_set.load_detection`, `cut_once.tiles_once` and `staged.stage`.
+        RunError: As `cut_once.tiles_once` and `staged.stage`.
     """
     if isinstance(source, WholeImages):
         return tiles_once(source)
     demo = DEMOS.get(source)
-    path = Path(source) if demo is None or demo.file is None else demo.file()
+    path = local(source) if demo is None or demo.file is None else demo.file()
     return detection_once(path, pixel_max)

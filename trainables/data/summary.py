@@ -38,7 +38,8 @@ class DataSummary:
     Attributes:
         class_names: In class-id order.
         splits: Keys `train`, `val` and, where there is one, `test`.
-        fingerprint: Hash of file names, sizes, labels, sources and splits; another one means other data.
+        fingerprint: Hash of file names, labels, sources and splits, and of each image's size in bytes, head,
+            middle and end; another one means other data.
         one_piece: Whether the data set came undivided, so that all its splits were cut by source image.
         test_from_val: Whether the test split is half of the data's val.
         shared_sources: Source with images in more than one split -> those splits.
@@ -50,6 +51,7 @@ class DataSummary:
             pieces of them that have a label.
         unit: What is kept in one split: a `source` image, or a `group` that the person named.
         absent: File of each whole image of the training tiles that is not there any more -> class ids in it.
+        listed_as: The fingerprint of versions up to 0.1, which knew nothing of the images but their sizes.
     """
 
     class_names: tuple[str, ...]
@@ -65,6 +67,11 @@ class DataSummary:
     whole_objects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     unit: str = "source"
     absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    listed_as: str = ""
+
+    def is_that(self, fingerprint: str) -> bool:
+        """Whether these are the data that a study was made with, whichever version wrote its fingerprint."""
+        return fingerprint in (self.fingerprint, self.listed_as)
 
     def held_classes(self) -> tuple[str, ...]:
         """The classes that have an object in some split."""

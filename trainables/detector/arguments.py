@@ -14,6 +14,7 @@ import torch
 
 from spaces.errors import UsageError
 from trainables.contract.memory import is_out_of_memory
+from trainables.contract.node import own_threads
 from trainables.contract.trial import TrialFolder, TrialSpec
 from trainables.contract.trust import bounded_memory, trust_hint, trusts_weights
 from trainables.data.boxes.listed import BoxData
@@ -23,7 +24,6 @@ from trainables.detector.settled import LAYERS, Conv, guess_model_scale, parse_m
 MOST_PARAMETERS = 10**9  # the largest that is shipped has 173 million
 BYTES_EACH = 20  # in training: weights, their average, gradients and AdamW's two moments, four bytes each
 LEAST_MAX_DET = 100  # COCO's limit per image
-GPU_LOADERS = 4  # processes that prepare batches beside a GPU; a CPU trial has one core and none to spare
 
 
 def arguments(spec: TrialSpec, folder: TrialFolder, data: BoxData, device: torch.device) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def arguments(spec: TrialSpec, folder: TrialFolder, data: BoxData, device: torch
         "augmentations": [],
         "amp": "bf16" if on_gpu and train.amp == "bf16" else False,
         "device": "0" if on_gpu else "cpu",
-        "workers": GPU_LOADERS if on_gpu else 0,
+        "workers": own_threads() if on_gpu else 0,  # a CPU's threads have enough to do
         "max_det": max_detections(data),
         "seed": spec.seed,
         "deterministic": True,

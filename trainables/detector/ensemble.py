@@ -9,7 +9,7 @@ goes on exactly in whichever of the two it was in.
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ def train_models(spec: TrialSpec, folder: TrialFolder, data: BoxData, on_epoch: 
         after=of_a.train.epochs,
         as_measured=lambda found: Way.on_val(alone, found, suppress).of(alone, found),
     )
-    rest = folder if in_b else TrialFolder(folder.root)
+    rest = folder if in_b else replace(folder, resume=None)
     second = StrategyRun(of_b, rest, data, then, learns=learns[1], believed=minority)
     second.train()
     other = _on_val(second)

@@ -56,7 +56,7 @@ _settle()
 
 # ruff: noqa: E402
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.data.augment import LetterBox, MixUp, Mosaic
+from ultralytics.data.augment import LetterBox, MixUp, Mosaic, RandomHSV, RandomPerspective
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -84,6 +84,8 @@ __all__ = [
     "LetterBox",
     "MixUp",
     "Mosaic",
+    "RandomHSV",
+    "RandomPerspective",
     "YOLODataset",
     "guess_model_scale",
     "nms",

@@ -18,11 +18,12 @@ from trainables.contract.node import own_threads
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData, BoxImage
+from trainables.data.boxes.stored import Tiles, tiles_of
 from trainables.detector.arguments import arguments, max_detections, own_model
 from trainables.detector.copies.making import copied_tiles
 from trainables.detector.copies.renewing import Renewing
 from trainables.detector.criterion import build_criterion, class_losses
-from trainables.detector.dataset import COUNTS, DrawOrder, TrainingTiles
+from trainables.detector.feeding.dataset import COUNTS, DrawOrder, TrainingTiles
 from trainables.detector.measuring.evaluator import Rows, find_boxes, fold_bias, for_inference, predict
 from trainables.detector.measuring.squares import Squares, square_loader
 from trainables.detector.models import own_file
@@ -33,10 +34,12 @@ from trainables.detector.settled import (
     unwrap_model,
 )
 from trainables.detector.shipping import save_atomically
+from trainables.strategy.colours import recoloured
 from trainables.strategy.device import given_device
 from trainables.strategy.sampling import Draws
 
 STATE = "state.pt"
+GPU_PIXELS = 32 * 640**2  # of a batch that is predicted there, at least: more does not go faster
 CRITERION = "criterion.pt"  # of the same checkpoint; by itself, since the receipt reads it and nothing else
 
 
@@ -88,6 +91,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.tensors_loaded = 0
         self.predictions: DetectionPredictions | None = None
         self._has_stepped = False
+        self._pixels: dict[str, Tiles] = {}
         super().__init__(overrides=arguments(spec, folder, data, given_device()))
         # Ultralytics takes all cores but one here, whatever share of the machine this trial was given.
         torch.set_num_threads(own_threads())
@@ -157,7 +161,7 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         fresh = Renewing(self.yolo, self.minority, augmentation.augment_minority)
         return TrainingTiles(
             self.yolo.splits[img_path],
-            self.yolo.fingerprint,
+            self._tiles(img_path),
             learns=self.learns,
             copies=copied_tiles(self.yolo, self.minority, augmentation, seed=seed),
             renewing=fresh if augmentation.pretile_fresh else None,
@@ -166,8 +170,20 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             augmentation=augmentation,
             mixed_draws=self.spec.train.mixed_steps * self.spec.train.batch,
             seed=seed,
+            colours_later=self.device.type == "cuda",
             **common,
         )
+
+    def _tiles(self, split: str) -> Tiles:
+        """The pixels of a split."""
+        if split not in self._pixels:
+            self._pixels[split] = tiles_of(self.yolo, split, self.args.imgsz)
+        return self._pixels[split]
+
+    @property
+    def mapped(self) -> dict[str, bool]:
+        """Split -> whether its pixels lie in the node's file; else they are decoded as they are drawn."""
+        return {split: tiles.mapped for split, tiles in self._pixels.items()}
 
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
@@ -180,8 +196,10 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             images = self.yolo.splits[dataset_path]
             if dataset_path == "train":
                 images = tuple(image for image in images if np.isin(image.classes, self.minority).any())
-            squares = Squares(images, self.yolo.fingerprint, self.args.imgsz)
-            return square_loader(squares, batch_size, self.args.workers, pin=self.device.type == "cuda")
+            squares = Squares(images, self._tiles(dataset_path))
+            on_gpu = self.device.type == "cuda"
+            fills = round(GPU_PIXELS / self.args.imgsz**2) if on_gpu else 0
+            return square_loader(squares, max(batch_size, fills), self.args.workers, pin=on_gpu)
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         per_epoch = self.spec.train.eval_every * self.spec.train.batch
         order = DrawOrder(Draws(len(dataset), per_epoch, dataset.weights, self.spec.seed))
@@ -234,6 +252,9 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         self.parts += 1
         for counts in batch["counts"]:
             self.counts.update(dict(zip(COUNTS, counts, strict=True)))
+        if "colours" in batch:
+            pixels = batch["img"].to(self.device, non_blocking=True)
+            batch["img"] = recoloured(pixels, np.stack(batch.pop("colours")))
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
         return prepared
@@ -279,7 +300,9 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
         """Nothing: the report is the record."""
 
     def save_model(self) -> bool:
-        """Write all that is needed to go on exactly, in full precision."""
+        """Write all that is needed to go on exactly, in full precision, if it is time to."""
+        if not self.folder.saves.due(last=self.epoch + 1 == self.epochs):
+            return False
         model = unwrap_model(self.model)
         state = {
             "epochs": self.epoch + 1,

@@ -22,8 +22,8 @@ from trainables.detector.arguments import max_detections
 from trainables.detector.copies.making import copied_tiles
 from trainables.detector.copies.receipt import of_copies
 from trainables.detector.criterion import class_losses
-from trainables.detector.dataset import COUNTS, TrainingTiles, labelled
 from trainables.detector.ensemble import Ensemble, train_models
+from trainables.detector.feeding.dataset import COUNTS, TrainingTiles, labelled
 from trainables.detector.measuring.wholes import measure_whole_images
 from trainables.detector.settled import LOGGER, ultralytics_version, unset_deterministic, unwrap_model
 from trainables.detector.shipping import save_atomically
@@ -207,6 +207,7 @@ def receipt(run: StrategyRun, point: OperatingPoint) -> dict[str, Any]:
             augmentation,
             at_draws=dataset.strengths[True],
         ),
+        "pixels": "mapped" if run.mapped["train"] else "decoded as drawn",
         "pretile_fresh": int(dataset.renewing is not None),
         "augment_variants": dataset.variants,
         "augment_rest": dataset.strengths[False],

@@ -1,8 +1,13 @@
 """Metrics of a classifier from its logits. Pure NumPy: no files, no torch.
 
+Of what is as large as the logits only a part is made at a time, in double precision.
+
 Each image has an evaluation weight. Precision, F1, accuracy, top-2, NLL and calibration errors use it; a
 recall is measured within one class and needs none.
 """
+
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +15,7 @@ from trainables.contract.predictions import Bools, ClassificationPredictions, Fl
 from trainables.contract.trial import Metrics
 
 ECE_BINS = 15
+VALUES_AT_ONCE = 2**16  # of a table of images and classes
 TUNED = ("minority_recall", "minority_recall_worst", "macro_f1", "balanced_accuracy", "accuracy")
 
 
@@ -56,39 +62,37 @@ class ClassifiedImages:
     """The images of a split, judged once, so that the metrics of many subsets are cheap."""
 
     def __init__(self, predictions: ClassificationPredictions) -> None:
-        label = predictions.label  # (n,)
-        logits = predictions.logits.astype(np.float64)
-        log_p = log_softmax(logits)  # (n, n_classes)
-        top2 = np.argsort(-log_p, axis=1, kind="stable")[:, :2]  # (n, 2)
+        self._predictions = predictions
         self._names: list[str] = predictions.class_names.tolist()
         self._minority = predictions.minority
-        self._label = label
+        self._label = predictions.label  # (n,)
         self._weight = np.asarray(predictions.weight, dtype=np.float64)
-        self._guess = log_p.argmax(axis=1)
-        self._in_top2 = (top2 == label[:, None]).any(axis=1)
-        self._sureness = _Sureness(log_p, label, self._weight)
-        self._tuned = predictions.tuned
-        calibrated = log_softmax(logits / predictions.image_temperature[:, None])
-        self._calibrated = _Sureness(calibrated, label, self._weight)
-        self._temperature = predictions.temperature
+        self._sureness = _Sureness(predictions.logits, self._label, self._weight)
+
+    @cached_property
+    def _calibrated(self) -> "_Sureness":
+        of = self._predictions
+        return _Sureness(of.logits, self._label, self._weight, of.image_temperature)
 
     def metrics(self, keep: Bools) -> Metrics:
         """As `classification_metrics`, of the images to keep, at least one; `keep` is (n,)."""
         label, weight = self._label[keep], self._weight[keep]
-        tuned = _Decisions(label, self._tuned[keep], weight, len(self._names)).means(self._minority)
+        tuned = _Decisions(label, self._predictions.tuned[keep], weight, len(self._names)).means(
+            self._minority
+        )
         return self.untouched(keep) | {
             **{f"tuned/{name}": tuned[name] for name in TUNED},
             "calibrated/nll": self._calibrated.nll(keep),
             "calibrated/ece": self._calibrated.ece(keep),
-            "temperature": self._temperature,
+            "temperature": self._predictions.temperature,
         }
 
     def untouched(self, keep: Bools) -> Metrics:
         """As `untouched_metrics`, of the images to keep."""
         label, weight = self._label[keep], self._weight[keep]
-        decisions = _Decisions(label, self._guess[keep], weight, len(self._names))
+        decisions = _Decisions(label, self._sureness.guess[keep], weight, len(self._names))
         metrics = decisions.means(self._minority) | {
-            "top2_accuracy": float(weight[self._in_top2[keep]].sum() / weight.sum()),
+            "top2_accuracy": float(weight[self._sureness.in_top2[keep]].sum() / weight.sum()),
             "nll": self._sureness.nll(keep),
             "ece": self._sureness.ece(keep),
             "classwise_ece": self._sureness.classwise_ece(keep),
@@ -135,21 +139,45 @@ class _Decisions:
 
 
 class _Sureness:
-    """How well the probabilities of images are what they say; the terms of each image, to be summed.
+    """What the probabilities of images say, and how well that is so; the terms of each image, to be summed.
 
     Calibration errors are those of Guo et al. 2017, eq. 3 (of the most probable class), and, classwise, of
     Kull et al. 2019, sec. 2 (of each class, averaged), over 15 equal-width bins (low, high].
+
+    Attributes:
+        guess: (n,) the most probable class; of equals the lower id.
+        in_top2: (n,) whether the label is it or the next.
+
+    Args:
+        logits: (n, n_classes).
+        label: (n,).
+        weight: (n,).
+        temperature: (n,) divides the logits; None for 1.
     """
 
-    def __init__(self, log_p: Floats, label: Ints, weight: Floats) -> None:
-        n, n_classes = log_p.shape
-        p = np.exp(log_p)
-        confidence, hit = p.max(axis=1), p.argmax(axis=1) == label
-        self._weight = weight
-        self._loss = -weight * log_p[np.arange(n), label]  # (n,)
-        self._bin, self._gap = _bin(confidence), weight * (hit - confidence)  # (n,)
-        self._bins = _bin(p) + ECE_BINS * np.arange(n_classes)  # (n, n_classes), each class its own
-        self._gaps = weight[:, None] * (np.eye(n_classes)[label] - p)  # (n, n_classes)
+    def __init__(
+        self, logits: Floats, label: Ints, weight: Floats, temperature: Floats | None = None
+    ) -> None:
+        n = len(label)
+        self._logits, self._label, self._weight, self._temperature = logits, label, weight, temperature
+        self.guess, self.in_top2 = np.empty(n, dtype=np.int64), np.empty(n, dtype=bool)
+        self._loss, confidence, hit = np.empty(n), np.empty(n), np.empty(n, dtype=bool)
+        for some in in_parts(logits.shape):
+            log_p = self._log_p(some)
+            rows, of = np.arange(len(log_p)), label[some]
+            p = np.exp(log_p)
+            confidence[some], hit[some] = p.max(axis=1), p.argmax(axis=1) == of
+            self._loss[some] = -weight[some] * log_p[rows, of]
+            self.guess[some] = log_p.argmax(axis=1)
+            log_p[rows, self.guess[some]] = -np.inf
+            self.in_top2[some] = (self.guess[some] == of) | (log_p.argmax(axis=1) == of)
+        self._bin = _bin(confidence)  # (n,)
+        self._gap: Floats = weight * (hit - confidence)  # (n,)
+
+    def _log_p(self, which: slice | Ints) -> Floats:
+        """Of some images, (k, n_classes)."""
+        logits = self._logits[which].astype(np.float64)
+        return log_softmax(logits if self._temperature is None else logits / self._temperature[which, None])
 
     def nll(self, keep: Bools) -> float:
         return float(self._loss[keep].sum() / self._weight[keep].sum())
@@ -159,8 +187,29 @@ class _Sureness:
         return float(np.abs(gaps).sum() / self._weight[keep].sum())
 
     def classwise_ece(self, keep: Bools) -> float:
-        gaps = np.bincount(self._bins[keep].ravel(), weights=self._gaps[keep].ravel())
-        return float(np.abs(gaps).sum() / self._weight[keep].sum() / self._gaps.shape[1])
+        gaps: Floats
+        if 2 * keep.sum() > len(keep):  # fewer are left out
+            gaps = self._all_gaps - self._gaps(np.flatnonzero(~keep))
+        else:
+            gaps = self._gaps(np.flatnonzero(keep))
+        return float(np.abs(gaps).sum() / self._weight[keep].sum() / self._logits.shape[1])
+
+    @cached_property
+    def _all_gaps(self) -> Floats:
+        return self._gaps(np.arange(len(self._label)))
+
+    def _gaps(self, images: Ints) -> Floats:
+        """(n_classes * 15,) by how much what happened surpasses what was said, in the bins of each class."""
+        n_classes = self._logits.shape[1]
+        gaps = np.zeros(ECE_BINS * n_classes)
+        for some in in_parts((len(images), n_classes)):
+            part = images[some]
+            gap = -np.exp(self._log_p(part))  # (k, n_classes)
+            bins = _bin(-gap) + ECE_BINS * np.arange(n_classes)
+            gap[np.arange(len(part)), self._label[part]] += 1
+            gap *= self._weight[part, None]
+            gaps += np.bincount(bins.ravel(), weights=gap.ravel(), minlength=len(gaps))
+        return gaps
 
 
 def _bin(p: Floats) -> Ints:
@@ -173,6 +222,13 @@ def log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_p
+
+
+def in_parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of a table, so few at a time that what is made of them stays small."""
+    at_once = max(1, VALUES_AT_ONCE // max(1, shape[1]))
+    for first in range(0, shape[0], at_once):
+        yield slice(first, first + at_once)
 
 
 def _known(value: float) -> float | None:

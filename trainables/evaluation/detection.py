@@ -36,6 +36,7 @@ EPS = 1e-16
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Counts = tuple[int, int, int]  # true positives, predictions and objects
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ClassCurves:
 
     def at(self, threshold: float) -> tuple[float | None, float]:
         """Precision (None if nothing is predicted that surely) and recall at a confidence, counted."""
-        kept = int(np.searchsorted(-self.scores, -threshold, side="right"))
+        kept = _at_least(self.scores, threshold)
         true = int(np.searchsorted(self.true_rank, kept, side="right"))
         return true / kept if kept else None, true / self.support
 
@@ -94,7 +95,7 @@ def best_threshold(curves: dict[int, ClassCurves]) -> float:
         return 0.0
     mean_f1 = np.mean([c.f1 for c in curves.values()], axis=0)  # (1000,)
     best = float(GRID[smoothed(mean_f1).argmax()])
-    return between_scores(best, np.concatenate([c.scores for c in curves.values()]))
+    return between_scores(best, *(c.scores for c in curves.values()))
 
 
 def smoothed(f1: Floats) -> Floats:
@@ -104,12 +105,21 @@ def smoothed(f1: Floats) -> Floats:
     return np.convolve(padded, np.ones(width) / width, mode="valid")
 
 
-def between_scores(threshold: float, scores: Floats) -> float:
-    """The middle between the two of `scores` that `threshold` lies between; itself above or without them."""
-    above = scores[scores >= threshold]
-    if len(above) == 0:
+def between_scores(threshold: float, *scores: Floats) -> float:
+    """The middle between the two of `scores`, each descending, that `threshold` lies between.
+
+    Itself above or without them.
+    """
+    kept = [(of, _at_least(of, threshold)) for of in scores]
+    above = [of[k - 1] for of, k in kept if k > 0]
+    if not above:
         return threshold
-    return float((above.min() + scores[scores < threshold].max(initial=0.0)) / 2)
+    return float((min(above) + max((of[k] for of, k in kept if k < len(of)), default=0.0)) / 2)
+
+
+def _at_least(scores: Floats, threshold: float) -> int:
+    """How many of these, descending, reach a threshold."""
+    return bisect_right(scores, -threshold, key=lambda score: -score)
 
 
 def detection_metrics(predictions: DetectionPredictions, threshold: float | None = None) -> Metrics:
@@ -153,10 +163,7 @@ class RankedPredictions:
         self._names: list[str] = predictions.class_names.tolist()
         self._minority: list[int] = predictions.minority.tolist()
         self._shipped = predictions.shipped
-        self._classes = {
-            c: _RankedClass(predictions, order[label == c], np.flatnonzero(predictions.true_class == c))
-            for c in range(len(self._names))
-        }
+        self._classes = {c: _RankedClass(predictions, c, order[label == c]) for c in range(len(self._names))}
 
     def curves(self, keep: Bools, without: Bools | None = None) -> dict[int, ClassCurves]:
         """The curves of each class with an object in the images to keep, by class id.
@@ -211,15 +218,7 @@ class RankedPredictions:
     def _used(self, keep: Bools, shipped: ShippedBoxes) -> Metrics:
         """`tuned/` and `deployed/`, counted, of the images to keep."""
         tuned = {c: counts for c, ranked in self._classes.items() if (counts := ranked.tuned(keep))[2]}
-        kept = keep[shipped.image] & ~shipped.ignored
-        deployed = {
-            c: (
-                int((kept & (shipped.label == c) & shipped.match).sum()),
-                int((kept & (shipped.label == c)).sum()),
-                support,
-            )
-            for c, (_, _, support) in tuned.items()
-        }
+        deployed = {c: self._classes[c].deployed(keep) for c in tuned}
         false = sum(n - true for c, (true, n, _) in deployed.items() if c in self._minority)
         return {
             **self._points("tuned/", {c: _rates(*counts) for c, counts in tuned.items()}),
@@ -234,24 +233,35 @@ class _RankedClass:
 
     Args:
         predictions: Of the split.
+        c: Its id.
         mine: (p,) which predictions are of this class, by descending score.
-        objects: (t,) which true objects are.
     """
 
-    def __init__(self, predictions: DetectionPredictions, mine: Ints, objects: Ints) -> None:
+    def __init__(self, predictions: DetectionPredictions, c: int, mine: Ints) -> None:
         matched = predictions.pred_match[mine]  # (p, 10)
         self._mine = mine
-        self._true_image = predictions.true_image[objects]  # (t,)
+        self._true_image = predictions.true_image[predictions.true_class == c]  # (t,)
         self._image = predictions.pred_image[mine]  # (p,)
-        self._minus_score = -predictions.pred_score[mine].astype(np.float64)  # (p,), ascending
-        self._hits = [np.flatnonzero(column) for column in matched.T]  # at each IoU, positions in (p,)
-        shipped = predictions.shipped
-        self._tuned = np.zeros(len(mine), dtype=bool) if shipped is None else shipped.tuned[mine]  # (p,)
+        self._score = predictions.pred_score[mine].astype(np.float64)  # (p,), descending
+        self._above = np.searchsorted(-self._score, -GRID, side="right")  # (1000,) how many reach each
+        self._hits = np.flatnonzero(matched.any(axis=1))  # (h,) positions of those true at some IoU
+        self._true_at = [np.flatnonzero(column) for column in matched[self._hits].T]  # at each, of these
+        if (shipped := predictions.shipped) is not None:
+            sure, found = shipped.tuned[mine], (shipped.label == c) & ~shipped.ignored
+            # The images of those that count, and of the true ones among them.
+            self._tuned = self._image[sure], self._image[sure & matched[:, 0]]
+            self._deployed = shipped.image[found], shipped.image[found & shipped.match]
 
-    def tuned(self, keep: Bools) -> tuple[int, int, int]:
-        """True positives, predictions and objects, as tuned, of the images to keep."""
-        counted = self._tuned & keep[self._image]
-        return int(counted[self._hits[0]].sum()), int(counted.sum()), int(keep[self._true_image].sum())
+    def tuned(self, keep: Bools) -> Counts:
+        """As tuned, of the images to keep; for predictions that are `shipped`."""
+        return self._counted(keep, *self._tuned)
+
+    def deployed(self, keep: Bools) -> Counts:
+        """As the weights that ship find them, likewise."""
+        return self._counted(keep, *self._deployed)
+
+    def _counted(self, keep: Bools, predicted: Ints, true: Ints) -> Counts:
+        return int(keep[true].sum()), int(keep[predicted].sum()), int(keep[self._true_image].sum())
 
     def curves(self, keep: Bools, without: Bools | None = None) -> ClassCurves:
         """As of `RankedPredictions`."""
@@ -259,49 +269,56 @@ class _RankedClass:
         kept = keep[self._image]  # (p,)
         if without is not None:
             kept = kept & ~without[self._mine]
-        minus_score = self._minus_score[kept]  # (k,)
-        if support == 0 or len(minus_score) == 0:
+        scores = self._score[kept]  # (k,)
+        if support == 0 or len(scores) == 0:
             zero, no_ap = np.zeros(len(GRID)), np.zeros(len(IOUS))
             nothing = np.zeros(0), np.zeros(0, dtype=np.int64)
             return ClassCurves(support, 0, 0.0, zero, zero, *nothing, no_ap, froc=0.0, recall_at_p50=None)
         rank = kept.cumsum()  # (p,) among those kept, from 1
-        found = [rank[hits[kept[hits]]] for hits in self._hits]  # ranks of the true positives, at each IoU
+        kept_hits, ranks = kept[self._hits], rank[self._hits]  # (h,)
+        found = [ranks[true][kept_hits[true]] for true in self._true_at]  # of true positives, at each IoU
         # The curves are interpolated on a grid: only the predictions on either side of its points matter.
-        below = np.searchsorted(minus_score, -GRID, side="right")  # (1000,)
-        near = np.unique(np.concatenate([below - 1, below]).clip(0, len(minus_score) - 1))  # (m,)
+        above = np.where(self._above > 0, rank[self._above - 1], 0)  # (1000,) how many of those kept
+        near = np.unique(np.concatenate([above - 1, above]).clip(0, len(scores) - 1))  # (m,)
         true = np.searchsorted(found[0], near + 1, side="right")  # (m,) true positives up to there
-        around = minus_score[near]  # (m,)
+        around = -scores[near]  # (m,)
         return ClassCurves(
             support,
-            len(minus_score),
-            -float(minus_score[0]),
+            len(scores),
+            float(scores[0]),
             precision=np.interp(-GRID, around, true / (near + 1), left=1),
             recall=np.interp(-GRID, around, true / (support + EPS), left=0),
-            scores=-minus_score,
+            scores=scores,
             true_rank=found[0],
-            ap=np.array([_average_precision(ranks, support) for ranks in found]),
+            ap=_average_precisions(found, support),
             froc=_froc(found[0], support),
             recall_at_p50=_recall_at_half_precision(found[0], support),
         )
 
 
-def _average_precision(rank: Ints, support: int) -> float:
-    """Area under the precision envelope at COCO's 101 recalls; 0 beyond the highest recall reached.
+def _average_precisions(found: list[Ints], support: int) -> Floats:
+    """Area under each precision envelope at COCO's 101 recalls; 0 beyond the highest recall reached.
 
     Args:
-        rank: (n,) which predictions are true positives, counted from 1 by descending score.
+        found: Of each IoU, (n,): which predictions are true positives, counted from 1 by descending score.
         support: Number of true objects.
     """
-    true = np.arange(1, len(rank) + 1)
-    envelope = np.maximum.accumulate((true / rank)[::-1])[::-1]  # (n,) at each true positive
+    true = np.arange(1.0, max(map(len, found)) + 1)
     # From one true positive to the next precision falls, then rises above that of every miss between, so the
     # envelope on the way is that of the next.
-    passed = np.searchsorted(true / (support + EPS), RECALLS, side="right")  # (101,)
-    return float(np.trapezoid(np.append(envelope, 0.0)[passed], RECALLS))
+    passed = np.searchsorted(true / (support + EPS), RECALLS, side="right")  # (101,) true positives
+    areas = []
+    for rank in found:
+        reached = passed[passed < len(rank)]
+        highest = np.maximum.reduceat(true[: len(rank)] / rank, reached) if len(reached) else np.zeros(0)
+        envelope = np.zeros(len(RECALLS))
+        envelope[: len(reached)] = np.maximum.accumulate(highest[::-1])[::-1]  # from each recall on
+        areas.append(np.trapezoid(envelope, RECALLS))
+    return np.array(areas)
 
 
 def _froc(rank: Ints, support: int) -> float:
-    """Mean recall over the limits of false positives; arguments as for `_average_precision`."""
+    """Mean recall over the limits of false positives; `rank` is one of `found` above."""
 
     def found(limit: float) -> int:
         """True positives passed before there are more than `limit` false ones, whose number never falls."""
@@ -311,7 +328,7 @@ def _froc(rank: Ints, support: int) -> float:
 
 
 def _recall_at_half_precision(rank: Ints, support: int) -> float:
-    """Highest recall with at least as many true as false; arguments as for `_average_precision`."""
+    """Highest recall with at least as many true as false; arguments as for `_froc`."""
     enough = np.flatnonzero(2 * np.arange(1, len(rank) + 1) >= rank)
     return (int(enough[-1]) + 1) / support if len(enough) else 0.0
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import, which otherwise asks the network
 import albumentations as A
 
-from trainables.strategy.stain import jitter_stains
+from trainables.strategy.stain import jittered_light
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -160,24 +160,40 @@ class Change:
         lost = int((box_areas(boxes) == 0).sum() + ((share[0] > 0) & (share[0] < VISIBLE)).sum())
         return turn_boxes(moved[0, row], self.size, self.symmetry), row, lost
 
+    def whole_map(self) -> Boxes:
+        """(3, 3) the map of coordinates from the image to the changed one: `matrix`, then the symmetry."""
+        height, width = self.size
+        whole = np.vstack([self.matrix, [0, 0, 1]])
+        if self.symmetry >= 4:
+            whole = np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1]]) @ whole
+        for _ in range(self.symmetry % 4):
+            whole = np.array([[0, 1, 0], [-1, 0, width], [0, 0, 1]]) @ whole
+            height, width = width, height
+        return whole
+
+    def applied(self, image: Pixels) -> Pixels:
+        """The changed image, (height, width, 3) RGB, the sides swapped after a quarter turn."""
+        return self.recoloured(turn_image(warp(image, self.matrix, self.size), self.symmetry))
+
     def recoloured(self, image: Pixels, mean: float | None = None) -> Pixels:
         """(height, width, 3) RGB in another stain and light; contrast about `mean`, None for its own."""
-        image = self._stained(image)
-        mean = _mean(image) if mean is None else mean
-        values = (np.arange(256) - mean) * self.contrast + mean + self.brightness
-        table = np.rint(np.clip(values, 0, 255))
-        return np.asarray(cv2.LUT(image, table.astype(np.uint8)))
+        light = self._light(image)
+        mean = _mean_value(light) if mean is None else mean
+        added = mean * (1 - self.contrast) + self.brightness - 0.5 * self.contrast
+        return np.asarray(
+            cv2.addWeighted(light, 256 * self.contrast, light, 0, added, dtype=cv2.CV_8U), dtype=np.uint8
+        )
 
     def mean_of(self, image: Pixels) -> float:
         """What `recoloured` takes for the mean of (height, width, 3) RGB."""
-        return _mean(self._stained(image))
+        return _mean_value(self._light(image))
 
-    def _stained(self, image: Pixels) -> Pixels:
-        return jitter_stains(image, scale=self.stain_scale, shift=self.stain_shift)
+    def _light(self, image: Pixels) -> npt.NDArray[np.float32]:
+        return jittered_light(image, scale=self.stain_scale, shift=self.stain_shift)
 
 
-def _mean(image: Pixels) -> float:
-    return float(np.mean(cv2.mean(image)[:3]))
+def _mean_value(light: npt.NDArray[np.float32]) -> float:
+    return 256 * float(np.mean(cv2.mean(light)[:3])) - 0.5
 
 
 def draw_change(
@@ -226,9 +242,7 @@ def augment_tile(
     size = (image.shape[0], image.shape[1])
     inside = clip_boxes(boxes, size)
     change = draw_change(size, inside, strength=strength, rng=rng, rare=rare)
-    moved, row, lost = change.see(inside)
-    image = turn_image(warp(image, change.matrix, size), change.symmetry)
-    return AugmentedTile(change.recoloured(image), moved, row, lost)
+    return AugmentedTile(change.applied(image), *change.see(inside))
 
 
 def turn(image: Pixels, boxes: Boxes, symmetry: int) -> tuple[Pixels, Boxes]:
@@ -332,8 +346,14 @@ def draw_window(
 def warp(image: Pixels, matrix: Boxes, size: Size) -> Pixels:
     """The image under a map of coordinates in which pixel i covers [i, i + 1); (height, width) of it."""
     height, width = size
-    by_index = matrix.copy()  # OpenCV's coordinates are those of the pixels' middles
-    by_index[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
     return np.asarray(
-        cv2.warpAffine(image, by_index, (width, height), borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8
+        cv2.warpAffine(image, of_middles(matrix), (width, height), borderMode=cv2.BORDER_REFLECT_101),
+        dtype=np.uint8,
     )
+
+
+def of_middles(matrix: Boxes) -> Boxes:
+    """A map (2, 3) or (3, 3) for OpenCV, whose coordinates are those of the pixels' middles."""
+    matrix = matrix.copy()
+    matrix[:2, 2] += matrix[:2, :2].sum(axis=1) / 2 - 0.5
+    return matrix

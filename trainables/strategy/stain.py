@@ -36,19 +36,29 @@ def stain_densities(image: Pixels) -> Floats:
 
 def stained(densities: Floats) -> Pixels:
     """The picture with these stains, (height, width, 3) RGB: the inverse of `stain_densities`."""
-    return _light(_mixed(densities, FROM_HED))
+    return np.asarray(cv2.convertScaleAbs(_through(_mixed(densities, FROM_HED)), alpha=256, beta=-0.5))
 
 
-def jitter_stains(image: Pixels, *, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Pixels:
-    """The picture with each stain's density scaled and shifted.
+def jittered_light(image: Pixels, *, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Floats:
+    """The light of the picture with each stain's density scaled and shifted.
 
     Args:
         image: (height, width, 3) RGB.
         scale: (3,) factor of each stain; 1 leaves it.
         shift: (3,) added to each stain's density; 0 leaves it.
+
+    Returns:
+        (height, width, 3) of red, green and blue; 1 is all light, and less stain than none makes more of it.
+        A pixel's value is `256 * light - .5`.
     """
-    mix = TO_HED @ (np.asarray(scale, dtype=np.float32)[:, None] * FROM_HED)  # (rgb, rgb)
-    return _light(_mixed(cv2.LUT(image, DENSITY), mix, np.asarray(shift, dtype=np.float32) @ FROM_HED))
+    mix, added = density_map(scale, shift)
+    return _through(_mixed(cv2.LUT(image, DENSITY), mix, added))
+
+
+def density_map(scale: npt.ArrayLike, shift: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """The jitter of a pixel's densities in red, green, blue: `densities @ mix + added`, (3, 3) and (3,)."""
+    mix = TO_HED @ (np.asarray(scale, dtype=np.float32)[:, None] * FROM_HED)
+    return np.asarray(mix), np.asarray(np.asarray(shift, dtype=np.float32) @ FROM_HED)
 
 
 def _mixed(planes: Floats, matrix: Floats, shift: Floats | None = None) -> Floats:
@@ -57,6 +67,6 @@ def _mixed(planes: Floats, matrix: Floats, shift: Floats | None = None) -> Float
     return np.asarray(cv2.transform(planes, np.column_stack([matrix.T, added])))
 
 
-def _light(density: Floats) -> Pixels:
-    """RGB from its optical density, the inverse of `DENSITY`."""
-    return np.asarray(cv2.convertScaleAbs(cv2.exp(-density), alpha=256, beta=-0.5))
+def _through(density: Floats) -> Floats:
+    """The share of light that passes."""
+    return np.asarray(cv2.exp(cv2.multiply(density, -1)))

@@ -23,12 +23,15 @@ class TaskFunctions:
             whether it will train on a GPU; raises UsageError.
         copied: Class ids in each image that an augmentation adds to the training images, for seed 0, which
             stands for all; raises UsageError.
+        make_ready: Decodes the images of some splits for the runs on this machine to find them; returns what
+            is to be said; raises UsageError, and RunError where nothing can be written.
     """
 
     train: Callable[[TrialSpec, TrialFolder, OnEpoch], Trained]
     check_model: Callable[[str], None] = lambda model: None
     check_network: Callable[[TrainSpec, int, bool], None] = lambda train, n_classes, on_gpu: None
     copied: Callable[[DataSpec, Augmentation], Sequence[frozenset[int]]] = lambda data, augmentation: ()
+    make_ready: Callable[[DataSpec, TrainSpec, Sequence[str]], Sequence[str]] = lambda data, train, splits: ()
 
 
 def _train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Trained:
@@ -91,6 +94,20 @@ def _copied_tiles(data: DataSpec, augmentation: Augmentation) -> Sequence[frozen
     boxes = boxes_of(data.place, data.pixel_max)
     minority = [boxes.class_names.index(name) for name in data.minority]
     return copied_classes(boxes, minority, augmentation, seed=0)
+
+
+def _images_ready(data: DataSpec, train: TrainSpec, splits: Sequence[str]) -> Sequence[str]:
+    from trainables.data.sources import images_of  # noqa: PLC0415
+
+    images_of(data.source, train.imgsz, data.pixel_max)
+    return ()
+
+
+def _tiles_ready(data: DataSpec, train: TrainSpec, splits: Sequence[str]) -> Sequence[str]:
+    from trainables.data.boxes.stored import make_ready  # noqa: PLC0415
+    from trainables.data.sources import boxes_of  # noqa: PLC0415
+
+    return make_ready(boxes_of(data.place, data.pixel_max), splits, train.imgsz)
 
 
 BY_TASK: dict[Task, TaskFunctions] = {

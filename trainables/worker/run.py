@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from trainables.contract.kept import Progress, read_progress, write_progress, write_result
+from trainables.contract.kept import Progress, of_few, read_progress, write_progress, write_result
 from trainables.contract.memory import within_memory
 from trainables.contract.node import own_device, own_gpus
 from trainables.contract.space import is_out_of_space, out_of_space
@@ -22,8 +22,9 @@ from trainables.contract.trial import (
     TrialFolder,
     TrialReport,
     TrialSpec,
-    of_few,
 )
+from trainables.data.staging.fetched import DataChanged
+from trainables.storage.reading import StorageAway
 from trainables.worker.by_task import BY_TASK
 
 TOLERANCE = 1e-6
@@ -34,8 +35,8 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
 
     Args:
         spec: The run.
-        folder: Its files. After each epoch `folder.checkpoint` holds all that is needed to go on from there;
-            at the end `folder.result` holds weights, predictions and the report.
+        folder: Its files. After each epoch that `folder.saves` chooses `folder.checkpoint` holds all that is
+            needed to go on from there; at the end `folder.result` holds weights, predictions and the report.
         on_epoch: Called after each epoch that this call trains. What it raises passes through (that is how a
             caller stops a run); what the training raises becomes a `TrialFailure`.
     """
@@ -49,12 +50,17 @@ def run_trial(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcom
     def epoch_done(measured: EpochMetrics) -> None:
         kept = of_few(measured.metrics, spec.data.minority)
         curve.append(measured.model_copy(update={"metrics": kept}))
-        seconds = earlier.seconds + time.perf_counter() - started
-        write_progress(folder.checkpoint, Progress(curve=tuple(curve), seconds=seconds, restarts=restarts))
+        if folder.saves.fresh:
+            seconds = earlier.seconds + time.perf_counter() - started
+            write_progress(
+                folder.checkpoint, Progress(curve=tuple(curve), seconds=seconds, restarts=restarts)
+            )
         try:
             on_epoch(measured)
         except Exception as error:
             raise _FromCaller(error) from error
+        if folder.saves.fresh:
+            folder.saves.kept()
 
     def report_of(trained: Trained) -> TrialReport:
         return TrialReport(
@@ -96,6 +102,8 @@ def _failure(key: str, error: Exception, scratch: Path) -> TrialFailure:
         return TrialFailure(key=key, kind="memory", reason=str(error), retry=0 < own_gpus() < 1)
     if is_out_of_space(error):
         return out_of_space(key, error, scratch)
+    if isinstance(error, StorageAway | DataChanged):
+        return TrialFailure(key=key, kind="lost", reason=error.message, retry=True)
     return TrialFailure(key=key, kind="error", reason="".join(traceback.format_exception(error)))
 
 

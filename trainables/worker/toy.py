@@ -124,7 +124,8 @@ def train_toy(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Traine
             for (name, value), sd in zip(final.items(), SEED_SD.values(), strict=True)
         }
         state |= {"epoch": epoch, "rng": rng.bit_generator.state, "metrics": measured}
-        _write_state(folder.checkpoint, state)
+        if folder.saves.due(last=epoch == spec.train.epochs):
+            _write_state(folder.checkpoint, state)
         on_epoch(EpochMetrics(epoch=epoch, metrics=measured))
     _write_state(folder.result, state)
     common, rare = COUNTS["train"]

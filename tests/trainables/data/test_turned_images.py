@@ -24,6 +24,7 @@ from ultralytics.utils.patches import imread
 from search.export.contents import standalone
 from trainables.contract.predictions import DetectionPredictions
 from trainables.data.boxes.data_set import load_detection
+from trainables.data.boxes.stored import Tiles
 from trainables.data.images.decoding import decode
 from trainables.detector.measuring.squares import Squares
 
@@ -105,7 +106,7 @@ def test_training_and_evaluation_see_them_upright(turned: Path, tmp_path: Path) 
         np.testing.assert_allclose(tile.boxes[0] / 64, [0.5, 0.375, 1, 0.75], err_msg=image.name)
         assert tiles.labels[i]["shape"] == (HEIGHT, WIDTH)
     val = run.yolo.splits["val"]
-    squares = Squares(val, run.yolo.fingerprint, 64)
+    squares = Squares(val, Tiles(val, "square", 64))
     for i, image in enumerate(val):
         assert squares.shape(i) == (HEIGHT, WIDTH)
         check_upright(squares[i][1].numpy()[0][8:56], image.name)  # without the borders of a square

@@ -140,7 +140,7 @@ def ones(counts: Sized, **recipe: float) -> np.ndarray:
     ("broken", "stand_in", "knob"),
     [
         pytest.param(
-            "trainables.detector.dataset.draw_weights", uniform, "sampler_power", id="uniform draws"
+            "trainables.detector.feeding.dataset.draw_weights", uniform, "sampler_power", id="uniform draws"
         ),
         pytest.param("trainables.detector.criterion.class_alpha", ones, "alpha_power", id="no class weights"),
     ],

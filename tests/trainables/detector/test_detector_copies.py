@@ -1,7 +1,5 @@
 """A detector that trains on copies of whole images: what it draws, what its receipt says, how it goes on."""
 
-import trainables.detector.settled
-
 # isort: split
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tiled_data import draw_tiled
-from tiny_detector import check_resumed, different, set_up, tiny_spec, weights_in
+from tiny_detector import changed_pixels, check_resumed, different, set_up, tiny_spec, weights_in
 from trials import killed_after, outcome_of, report_of
 
 from spaces.strategy import NAMED
@@ -44,16 +42,16 @@ def test_copies_join_the_training_tiles_alone_and_none_is_augmented_again(
     assert run.yolo is plain.yolo
     assert not any(image.is_copy for images in run.yolo.splits.values() for image in images)
     for i, rare in enumerate(dataset.rare):
-        as_it_is = np.array_equal(dataset.get_image_and_label(i)["img"], dataset.images[i].pixels())
+        as_it_is = np.array_equal(changed_pixels(dataset.get_image_and_label(i)), dataset.images[i].pixels())
         assert as_it_is == rare
 
 
-def test_the_pixels_of_copies_are_not_kept_for_other_trials(tiled: Path, tmp_path: Path) -> None:
-    run = set_up(tiny_spec(tiled, PRETILE), tmp_path)
-    dataset = run.train_loader.dataset
-    store = trainables.detector.dataset._pixels_of(run.yolo.fingerprint, 64)
-    assert {str(image.path) for image in dataset.images if not image.is_copy} <= store.keys()
-    assert not any(str(image.path) in store for image in dataset.images if image.is_copy)
+def test_the_pixels_of_copies_are_held_by_their_trial_alone(tiled: Path, tmp_path: Path) -> None:
+    dataset = set_up(tiny_spec(tiled, PRETILE), tmp_path).train_loader.dataset
+    assert dataset.pixels.mapped
+    for i, image in enumerate(dataset.images):
+        assert (image.path in dataset.pixels._place) != image.is_copy
+        np.testing.assert_array_equal(dataset.load_image(i)[0], image.pixels())
 
 
 NAMES = ["pretile_3", "pretile_fresh_3", "pretile_3_plain", "undersampled_40_pretile"]
@@ -91,7 +89,7 @@ def test_fresh_copies_are_drawn_as_often_as_fixed_ones_and_never_look_alike(
     assert all(label["img"].shape == (96, 96, 3) and 1 in label["cls"] for label in seen)
     assert all(0 <= label["instances"].bboxes.min() <= label["instances"].bboxes.max() <= 1 for label in seen)
     assert fresh.counts["renewed_tiles"] == 10
-    alike = {fixed.get_image_and_label(last)["img"].tobytes() for _ in range(3)}
+    alike = {changed_pixels(fixed.get_image_and_label(last)).tobytes() for _ in range(3)}
     assert len(alike) == 1
 
 

@@ -14,7 +14,7 @@ from trials import outcome_of, report_of
 
 from trainables.contract.trial import TrialFailure
 from trainables.data.boxes.data_set import detection_once
-from trainables.detector.dataset import TrainingTiles
+from trainables.detector.feeding.dataset import TrainingTiles
 
 
 def training_tiles(data: Path, root: Path, knobs: dict[str, float]) -> TrainingTiles:

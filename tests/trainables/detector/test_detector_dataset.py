@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_detector import EVERYTHING, set_up, tiny_spec
+from tiny_detector import EVERYTHING, changed_pixels, set_up, tiny_spec
 from torch.utils.data._utils.pin_memory import pin_memory
 from trials import report_of
 
@@ -49,7 +49,8 @@ def test_only_the_images_asked_for_are_augmented(three_splits: Path, tmp_path: P
     minority = prepared(three_splits, tmp_path, {"augment_minority": 1.0}).train_loader.dataset
     for image, rare in enumerate(plain.rare):
         same_pixels = np.array_equal(
-            plain.get_image_and_label(image)["img"], minority.get_image_and_label(image)["img"]
+            changed_pixels(plain.get_image_and_label(image)),
+            changed_pixels(minority.get_image_and_label(image)),
         )
         assert same_pixels != rare
 
@@ -61,7 +62,7 @@ def test_an_image_has_as_many_ways_of_being_augmented_as_there_are_variants(
     knobs = {"augment_minority": 1.0, "augment_variants": variants}
     dataset = prepared(three_splits, tmp_path, knobs).train_loader.dataset
     image = int(np.flatnonzero(dataset.rare)[0])
-    seen = {dataset.get_image_and_label(image)["img"].tobytes() for _ in range(40)}
+    seen = {changed_pixels(dataset.get_image_and_label(image)).tobytes() for _ in range(40)}
     assert len(seen) == expected
 
 
@@ -71,10 +72,10 @@ def test_a_variant_is_the_same_whatever_else_is_kept_and_another_for_another_see
     def pictures(**changes: float) -> dict[str, set[bytes]]:
         knobs = {"augment_minority": 1.0, "augment_variants": 2, "retention": changes.get("retention", 1.0)}
         spec = tiny_spec(three_splits, knobs, seed=int(changes.get("seed", 0)), steps=6)
-        dataset = set_up(spec, tmp_path / str(changes)).train_loader.dataset
+        made = set_up(spec, tmp_path / str(changes)).train_loader.dataset
         return {
-            dataset.images[i].name: {dataset.get_image_and_label(i)["img"].tobytes() for _ in range(20)}
-            for i in np.flatnonzero(dataset.rare).tolist()
+            made.images[i].name: {changed_pixels(made.get_image_and_label(i)).tobytes() for _ in range(20)}
+            for i in np.flatnonzero(made.rare).tolist()
         }
 
     assert pictures() == pictures(retention=0.25)

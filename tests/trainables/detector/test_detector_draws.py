@@ -12,7 +12,7 @@ from tiny_detector import set_up, tiny_spec
 from ultralytics.data.augment import Mosaic
 
 from trainables.data.boxes.data_set import detection_once
-from trainables.detector.dataset import DrawOrder, TrainingTiles
+from trainables.detector.feeding.dataset import DrawOrder, TrainingTiles
 from trainables.strategy.sampling import Draws
 
 

@@ -12,14 +12,14 @@ import torch
 from same_boxes import Rows, assert_same_boxes, coco_rows
 from tiled_data import draw_tiled
 from tiny_detector import different, tiny_spec
-from trials import killed_after, report_of
+from trials import Seldom, killed_after, report_of
 from ultralytics import YOLO
 
 from search.cli.main import main
 from search.export.bundle import _use
 from spaces.strategy import Strategy
 from trainables.contract.predictions import PREDICTIONS_FILE, DetectionPredictions, load_predictions
-from trainables.contract.trial import FusionSpec, ReceiptMismatch, TrialReport, TrialSpec
+from trainables.contract.trial import FusionSpec, ReceiptMismatch, Saves, TrialReport, TrialSpec
 from trainables.data.boxes.data_set import load_detection
 from trainables.detector.ensemble import divided
 from trainables.detector.settled import torch_safe_load
@@ -68,17 +68,19 @@ def test_the_minority_is_not_measured_before_its_model_begins(report: TrialRepor
 
 
 @pytest.mark.parametrize(
-    "epoch",
+    ("epoch", "saves"),
     [
-        pytest.param(1, id="in the first model"),
-        pytest.param(2, id="between the two"),
-        pytest.param(3, id="in the second"),
+        pytest.param(1, Saves(), id="in the first model"),
+        pytest.param(2, Saves(), id="between the two"),
+        pytest.param(3, Saves(), id="in the second"),
+        pytest.param(3, Seldom(), id="in the second, from the end of the first"),
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(
-    epoch: int, spec: TrialSpec, report: TrialReport, root: Path, tmp_path: Path
+    epoch: int, saves: Saves, spec: TrialSpec, report: TrialReport, root: Path, tmp_path: Path
 ) -> None:
-    resumed = report_of(spec, tmp_path / "resumed", resume=killed_after(epoch, spec, tmp_path / "killed"))
+    killed = killed_after(epoch, spec, tmp_path / "killed", saves)
+    resumed = report_of(spec, tmp_path / "resumed", resume=killed)
     timeless = {"seconds", "restarts"}
     assert resumed.model_dump(exclude=timeless) == report.model_dump(exclude=timeless)
     for name in WEIGHTS:

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -8,8 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn import metrics as oracle
 
-from trainables.contract.predictions import ClassificationPredictions
+from trainables.contract.predictions import ClassificationPredictions, restricted
 from trainables.evaluation.classification import (
+    VALUES_AT_ONCE,
+    ClassifiedImages,
     classification_metrics,
     confusion_matrix,
     untouched_metrics,
@@ -242,6 +245,30 @@ def test_only_the_ratio_of_weights_matters(split: ClassificationPredictions, fac
     scaled = replace(split, weight=split.weight * factor)
     ours, theirs = classification_metrics(split), classification_metrics(scaled)
     assert ours == {name: value if value is None else close(value) for name, value in theirs.items()}
+
+
+@given(splits(), st.floats(0, 1))
+def test_of_some_images_they_are_those_of_a_split_of_these_alone(
+    split: ClassificationPredictions, share: float
+) -> None:
+    keep = np.random.default_rng(0).random(len(split.label)) < share
+    keep[0] = True
+    images = ClassifiedImages(split)
+    images.metrics(np.ones(len(keep), dtype=bool))  # what was measured before changes nothing
+    ours, alone = images.metrics(keep), classification_metrics(restricted(split, keep))
+    assert ours == {name: value if value is None else close(value) for name, value in alone.items()}
+
+
+def test_of_many_classes_no_table_as_large_as_the_logits_is_made() -> None:
+    n, n_classes = 2000, 400
+    rng = np.random.default_rng(0)
+    split = predicted(rng.integers(0, n_classes, n), rng.normal(size=(n, n_classes)).astype(np.float32))
+    tracemalloc.start()
+    classification_metrics(split)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 8 * VALUES_AT_ONCE  # of a part of the logits
+    assert 8 * n * n_classes > 8 * 8 * VALUES_AT_ONCE
 
 
 def test_large_logits_stay_finite() -> None:

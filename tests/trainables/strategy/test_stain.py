@@ -1,13 +1,20 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from trainables.strategy.stain import HED, jitter_stains, stain_densities, stained
+from trainables.strategy.stain import HED, jittered_light, stain_densities, stained
 
 PICTURES = arrays(np.uint8, (5, 7, 3), elements=st.integers(0, 255))
 UNIT = HED / np.linalg.norm(HED, axis=1, keepdims=True)  # (3 stains, rgb)
+
+
+def jitter_stains(picture: np.ndarray, *, scale: npt.ArrayLike, shift: npt.ArrayLike) -> np.ndarray:
+    """The jittered light as pixels."""
+    light = jittered_light(picture, scale=scale, shift=shift)
+    return np.clip(np.rint(256 * light - 0.5), 0, 255).astype(np.uint8)
 
 
 def slide(*densities: float) -> np.ndarray:

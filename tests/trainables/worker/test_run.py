@@ -7,21 +7,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn_images import write_folder
 from small_disk import Disk
 
 from spaces.strategy import NAMED
+from trainables.contract.kept import read_progress
 from trainables.contract.space import is_out_of_space, out_of_space
 from trainables.contract.trial import (
     PROGRESS,
     DataSpec,
     EpochMetrics,
     ReceiptMismatch,
+    Saves,
     TrainSpec,
     TrialFailure,
     TrialFolder,
     TrialReport,
     TrialSpec,
 )
+from trainables.data.mapped import LIMIT
+from trainables.data.staging.staged import as_seen
 from trainables.worker import toy
 from trainables.worker.run import check_receipt, run_trial
 
@@ -123,6 +128,30 @@ def test_the_checkpoint_is_there_before_the_caller_hears_of_the_epoch(tmp_path: 
     assert seen == [(epoch, epoch) for epoch in range(1, 7)]
 
 
+@pytest.mark.parametrize(
+    ("every_s", "written"),
+    [
+        pytest.param(0.0, [1, 2, 3, 4, 5, 6], id="after each epoch"),
+        pytest.param(1.5, [2, 4, 6], id="after the epoch in which the time is over"),
+        pytest.param(4.0, [4, 6], id="when it is just over"),
+        pytest.param(60.0, [6], id="at the end alone"),
+    ],
+)
+def test_a_state_is_written_when_its_time_has_come_and_after_the_last_epoch(
+    every_s: float, written: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, fresh = [0.0], []
+    monkeypatch.setattr(toy, "_misbehave", lambda *args, **known: now.append(now[-1] + 1))  # an epoch: 1 s
+    folder = TrialFolder(tmp_path, saves=Saves(every_s, lambda: now[-1]))
+
+    def look(measured: EpochMetrics) -> None:
+        if folder.saves.fresh:
+            fresh.append(len(read_progress(folder.checkpoint).curve))
+
+    assert isinstance(run_trial(spec(), folder, look), TrialReport)
+    assert fresh == written
+
+
 def test_a_resumed_run_has_the_whole_curve_its_time_and_its_restarts(tmp_path: Path) -> None:
     whole = run_trial(spec("toy:sleep=0.02"), TrialFolder(tmp_path), lambda _: None)
     checkpoint, told = tmp_path / "earlier", []
@@ -203,3 +232,39 @@ def test_the_disk_that_is_full_is_named_not_the_one_that_was_copied_from(tmp_pat
         assert out_of_space("key", error, disk.root / "to").reason.endswith(f"for {disk.root / 'to'}")
     finally:
         disk.close()
+
+
+def on_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialSpec:
+    monkeypatch.setenv("RARECALL_CACHE", str(tmp_path / "cache"))
+    data = write_folder(
+        tmp_path / "set", {f"{split}/{name}": 4 for split in ("train", "val") for name in "ab"}
+    )
+    return TrialSpec(
+        task="classification",
+        strategy=NAMED["plain"],
+        data=DataSpec(source=f"file://{data}", minority=("b",)),
+        train=TrainSpec(model="small_cnn", imgsz=16, steps=2, eval_every=1),
+        seed=0,
+    )
+
+
+def test_data_that_change_under_a_search_are_no_failure_of_the_strategy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = on_storage(tmp_path, monkeypatch)
+    with as_seen({asked.data.source: "0" * 32}):
+        outcome = run_trial(asked, TrialFolder(tmp_path), lambda measured: None)
+    assert isinstance(outcome, TrialFailure)
+    assert (outcome.kind, outcome.retry) == ("lost", True)
+    assert outcome.reason == f"data: {asked.data.source} has changed since the search looked at it"
+
+
+def test_a_node_without_room_for_the_data_is_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = on_storage(tmp_path, monkeypatch)
+    monkeypatch.setenv(LIMIT, "0.00001")
+    outcome = run_trial(asked, TrialFolder(tmp_path), lambda measured: None)
+    assert isinstance(outcome, TrialFailure)
+    assert (outcome.kind, outcome.retry) == ("disk", True)
+    assert f"no space left on {socket.gethostname()} for {tmp_path}/cache/staged/" in outcome.reason

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from trials import killed_after, outcome_of, report_of
+from trials import Seldom, killed_after, outcome_of, report_of
 
 from spaces.strategy import Strategy
+from trainables.contract.kept import read_progress
 from trainables.contract.trial import TRAIN_RECALL, DataSpec, TrainSpec, TrialReport, TrialSpec
 from trainables.worker.run import check_receipt
 
@@ -181,6 +182,17 @@ def test_a_killed_run_resumes_as_if_it_had_never_stopped(case: Case, tmp_path: P
     assert timeless(resumed) == timeless(whole)
     assert not different_weights(case, tmp_path / "resumed", tmp_path / "whole")
     assert resumed.restarts == 1
+
+
+def test_a_killed_run_resumes_as_if_it_had_never_stopped_from_an_epoch_before(
+    case: Case, tmp_path: Path
+) -> None:
+    whole = report_of(case.spec, tmp_path / "whole")
+    checkpoint = killed_after(2, case.spec, tmp_path / "killed", Seldom())
+    assert [point.epoch for point in read_progress(checkpoint).curve] == [1]
+    resumed = report_of(case.spec, tmp_path / "resumed", resume=checkpoint)
+    assert timeless(resumed) == timeless(whole)
+    assert not different_weights(case, tmp_path / "resumed", tmp_path / "whole")
 
 
 def test_a_run_killed_after_its_last_epoch_only_has_to_finish(case: Case, tmp_path: Path) -> None:

@@ -9,30 +9,32 @@ itself as the data, is a set in one piece: 70, 15 and 15 % of its sources become
 `test`, half of val's sources become it. `splitting` says how, `source_names` what a source is.
 """
 
+import gc
 import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from spaces.errors import UsageError
-from spaces.yaml_file import read_yaml
-from trainables.data.boxes.coco import CocoFile, coco_images, read_coco
 from trainables.data.boxes.decoding import DECODED
+from trainables.data.boxes.formats.coco import CocoFile, coco_images, read_coco
+from trainables.data.boxes.formats.described import class_names_in, description, entries_in, root_of
+from trainables.data.boxes.formats.yolo import LabelOf, image_files, label_beside, yolo_images
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.data.boxes.tiles import with_tiles
-from trainables.data.boxes.yolo import image_files, label_beside, yolo_images
-from trainables.data.files import ALL, SPLITS, path_in
+from trainables.data.files import path_in
 from trainables.data.probing import (
     Eye,
     Listed,
     check_unreadable,
+    content_fingerprint,
     depth_notes,
     left_out,
     repeated,
@@ -56,18 +58,22 @@ def describe_detection(path: Path, pixel_max: int | None = None) -> DataSummary:
 
 
 def summary_of(data: BoxData) -> DataSummary:
-    """Count what a data set holds."""
+    """Count what a data set holds, and which of its files are alike."""
+    more_than_once, leaks = _repeated(data.splits)
     return DataSummary(
         class_names=data.class_names,
         splits={split: _summary(images, data.class_names) for split, images in data.splits.items()},
-        fingerprint=data.fingerprint,
+        fingerprint=content_fingerprint(
+            data.fingerprint, (image.look for images in data.splits.values() for image in images)
+        ),
+        listed_as=data.fingerprint,
         one_piece=data.one_piece,
         test_from_val=data.test_from_val,
         shared_sources=shared_sources(
             {split: [image.source for image in images] for split, images in data.splits.items()}
         ),
-        mended=data.mended,
-        warnings=data.warnings,
+        mended=data.mended | more_than_once,
+        warnings=(*data.warnings, *leaks),
         listing={
             split: tuple((image.name, image.source) for image in images)
             for split, images in data.splits.items()
@@ -81,8 +87,19 @@ def summary_of(data: BoxData) -> DataSummary:
 
 @lru_cache(maxsize=1)
 def detection_once(path: Path, pixel_max: int | None = None) -> BoxData:
-    """`load_detection`, read once for all trials of a worker: they share one study's data."""
-    return load_detection(path, pixel_max)
+    """`load_detection`, read once for all trials of a worker: they share one study's data.
+
+    Of 100,000 images it makes a million objects that all stay; Python's collector would look at them again
+    and again, then and ever after.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return load_detection(path, pixel_max)
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def load_detection(path: Path, pixel_max: int | None = None) -> BoxData:
@@ -104,17 +121,6 @@ def load_detection(path: Path, pixel_max: int | None = None) -> BoxData:
     return with_tiles(read_described(path, described, sources, pixel_max), path)
 
 
-def description(path: Path) -> dict[str, Any]:
-    """What a `data.yaml` says, or what one would say for a COCO json.
-
-    Raises:
-        UsageError: There is no such file, or it cannot be read.
-    """
-    if not path.is_file():
-        raise UsageError(f"data: no such file: {path}")
-    return {ALL: path.name} if path.suffix == ".json" else _described(path)
-
-
 def read_described(
     path: Path,
     described: dict[str, Any],
@@ -122,7 +128,7 @@ def read_described(
     pixel_max: int | None = None,
     *,
     eye: Eye = DECODED,
-    label_of: Callable[[Path], Path] = label_beside,
+    label_of: LabelOf = label_beside,
 ) -> BoxData:
     """Read what a data.yaml says, or somebody in its place.
 
@@ -137,7 +143,7 @@ def read_described(
     Raises:
         UsageError: As `load_detection`.
     """
-    entries = _entries(path, described)
+    entries = entries_in(path, described)
     if any(str(entry).endswith(".json") for listed in entries.values() for entry in listed):
         names, splits, mended = _read_coco_splits(path, described, entries, sources, eye)
     else:
@@ -149,7 +155,7 @@ def read_described(
         )
     _check_listed_once(path, splits)
     splits = {
-        split: sorted(images, key=lambda image: image.path)
+        split: sorted(images, key=lambda image: image.path.parts)
         for split, images in _named(splits, sources.base, pixel_max).items()
     }
     try:
@@ -160,7 +166,6 @@ def read_described(
             f"{sources.unit}"
         ) from None
     readable, problems = _readable(divided.splits)
-    more_than_once, leaks = _repeated(readable)
     looks = [image.look for images in readable.values() for image in images]
     return BoxData(
         class_names=names,
@@ -168,20 +173,23 @@ def read_described(
         fingerprint=scaled_fingerprint(_fingerprint(names, divided.splits, sources), pixel_max),
         one_piece=divided.one_piece,
         test_from_val=divided.test_from_val,
-        mended=dict(mended) | left_out(problems) | more_than_once,
-        warnings=(*depth_notes(looks, pixel_max), *leaks),
+        mended=dict(mended) | left_out(problems),
+        warnings=depth_notes(looks, pixel_max),
         unit=sources.unit,
     )
 
 
 def _named(splits: Splits, base: Path, pixel_max: int | None) -> Splits:
     """Images named relative to the data file's folder, or if some are not below it, to what they share."""
-    files = [image.path for images in splits.values() for image in images]
-    inside = all(file.is_relative_to(base) for file in files)
-    root = str(base) if inside else os.path.commonpath([file.parent for file in files])
+    folders = {os.path.dirname(image.path) for images in splits.values() for image in images}
+    inside = all(Path(folder).is_relative_to(base) for folder in folders)
+    root = base if inside else Path(os.path.commonpath(folders))
+    below = {folder: PurePath(folder).relative_to(root).as_posix() for folder in folders}
 
     def named(image: BoxImage) -> BoxImage:
-        return replace(image, name=Path(os.path.relpath(image.path, root)).as_posix(), pixel_max=pixel_max)
+        folder, file = os.path.split(image.path)
+        name = file if below[folder] == "." else f"{below[folder]}/{file}"
+        return replace(image, name=name, pixel_max=pixel_max)
 
     return {split: [named(image) for image in images] for split, images in splits.items()}
 
@@ -204,41 +212,13 @@ def _repeated(splits: dict[str, tuple[BoxImage, ...]]) -> tuple[dict[str, int], 
     )
 
 
-def _described(path: Path) -> dict[str, Any]:
-    described = read_yaml(path, errors="replace")
-    if not isinstance(described, dict):
-        raise UsageError(f"{path}: a mapping with train, val and names, got {type(described).__name__}")
-    return described
-
-
-def _entries(path: Path, described: dict[str, Any]) -> dict[str, list[Any]]:
-    """Split, or `all` -> what is listed for it."""
-    wanted = [split for split in (*SPLITS, ALL) if described.get(split) is not None]
-    if ALL in wanted and len(wanted) > 1:
-        raise UsageError(f"{path}: either '{ALL}', or splits, got {', '.join(wanted)}")
-    for split in ("train", "val"):
-        if split not in wanted and wanted != [ALL]:
-            raise UsageError(
-                f"{path}: key '{split}' is missing",
-                f"{split}: a folder of images, a list file or a COCO json; `{ALL}:` is split by source image",
-            )
-    return {
-        split: described[split] if isinstance(described[split], list) else [described[split]]
-        for split in wanted
-    }
-
-
-def _root(path: Path, described: dict[str, Any]) -> Path:
-    return path_in(path.parent, str(described.get("path") or ""), f"{path}: path")
-
-
 def _read_yolo_splits(
     path: Path,
     described: dict[str, Any],
     entries: dict[str, list[Any]],
     read: Callable[[list[Path], int], list[BoxImage]],
 ) -> tuple[tuple[str, ...], Splits, Counter[str]]:
-    names, root = class_names_in(path, described), _root(path, described)
+    names, root = class_names_in(path, described), root_of(path, described)
     splits: Splits = {}
     mended = Counter[str]()
     for split, listed in entries.items():
@@ -248,32 +228,10 @@ def _read_yolo_splits(
     return names, splits, mended
 
 
-def class_names_in(path: Path, described: dict[str, Any]) -> tuple[str, ...]:
-    """What `names:` says, in class-id order.
-
-    Raises:
-        UsageError: It does not name each class once.
-    """
-    names = described.get("names")
-    if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            raise UsageError(f"{path}: names: ids must run from 0 without a gap, got {list(names)}")
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise UsageError(f"{path}: key 'names' is missing or empty", "names: [cell, cluster]")
-    if not all(isinstance(name, str | int | float) for name in names):
-        raise UsageError(f"{path}: names: a list of words expected, got {names}")
-    if len(set(map(str, names))) < len(names):
-        raise UsageError(f"{path}: names: each class needs its own name, got {names}")
-    if described.get("nc") not in (None, len(names)):
-        raise UsageError(f"{path}: nc is {described['nc']}, but names has {len(names)} entries")
-    return tuple(str(name) for name in names)
-
-
 def _read_coco_splits(
     path: Path, described: dict[str, Any], entries: dict[str, list[Any]], sources: SourceNames, eye: Eye
 ) -> tuple[tuple[str, ...], Splits, Counter[str]]:
-    root, folder = _root(path, described), described.get("images")
+    root, folder = root_of(path, described), described.get("images")
     files = {split: [_coco_file(path, split, root, entry) for entry in entries[split]] for split in entries}
     names = _category_names(path, described, [file for listed in files.values() for file in listed])
     splits: Splits = {split: [] for split in files}
@@ -330,9 +288,13 @@ def _images_folder(path: Path, split: str, root: Path, said: Any) -> Path:
 
 def _check_listed_once(path: Path, splits: Splits) -> None:
     places = defaultdict(list)
+    real = lru_cache(os.path.realpath)  # of folders: there are many files in each
     for split, images in splits.items():
         for image in images:
-            places[os.path.realpath(image.path)].append(split)
+            folder, name = os.path.split(image.path)
+            linked = os.path.islink(image.path)
+            place = os.path.realpath(image.path) if linked else os.path.join(real(folder), name)
+            places[place].append(split)
     twice = [(file, listed) for file, listed in places.items() if len(listed) > 1]
     if twice:
         file, listed = twice[0]
@@ -346,7 +308,7 @@ def _fingerprint(names: tuple[str, ...], splits: Splits, sources: SourceNames) -
     digest = hashlib.sha256(repr(names).encode())
     for split, images in splits.items():
         for image in images:
-            size, objects = image.path.stat().st_size, len(image.classes)
+            size, objects = os.stat(image.path).st_size, len(image.classes)
             digest.update(repr((split, sources.name(image.path), size, image.source, objects)).encode())
             digest.update(image.classes.tobytes() + image.boxes.tobytes())
             if _was_mistaken(image):  # runs of before do not compare with runs of now

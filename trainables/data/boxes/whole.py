@@ -14,7 +14,7 @@ converted and rotations applied, as for every detector. What would need a choice
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ import cv2
 from PIL import Image, ImageFile, __version__
 
 from spaces.errors import UsageError
-from trainables.data.boxes.data_set import class_names_in, description, read_described
+from trainables.data.boxes.data_set import read_described
 from trainables.data.boxes.decoding import DECODED
+from trainables.data.boxes.formats.described import class_names_in, description
+from trainables.data.boxes.formats.yolo import LabelOf, label_beside
 from trainables.data.boxes.listed import BoxData
-from trainables.data.boxes.yolo import label_beside
 from trainables.data.files import ALL, SPLITS, SUFFIXES, check_names
 from trainables.data.probing import Eye, Look
 from trainables.data.source_names import SourceNames
@@ -85,7 +86,7 @@ def _base(images: Path, path: Path) -> Path:
     return images / NAMES if images.is_dir() else path
 
 
-def _described(images: Path, annotations: Path | None) -> tuple[Path, dict[str, Any], Callable[[Path], Path]]:
+def _described(images: Path, annotations: Path | None) -> tuple[Path, dict[str, Any], LabelOf]:
     """The file that says it, what it says, and where the labels of an image are."""
     if not images.is_dir():
         if images.suffix.lower() not in {".yaml", ".yml", ".json"}:
@@ -125,7 +126,7 @@ def _slide(file: Path, count: int = 1) -> UsageError:
     )
 
 
-def _folder_of_labels(folder: Path) -> tuple[Path, dict[str, Any], Callable[[Path], Path]]:
+def _folder_of_labels(folder: Path) -> tuple[Path, dict[str, Any], LabelOf]:
     files = [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]
     if not files:
         raise UsageError(f"{folder}: no image", f"image files end in {', '.join(sorted(SUFFIXES))}")
@@ -143,7 +144,7 @@ def _label_places(file: Path, folder: Path) -> list[Path]:
     """Where the labels of an image in a folder may be, the surest place first."""
     name = f"{file.stem}.txt"
     above = folder / "labels" / file.parent.relative_to(folder) / name
-    return [label_beside(file), file.parent / name, file.parent / "labels" / name, above]
+    return [Path(label_beside(file)), file.parent / name, file.parent / "labels" / name, above]
 
 
 def _names(folder: Path) -> tuple[Path, list[str]]:

@@ -1,13 +1,11 @@
 """Decoded images of a data set, once per node: a file of bytes that all its trials map read-only.
 
-It lies in `images/` of the cache folder, one folder for each state of the files and image size; remove it to
-free the disk. The first trial that needs it makes it, the others wait. It is written under another name, so
-what a killed process leaves is never read.
+It lies in `images/` of the cache folder, as `data.mapped` says. The first trial that needs it makes it, the
+others wait.
 """
 
+import errno
 import hashlib
-import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from spaces.errors import UsageError
-from trainables.contract.node import cache_folder, own_threads
+from trainables.contract.node import cache_folder, decoding_threads
 from trainables.data.images.data_set import ClassificationData
 from trainables.data.images.decoding import Unreadable, decode, probe
 from trainables.data.images.listed import ImageFile
-from trainables.data.probing import check_unreadable, locked
+from trainables.data.mapped import LIMIT, made_once, make_room, reserve, room
+from trainables.data.probing import TOLD_EVERY, check_unreadable, told
 
 VERSION = 2  # of how images are decoded and stored
 PIXELS, READABLE = "pixels.npy", "readable.npy"
@@ -54,20 +53,13 @@ def stored_pixels(data: ClassificationData, side: int, pixel_max: int | None = N
         :32
     ]
     folder = cache_folder() / "images" / key
-    if not folder.is_dir():
-        folder.parent.mkdir(exist_ok=True)
-        with locked(folder.with_suffix(".lock")):
-            if not folder.is_dir():  # another process may have made it meanwhile
-                _make(folder, data.files(), side, pixel_max)
+    made_once(folder, lambda partial: _make(partial, data.files(), side, pixel_max))
     readable = np.load(folder / READABLE)
     pixels = np.load(folder / PIXELS, mmap_mode="r")[: readable.sum()]
     return StoredPixels(pixels.view(np.ndarray), readable)
 
 
-def _make(folder: Path, files: list[ImageFile], side: int, pixel_max: int | None) -> None:
-    partial = folder.with_suffix(".tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+def _make(partial: Path, files: list[ImageFile], side: int, pixel_max: int | None) -> None:
     channels = 1 if probe(files).grey else 3
     shape = (len(files), side, side) if channels == 1 else (len(files), side, side, 3)
     pixels = _reserved(partial / PIXELS, shape)
@@ -79,15 +71,15 @@ def _make(folder: Path, files: list[ImageFile], side: int, pixel_max: int | None
             pixels[new] = pixels[old]
     pixels.flush()  # to the disk, before the folder gets its name
     np.save(partial / READABLE, readable)
-    os.replace(partial, folder)
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     """A new array file with its room on the disk, which otherwise may run out in the middle of a write."""
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     try:
-        with path.open("r+b") as stored:
-            os.posix_fallocate(stored.fileno(), 0, path.stat().st_size)
+        if pixels.nbytes > make_room(pixels.nbytes):
+            raise OSError(errno.ENOSPC, f"there is {room() / 2**30:.1f} GiB, within {LIMIT} where it is set")
+        reserve(path, path.stat().st_size)
     except OSError as error:
         raise UsageError(
             f"no room for {pixels.nbytes / 2**30:.1f} GiB of decoded images in {path.parent}: {error}",
@@ -108,7 +100,8 @@ def _decode_all(
         except Unreadable as error:
             problems[files[i].name] = str(error)
 
-    with ThreadPoolExecutor(own_threads()) as pool:
-        for _ in pool.map(fill, range(len(files))):
-            pass  # raises what `fill` raised
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        for done, _ in enumerate(pool.map(fill, range(len(files))), start=1):  # raises what `fill` raised
+            if done % TOLD_EVERY == 0:
+                told(done, len(files))
     return problems

@@ -25,6 +25,7 @@ from trainables.data.probing import (
     DARK,
     Listed,
     check_unreadable,
+    content_fingerprint,
     depth_notes,
     left_out,
     repeated,
@@ -107,12 +108,14 @@ def describe_classification(path: Path, pixel_max: int | None = None) -> DataSum
             classes_per_image=tuple(frozenset({label}) for label in labels),
             sources=len({image.source for image in images}),
         )
+    listed_as = scaled_fingerprint(data.fingerprint, pixel_max)
     grouped = any(image.source != image.name for image in data.files())
     return DataSummary(
         class_names=data.class_names,
         unit="group" if grouped else "source",
         splits=counted,
-        fingerprint=scaled_fingerprint(data.fingerprint, pixel_max),
+        fingerprint=content_fingerprint(listed_as, (probed.looks[image.path] for image in data.files())),
+        listed_as=listed_as,
         one_piece=data.one_piece,
         test_from_val=data.test_from_val,
         mended=left_out(problems) | dict(other_pictures(path) if path.is_dir() else {}) | more_than_once,

@@ -4,25 +4,15 @@ Its validation pads a batch to its members' common shape, so that what is measur
 neighbours, and shrinks by another interpolation than `predict` does.
 """
 
-from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.data.boxes.listed import BoxImage
-from trainables.detector.settled import LetterBox
-
-# Pixels (side, side, 3) BGR, and the image's own height and width.
-Square = tuple[npt.NDArray[np.uint8], tuple[int, int]]
-
-
-@lru_cache(maxsize=1)
-def _store(fingerprint: str, side: int) -> dict[str, Square]:
-    """Padded images by file, shared read-only by all trials of a worker; another data set drops them."""
-    return {}
+from trainables.data.boxes.stored import Tiles
 
 
 class Squares(Dataset[tuple[int, torch.Tensor]]):
@@ -30,35 +20,27 @@ class Squares(Dataset[tuple[int, torch.Tensor]]):
 
     Args:
         images: Which.
-        fingerprint: Of the data set.
-        side: Of the square, pixels.
-
-    Raises:
-        UsageError: An image cannot be decoded.
+        pixels: Where their pixels come from.
     """
 
-    def __init__(self, images: tuple[BoxImage, ...], fingerprint: str, side: int) -> None:
-        self.images, self._letterbox = images, LetterBox((side, side))
-        store = _store(fingerprint, side)
-        for image in images:
-            if str(image.path) not in store:
-                store[str(image.path)] = self._read(image)
-        self._squares = [store[str(image.path)] for image in images]
-
-    def _read(self, image: BoxImage) -> Square:
-        pixels = image.pixels()
-        return np.ascontiguousarray(self._letterbox(image=pixels)), pixels.shape[:2]
+    def __init__(self, images: tuple[BoxImage, ...], pixels: Tiles) -> None:
+        self.images, self._pixels = images, pixels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> tuple[int, torch.Tensor]:
-        """Its index, and (3, side, side) RGB uint8."""
-        return i, torch.from_numpy(self._squares[i][0]).permute(2, 0, 1).flip(0)
+        """Its index, and (3, side, side) RGB uint8.
+
+        Raises:
+            UsageError: It cannot be decoded.
+        """
+        blue, green, red = cv2.split(self._pixels.squared(self.images[i]))
+        return i, torch.from_numpy(np.stack([red, green, blue]))
 
     def shape(self, i: int) -> tuple[int, int]:
         """(height, width) of an image as it is."""
-        return self._squares[i][1]
+        return self.images[i].size
 
 
 def square_loader(squares: Squares, batch: int, workers: int, *, pin: bool) -> Any:

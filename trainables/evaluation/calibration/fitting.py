@@ -19,8 +19,9 @@ from scipy.optimize import brentq
 
 from trainables.contract.predictions import ClassificationPredictions, Floats, Ints, Strings
 from trainables.contract.trial import Goal
-from trainables.evaluation.calibration.ascent import Decided, LogP, ascend, in_parts
+from trainables.evaluation.calibration.ascent import Decided, LogP, ascend
 from trainables.evaluation.calibration.target import Counts, Target
+from trainables.evaluation.classification import in_parts
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 FOLDS = 5
@@ -124,7 +125,7 @@ def tune_biases(
 
     def fitted(images: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         which = np.flatnonzero(images)
-        return ascend(Decided(log_p, which), labels[which], weight[which], target)
+        return ascend(Decided(log_p, which, labels[which], weight[which]), target)
 
     guesses = np.empty((len(FACTORS), len(labels)), dtype=np.int64)  # out of fold, for each factor
     for k in range(folds):
@@ -174,11 +175,14 @@ def frozen(
     predictions: ClassificationPredictions, val: ClassificationPredictions
 ) -> ClassificationPredictions:
     """`predictions` of another split, decided with what `tuned_on` found on `val`; no label is looked at."""
+    tuned = np.empty(len(predictions.label), dtype=np.int64)
+    for some in in_parts(predictions.logits.shape):
+        tuned[some] = (predictions.logits[some] + val.bias).argmax(axis=1)
     return replace(
         predictions,
         bias=val.bias,
         temperature=val.temperature,
-        tuned=(predictions.logits + val.bias).argmax(axis=1),
+        tuned=tuned,
         image_temperature=np.full(len(predictions.label), val.temperature),
     )
 

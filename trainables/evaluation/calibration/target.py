@@ -48,6 +48,16 @@ class Counts:
             called=weighed(guess, weight),
         )
 
+    def without(self, c: int, labels: Ints, other: Ints, weight: Floats) -> "Counts":
+        """Once all images that are called `c`, (k,), are called otherwise, (k,)."""
+        found, recalled, called = self.found.copy(), self.recalled.copy(), self.called.copy()
+        found[c] = recalled[c] = called[c] = 0
+        hit = other == labels
+        np.add.at(found, other[hit], weight[hit])
+        np.add.at(recalled, other[hit], 1)
+        np.add.at(called, other, weight)
+        return Counts(self.images, self.true, found, recalled, called)
+
 
 @dataclass(frozen=True, eq=False)
 class Moves:
@@ -66,6 +76,10 @@ class Moves:
     label: Ints
     weight: Floats
     counts: Counts
+
+    def some(self, which: Ints) -> "Moves":
+        """These alone, in this order."""
+        return Moves(self.c, self.before[which], self.label[which], self.weight[which], self.counts)
 
     def gained(self, of_class: Floats) -> Floats:
         """(n + 1,) sum over the classes of `of_class` (n_classes,), which each image wins or loses."""
@@ -134,6 +148,39 @@ class Target:
         if self.goal == "balanced_accuracy":
             return recall
         return float(self._or_short(recall, _precision(counts.found, counts.called)[held].min()))
+
+    def at_most(self, moves: Moves, score: float) -> tuple[float, Floats]:
+        """The score before any move, and what each move adds to it, (n,): both at most, in whatever order.
+
+        Before: as if class c had the best F1 or recall already, 1. What moves add may be summed over any few.
+        F1 = 2 found / (called + true) of a class that loses right images of weight r and wrong ones of m is
+        convex in m: below the chord to where no wrong one is left. It is concave in r: below the tangent at
+        r = 0, and at the other end of that chord it falls no less steeply.
+
+        Args:
+            moves: In any order.
+            score: To be surpassed. While it is below 0 a precision is too low, and recalls bound nothing: the
+                first is infinite.
+        """
+        counts = moves.counts
+        if self.goal == "minority_recall" and score < 0:
+            return np.inf, np.zeros(len(moves.label))
+        if self.goal == "macro_f1":
+            both = np.maximum(counts.called + counts.true, MIN_GAP)
+            before = _f1(counts.found, counts.called, counts.true)
+            right = -2 * (both - counts.found) / both**2
+            wrong = before / np.maximum(counts.found + counts.true, MIN_GAP)
+            weight = moves.weight
+        else:
+            right = -1 / np.maximum(counts.images, 1)
+            before, wrong, weight = -counts.recalled * right, np.zeros(len(right)), np.ones(1)
+        before[moves.c] = 1.0
+        held = self._held(counts.images)
+        share = np.zeros(len(right))
+        share[held] = 1 / max(1, len(held))
+        of_class = np.concatenate([wrong * share, right * share])
+        change = of_class[moves.before + len(share) * (moves.before == moves.label)]
+        return float((before * share).sum()), change * weight
 
     def on_the_way(self, moves: Moves) -> Floats:
         """(n + 1,) after each number of moves: in time n log n, whatever the number of classes."""

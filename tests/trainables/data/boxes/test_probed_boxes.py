@@ -48,7 +48,7 @@ def test_a_cut_image_is_left_out_and_named_and_more_than_one_percent_are_refused
     summary = describe_detection(data)
     assert summary.mended == {"unreadable images left out, e.g. images/train/train007.png": 1}
     assert summary.splits["train"].images == 119
-    assert load_detection(data).fingerprint == summary.fingerprint
+    assert load_detection(data).fingerprint == summary.listed_as
     cut_short(tmp_path / "images" / "val" / "val003.png")
     with pytest.raises(
         UsageError, match=r"2 of 150 images cannot be read, e\.g\. images/train/train007\.png: it is"

@@ -143,7 +143,7 @@ run = _Run(spec)
 print("imported", flush=True)
 sys.stdin.readline()
 rows = np.arange(len(run.strategy.kept))
-seen = sum(int(run.strategy.images(some).sum()) for some in np.array_split(rows, 50))
+seen = sum(int(run.parts_of_run.images(some, 0, 0).sum()) for some in np.array_split(rows, 50))
 print(seen, flush=True)
 sys.stdin.readline()
 """

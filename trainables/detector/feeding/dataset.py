@@ -5,14 +5,13 @@ over, is neither read nor written. Every sample's randomness is a function of (s
 run), so that a resumed run sees the same pixels.
 """
 
-import math
 import random
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from copy import copy
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import cv2
@@ -23,9 +22,11 @@ from torch.utils.data import Sampler
 from spaces.augmentation import Augmentation
 from spaces.sampling import Sampling
 from trainables.data.boxes.listed import BoxImage
+from trainables.data.boxes.stored import Tiles, fitted, fitted_size
 from trainables.detector.copies.renewing import Renewing
-from trainables.detector.settled import Instances, MixUp, Mosaic, YOLODataset
-from trainables.strategy.augmentation import augment_tile
+from trainables.detector.feeding.steps import Colours, OneWarp
+from trainables.detector.settled import Instances, MixUp, Mosaic, RandomHSV, RandomPerspective, YOLODataset
+from trainables.strategy.augmentation import Change, clip_boxes, draw_change
 from trainables.strategy.copy_paste import MOST_PASTED, Tile, paste_objects
 from trainables.strategy.sampling import Draws, draw_weights, holds_minority, retain, sampled_counts
 
@@ -44,23 +45,27 @@ COUNTS = (
 Loaded = tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[int, int]]
 
 
-@lru_cache(maxsize=1)
-def _pixels_of(fingerprint: str, imgsz: int) -> dict[str, Loaded]:
-    """Decoded images by file, shared read-only by all trials of a worker; another data set drops them."""
-    return {}
-
-
 class TileDataset(YOLODataset):  # type: ignore[misc]
-    """All images of one split, in order, as they are."""
+    """Some images, in order, as they are.
 
-    def __init__(self, images: tuple[BoxImage, ...], fingerprint: str, **kwargs: Any) -> None:
-        self.images = images
-        self.fingerprint = fingerprint
+    Attributes:
+        images: Which.
+        pixels: Where their pixels come from.
+    """
+
+    def __init__(self, images: tuple[BoxImage, ...], pixels: Tiles, **kwargs: Any) -> None:
+        self.images, self.pixels = images, pixels
+        # Of Ultralytics' ways to cache this is the one in which mosaic keeps no buffer of its own.
         super().__init__(img_path="", task="detect", cache="ram", **kwargs)
+        self.im_files = [str(image.path) for image in images]
+
+    def check_cache_ram(self, safety_margin: float = 1.0) -> bool:
+        """No: nothing is cached in this process."""
+        return False
 
     def get_img_files(self, img_path: str) -> list[str]:
-        """The files of `images`."""
-        return [str(image.path) for image in self.images]
+        """None yet: of each Ultralytics would make the path of a `.npy` that nobody asks for."""
+        return []
 
     def get_labels(self) -> list[dict[str, Any]]:
         """The labels of `images`, in Ultralytics' form."""
@@ -82,31 +87,9 @@ class TileDataset(YOLODataset):  # type: ignore[misc]
         """As Ultralytics does by default, but by our decoder, and of an image alone: no `.npy` beside it."""
         assert rect_mode
         assert not resize_short
-        if self.ims[i] is not None:
-            return self.ims[i], self.im_hw0[i], self.im_hw[i]
-        pixels = self.images[i].pixels()
-        size = pixels.shape[:2]
-        pixels = self._resized(pixels)
-        return pixels, size, pixels.shape[:2]
-
-    def _resized(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """(height, width, 3), the longer side as long as `imgsz`."""
-        height, width = pixels.shape[:2]
-        ratio = self.imgsz / max(height, width)
-        if ratio == 1:
-            return pixels
-        wanted = [min(math.ceil(side * ratio), self.imgsz) for side in (width, height)]
-        return np.asarray(cv2.resize(pixels, wanted, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-
-    def cache_images(self) -> None:
-        """Take decoded images from the worker's store, and put there those that it lacks."""
-        store = _pixels_of(self.fingerprint, self.imgsz)
-        for i, file in enumerate(self.im_files):
-            # Another trial has other copies: theirs would pile up in the store.
-            loaded = self.load_image(i) if self.images[i].is_copy else store.get(file)
-            if loaded is None:
-                loaded = store[file] = self.load_image(i)
-            self.ims[i], self.im_hw0[i], self.im_hw[i] = loaded
+        image = self.images[i]
+        pixels = self.pixels(image)
+        return pixels, image.size, pixels.shape[:2]
 
 
 class TrainingTiles(TileDataset):
@@ -127,6 +110,7 @@ class TrainingTiles(TileDataset):
         renewing: Draws the tiles of copies anew; None if these are as they are.
         copy_paste: Probability that minority objects are pasted into a tile; 0 if there are none to paste.
         donors: For each minority class the objects that are pasted, (n, 2): image kept, and row in it.
+        colours_later: Whether a sample's colours are left to the device, by `strategy.colours`.
         counts: Of the sample in the making, by COUNTS: tiles augmented, boxes that entered there and were
             lost there, minority objects pasted, tiles of copies made anew; 1 if the tile drawn holds a
             minority object after pasting; 1 if the sample does so in the end, with all that is mixed in,
@@ -136,7 +120,7 @@ class TrainingTiles(TileDataset):
     def __init__(
         self,
         images: tuple[BoxImage, ...],
-        fingerprint: str,
+        pixels: Tiles,
         *,
         learns: Collection[int],
         copies: tuple[BoxImage, ...] = (),
@@ -146,17 +130,19 @@ class TrainingTiles(TileDataset):
         augmentation: Augmentation,
         mixed_draws: int,
         seed: int,
+        colours_later: bool = False,
         **kwargs: Any,
     ) -> None:
         self.class_counts = np.bincount(
-            np.concatenate([labelled(image, learns).classes for image in images]),
-            minlength=len(kwargs["data"]["names"]),
+            np.concatenate([image.classes for image in images]), minlength=len(kwargs["data"]["names"])
         )
+        self.class_counts[np.setdiff1d(np.arange(len(self.class_counts)), list(learns))] = 0
         # Each tile of a copy holds a minority object, so that undersampling leaves it.
         images, self.copies, self.renewing = (*images, *copies), len(copies), renewing
         self.learns = list(learns)
         classes = [frozenset(image.classes.tolist()) for image in images]
-        images = tuple(labelled(image, learns) for image in images)
+        if len(learns) < len(self.class_counts):
+            images = tuple(labelled(image, learns) for image in images)
         kept = retain(classes, minority, retention=sampling.retention, seed=seed)
         self.classes = [classes[i] for i in kept]
         self.rare = holds_minority(self.classes, minority)
@@ -175,7 +161,10 @@ class TrainingTiles(TileDataset):
         at_draws = augmentation.augment_minority if augmentation.pretile_copies == 0 else 0.0
         self.strengths = {True: at_draws, False: augmentation.augment_rest}
         self.variants = augmentation.augment_variants
-        super().__init__(tuple(images[i] for i in kept), fingerprint, augment=True, **kwargs)
+        self.colours_later = colours_later
+        pixels.hold(copies)  # another trial has others
+        self._cumulated = None if self.weights is None else np.cumsum(self.weights).tolist()
+        super().__init__(tuple(images[i] for i in kept), pixels, augment=True, **kwargs)
         self.index_of = {file: i for i, file in enumerate(self.im_files)}
         self.counts: Counter[str] = Counter()
         pasted = minority if augmentation.copy_paste else ()
@@ -184,21 +173,33 @@ class TrainingTiles(TileDataset):
         closed = copy(kwargs["hyp"])
         closed.mosaic = closed.mixup = 0.0
         self.mixed, self.unmixed = self.build_transforms(kwargs["hyp"]), self.build_transforms(closed)
+        self._mixed_at_all = any(self.mixing().values())
 
     def build_transforms(self, hyp: Any) -> Any:
-        """Ultralytics' transforms; mosaic and mixup draw partners with the sampler's weights."""
+        """Ultralytics' transforms, some of them ours; partners are drawn with the sampler's weights."""
         transforms = super().build_transforms(hyp)
         for step in _mixing_steps(transforms):
             step.get_indexes = partial(self._partners, 3 if isinstance(step, Mosaic) else 1)
+        for steps in (transforms.transforms[0].transforms, transforms.transforms):
+            steps[:] = [self._own(step) for step in steps]
         return transforms
+
+    def _own(self, step: Any) -> Any:
+        if isinstance(step, RandomPerspective):
+            return OneWarp(**vars(step))
+        return Colours(step, lambda: self.colours_later) if isinstance(step, RandomHSV) else step
 
     def mixing(self) -> dict[str, float]:
         """Probability of `mosaic` and of `mixup`, as the transforms have it."""
         return {type(step).__name__.lower(): step.p for step in _mixing_steps(self.mixed)}
 
+    @property
+    def _mixes(self) -> bool:
+        """Whether the sample in the making may be of several tiles."""
+        return self.transforms is self.mixed and self._mixed_at_all
+
     def _partners(self, k: int) -> list[int]:
-        weights = None if self.weights is None else self.weights.tolist()
-        return random.choices(range(len(self)), weights, k=k)
+        return random.choices(range(len(self)), cum_weights=self._cumulated, k=k)
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
         """The sample of one draw: `position in the run * len(self) + image`.
@@ -221,20 +222,20 @@ class TrainingTiles(TileDataset):
     def get_image_and_label(self, index: int) -> dict[str, Any]:
         """One tile, before any mixing; called for the tile drawn and for each partner."""
         label: dict[str, Any] = super().get_image_and_label(index)
-        label["img"] = label["img"].copy()  # some transforms write in place, and the pixels are shared
-        tile = self._altered(index)
+        tile, change = self._altered(index)
         if "minority_draws" not in self.counts:  # the tile drawn comes first, then mosaic's and mixup's
             classes = self.images[index].classes if tile is None else tile.classes
             self.counts["minority_draws"] = int(np.isin(classes, self.minority).any())
         if tile is None:
             return label
-        height, width = tile.image.shape[:2]
+        height, width = tile.image.shape[:2] if change is None else change.size_after
         segments = label["instances"].segments  # none, in the form that is wanted
         instances = Instances(tile.boxes.astype(np.float32), segments, bbox_format="xyxy", normalized=False)
         instances.convert_bbox("xywh")
         instances.normalize(width, height)
         label.update(
-            img=np.ascontiguousarray(tile.image[..., ::-1]),
+            img=tile.image,
+            change=change,
             cls=tile.classes[:, None].astype(np.float32),
             instances=instances,
             resized_shape=(height, width),  # mosaic reads this, not the pixels' shape
@@ -242,18 +243,24 @@ class TrainingTiles(TileDataset):
         return label
 
     def tile(self, index: int) -> Tile:
-        """An image kept, in RGB, as it is."""
-        bgr, _, (height, width) = self.load_image(index)
-        centre, half = np.split(self.images[index].boxes * [1, 1, 0.5, 0.5], 2, axis=1)
-        boxes = np.hstack([centre - half, centre + half]) * [width, height, width, height]
-        return Tile(np.ascontiguousarray(bgr[..., ::-1]), boxes, self.images[index].classes)
+        """An image kept, in BGR, as it is; not to be written to."""
+        pixels, _, (height, width) = self.load_image(index)
+        return Tile(pixels, self._boxes(index, height, width), self.images[index].classes)
 
-    def _altered(self, index: int) -> Tile | None:
-        """The tile after the strategy's copy-paste and augmentation; None if neither befalls it."""
+    def _boxes(self, index: int, height: int, width: int) -> npt.NDArray[np.float64]:
+        """(n, 4) left, top, right, bottom in pixels of an image kept."""
+        centre, half = np.split(self.images[index].boxes * [1, 1, 0.5, 0.5], 2, axis=1)
+        return np.hstack([centre - half, centre + half]) * [width, height, width, height]
+
+    def _altered(self, index: int) -> tuple[Tile | None, Change | None]:
+        """The tile after the strategy's copy-paste and augmentation; None if neither befalls it.
+
+        Where nothing will be mixed in, of the augmentation its boxes alone: the pixels' change goes with it.
+        """
         pasting = self.copy_paste > 0 and random.random() < self.copy_paste
         anew = self.renewing is not None and self.images[index].is_copy
         if not pasting and not anew and self.strengths[bool(self.rare[index])] == 0:
-            return None
+            return None, None
         rng = np.random.default_rng(random.getrandbits(64))
         tile = self._renewed(index, rng) if anew else self.tile(index)
         if pasting:
@@ -262,12 +269,18 @@ class TrainingTiles(TileDataset):
         rare = np.isin(tile.classes, self.minority)
         strength = self.strengths[bool(rare.any())]
         if strength == 0:
-            return tile
+            return tile, None
         if self.variants:
             rng = self._fixed(index, int(rng.integers(self.variants)))
-        done = augment_tile(tile.image, tile.boxes, strength=strength, rng=rng, rare=rare)
-        self.counts.update(augmented_images=1, boxes_augmented=len(rare), boxes_lost=done.lost)
-        return Tile(done.image, done.boxes, tile.classes[done.row])
+        size = (tile.image.shape[0], tile.image.shape[1])
+        inside = clip_boxes(tile.boxes, size)
+        change = draw_change(size, inside, strength=strength, rng=rng, rare=rare)
+        boxes, row, lost = change.see(inside)
+        self.counts.update(augmented_images=1, boxes_augmented=len(rare), boxes_lost=lost)
+        if self._mixes:
+            changed = change.applied(cv2.cvtColor(tile.image, cv2.COLOR_BGR2RGB))
+            return Tile(cv2.cvtColor(changed, cv2.COLOR_RGB2BGR), boxes, tile.classes[row]), None
+        return Tile(tile.image, boxes, tile.classes[row]), change
 
     def _renewed(self, index: int, rng: np.random.Generator) -> Tile:
         """A tile of another copy of the same whole image; the stored one if no other shows the minority."""
@@ -278,7 +291,8 @@ class TrainingTiles(TileDataset):
         if fresh is None:
             return self.tile(index)
         self.counts["renewed_tiles"] += 1
-        image, learnt = self._resized(fresh.image), np.isin(fresh.classes, self.learns)
+        bgr = cv2.cvtColor(fresh.image, cv2.COLOR_RGB2BGR)
+        image, learnt = fitted(bgr, self.imgsz), np.isin(fresh.classes, self.learns)
         scale = np.tile(np.divide(image.shape[1::-1], fresh.image.shape[1::-1]), 2)  # (4,)
         return Tile(image, fresh.boxes[learnt] * scale, fresh.classes[learnt])
 
@@ -302,10 +316,10 @@ class TrainingTiles(TileDataset):
         """Objects of a class, (n, 2): image kept, row. Those that no border cuts off, if there are such."""
         found, whole = [], []
         for image in np.flatnonzero(self.rare).tolist():
-            tile = self.tile(image)
-            height, width = tile.image.shape[:2]
-            for row in np.flatnonzero(tile.classes == class_id).tolist():
-                x1, y1, x2, y2 = tile.boxes[row]
+            height, width = fitted_size(self.images[image].size, self.imgsz)
+            boxes = self._boxes(image, height, width)
+            for row in np.flatnonzero(self.images[image].classes == class_id).tolist():
+                x1, y1, x2, y2 = boxes[row]
                 if min(x2 - x1, y2 - y1) >= 1:
                     found.append((image, row))
                     whole.append(min(x1, y1, width - x2, height - y2) >= 1)

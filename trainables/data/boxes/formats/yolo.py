@@ -1,36 +1,39 @@
 """Read YOLO's files: one text file of boxes per image.
 
 The labels of `…/images/a.jpg` are in `…/labels/a.txt`; an image without that file, or with an empty one, is
-background. Boxes are `class x y w h`, centre and size as fractions of the image; a polygon
-(`class x1 y1 x2 y2 …`) stands for its bounding box. No torch, no Ultralytics.
+background. No torch, no Ultralytics.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from spaces.errors import UsageError
 from trainables.data.boxes.decoding import DECODED
+from trainables.data.boxes.formats.labels import read_labels
 from trainables.data.boxes.listed import BoxImage
 from trainables.data.files import SUFFIXES, path_in
-from trainables.data.probing import Eye, Look, look_at, unread
+from trainables.data.probing import Eye, look_at, unread
 from trainables.data.source_names import SourceNames
 
-ROUNDING = (
-    0.01  # how far a coordinate may lie outside the image before it is an error, as a fraction of its side
-)
+LabelOf = Callable[[Path], Path | str]  # image file -> where its labels are, if it has any
 
 
-def label_beside(file: Path) -> Path:
+def label_beside(file: Path) -> str:
     """`a/images/b/c.jpg` -> `a/labels/b/c.txt`; the last folder called `images` counts."""
-    parts = list(file.parent.parts)
+    folder, name = os.path.split(file)
+    return f"{_labels_folder(folder)}{os.sep}{os.path.splitext(name)[0]}.txt"
+
+
+@lru_cache(maxsize=1024)  # of folders: there are many files in each
+def _labels_folder(folder: str) -> str:
+    parts = folder.split(os.sep)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts, f"{file.stem}.txt")
+    return os.sep.join(parts)
 
 
 def yolo_images(
@@ -39,7 +42,7 @@ def yolo_images(
     sources: SourceNames,
     *,
     eye: Eye = DECODED,
-    label_of: Callable[[Path], Path] = label_beside,
+    label_of: LabelOf = label_beside,
 ) -> list[BoxImage]:
     """Read the labels of images.
 
@@ -48,13 +51,17 @@ def yolo_images(
         n_classes: That there are.
         sources: The data set's rules.
         eye: What looks at the images.
-        label_of: Image file -> where its labels are, if it has any.
+        label_of: Where an image's labels are.
 
     Raises:
         UsageError: A label or a source is wrong.
     """
     looks = look_at(files, eye)
-    return [_image(file, label_of(file), n_classes, sources, looks[file]) for file in files]
+    labels = read_labels([label_of(file) for file in files], n_classes)
+    return [
+        BoxImage(file, sources.name(file), sources.source(file), *of, look=looks[file])
+        for file, of in zip(files, labels, strict=True)
+    ]
 
 
 def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple[list[Path], Counter[str]]:
@@ -74,7 +81,7 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple
     for entry in entries:
         place = _place(root, str(entry), f"{path}: {split}")
         if place.is_dir():
-            found = list(place.rglob("*"))
+            found = [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
             files += [file for file in found if file.suffix.lower() in SUFFIXES]
             others += unread(found)
         elif place.is_file() and place.suffix == ".txt":
@@ -89,7 +96,7 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple
             f"{path}: {split}: no image in {', '.join(map(str, entries))}",
             f"image files end in {', '.join(sorted(SUFFIXES))}",
         )
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]  # a pipe would be waited for
     if missing:
         raise UsageError(f"{path}: {split}: {len(missing)} listed images do not exist, e.g. {missing[0]}")
     return files, others
@@ -113,51 +120,3 @@ def _listed(list_file: Path, root: Path) -> list[Path]:
         path_in(list_file.parent if line.startswith("./") else root, line, str(list_file)).resolve()
         for line in lines
     ]
-
-
-def _image(file: Path, label_file: Path, n_classes: int, sources: SourceNames, look: Look) -> BoxImage:
-    classes, boxes = _parse(_text(label_file), label_file, n_classes)
-    return BoxImage(
-        path=file,
-        name=sources.name(file),
-        source=sources.source(file),
-        classes=classes,
-        boxes=boxes,
-        look=look,
-    )
-
-
-def _text(label_file: Path) -> str:
-    """Of a label file; of none, nothing."""
-    if label_file.is_file():
-        return label_file.read_text(encoding="utf-8-sig", errors="replace")
-    if label_file.exists():  # a folder, or a pipe that would be waited for
-        raise UsageError(f"{label_file}: not a file")
-    return ""
-
-
-def _parse(text: str, file: Path, n_classes: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    rows = {}  # a dict keeps the order, and drops a line that is there twice: two objects in one place
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            rows[line.strip()] = _parse_line(line, f"{file}, line {number}", n_classes)
-    classes = np.array([row[0] for row in rows.values()], dtype=np.int64)
-    boxes = np.array([row[1] for row in rows.values()], dtype=np.float32).reshape(-1, 4)
-    return classes, boxes
-
-
-def _parse_line(line: str, where: str, n_classes: int) -> tuple[int, tuple[float, ...]]:
-    try:
-        label, *numbers = [float(field) for field in line.split()]
-    except ValueError as error:
-        raise UsageError(f"{where}: numbers expected, got '{line.strip()}'") from error
-    if label not in range(n_classes):
-        raise UsageError(f"{where}: class {label:g} is none of 0..{n_classes - 1}")
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        x, y = numbers[0::2], numbers[1::2]
-        numbers = [(min(x) + max(x)) / 2, (min(y) + max(y)) / 2, max(x) - min(x), max(y) - min(y)]
-    if len(numbers) != 4:
-        raise UsageError(f"{where}: 'class x y w h' expected, got {len(numbers) + 1} numbers")
-    if not all(-ROUNDING <= number <= 1 + ROUNDING for number in numbers) or min(numbers[2:]) <= 0:
-        raise UsageError(f"{where}: coordinates are fractions in [0, 1], sizes above 0, got '{line.strip()}'")
-    return int(label), tuple(numbers)

@@ -1,0 +1,1 @@
+"""Data on a storage, brought into this node's cache."""
