@@ -6,13 +6,14 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from search.cluster.stopping import Stop
 from search.record.files import RunFiles
-from search.request.config import Resources
+from search.request.computing.resources import Resources
+from search.work.allotting import Allotment, Asked
 from search.work.protocol import Clock, Job, Launch, Work
 from trainables.contract.node import GPUS
 from trainables.contract.space import is_out_of_space, out_of_space
@@ -20,6 +21,7 @@ from trainables.contract.trial import (
     EpochMetrics,
     OnEpoch,
     Outcome,
+    Saves,
     TrialFolder,
     TrialReport,
     TrialSpec,
@@ -73,6 +75,13 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _this_machine() -> dict[str, float]:
+    """As of `allotting`."""
+    import torch  # noqa: PLC0415  (seconds, for who asks for `auto`)
+
+    return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+
+
 class Here:
     """A `protocol.Cluster` that is this process.
 
@@ -85,6 +94,8 @@ class Here:
         stop: What ends the work early, and what is said then.
     """
 
+    is_here = True  # see `protocol.Cluster`
+
     def __init__(
         self, train: Train = run_trial, clock: Clock = time.monotonic, stop: Stop | None = None
     ) -> None:
@@ -93,19 +104,21 @@ class Here:
         self._stop = Stop() if stop is None else stop
 
     @contextmanager
-    def connected(self, resources: Resources) -> Iterator[Launch]:
+    def connected(self, asked: Asked, reads: Sequence[str] = ()) -> Iterator[Launch]:
         """See `protocol.Cluster`; the threads of a run are as many as on a cluster.
 
-        One that asks for a share of a GPU has all of it, since no other runs beside it.
+        One that asks for a share of a GPU has all of it, since no other runs beside it. So there is nothing
+        to choose either.
         """
+        resources = asked if isinstance(asked, Resources) else Allotment(asked, [_this_machine()]).resources
         threads, gpus = max(1, int(resources.cpu)), math.ceil(resources.gpu)
         with _environment({"OMP_NUM_THREADS": str(threads), GPUS: str(gpus)}):
             yield self.launch
 
     def launch(self, work: Work, files: RunFiles) -> None:
-        """A `protocol.Launch`; Ctrl-C ends it, and the run goes on from its last epoch another time."""
+        """A `protocol.Launch`; Ctrl-C ends it, and the run goes on from its checkpoint another time."""
         try:
-            with self._stop.heard(raising=True):
+            with self._stop.heard(raising=True, request=files.stop_request):
                 while not self._stop.asked and (job := work.take()) is not None:
                     self._run(job, work, files)
         except KeyboardInterrupt:
@@ -114,13 +127,14 @@ class Here:
     def _run(self, job: Job, work: Work, files: RunFiles) -> None:
         spec = job.spec
         with tempfile.TemporaryDirectory(prefix=f"rarecall-{spec.key}-") as scratch:
-            folder = TrialFolder(Path(scratch), job.resume)
+            resume = files.at_hand(job.resume, Path(scratch))
+            folder = TrialFolder(Path(scratch), resume, Saves(job.checkpoint_s))
 
             def on_epoch(measured: EpochMetrics) -> None:
                 if self._stop.asked:  # and what trains has swallowed the interrupt
                     raise KeyboardInterrupt
                 last = measured.epoch == spec.epochs
-                if not last:  # its checkpoint would be replaced at once by the result
+                if folder.saves.fresh and not last:  # its checkpoint would be replaced at once by the result
                     files.keep(spec.key, folder.checkpoint)
                 if work.epoch(spec.key, measured) == "stop" and not last:
                     raise _Stopped

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,13 +25,17 @@ os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 import ray
 from ray import tune
-from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # what a local Ray counts with
+from ray.exceptions import AuthenticationError
 
-from search.cluster.searcher import StopsOnError, WorkScheduler, WorkSearcher
+from search.cluster.growing import ask_ahead, may_grow_to, nodes_to_come, runs_at_once
+from search.cluster.nodes import check_shared, guard_token, open_to_all, other_versions, refused_hint
+from search.cluster.room import impossible_here, local_resources, room_for
+from search.cluster.searcher import SaysNothing, StopsOnError, WorkScheduler, WorkSearcher
 from search.cluster.stopping import Stop
 from search.cluster.watch import Watch, attended
-from search.record.files import RunFiles, replace
-from search.request.config import Resources
+from search.record.files import RunFiles
+from search.request.computing.resources import Resources
+from search.work.allotting import Allotment, Asked
 from search.work.protocol import Clock, Launch, Work
 from spaces.errors import RunError, UsageError
 from trainables.contract.space import is_out_of_space
@@ -39,9 +43,10 @@ from trainables.worker.tune_adapter import train_on_ray
 
 MAX_RETRIES = 3  # of a trial whose worker or node is lost, since its last checkpoint; each goes on from it
 CONNECT_TIMEOUT_S = 5.0
+AWAY_S = 300.0  # longer than a driver's patience with a storage: it ends before a run is given up
 OWN_PATIENCE_S = 3.0  # with a part of a local Ray that does not answer: it never comes back
 PATIENCE_S = 20.0  # with one of a cluster's; after 60 s without a GCS, Ray ends this process
-LOCAL_OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange nothing but small results
+OBJECT_STORE_BYTES = 200 * 2**20  # of a local one: trials exchange nothing but small results
 
 
 @dataclass(frozen=True)
@@ -50,17 +55,27 @@ class RayCluster:
 
     Attributes:
         stop: What ends the work on it early, and what is said then.
+        say: Is told what a person should know of the nodes before the first run, a sentence at a time.
     """
 
     address: str | None = None
     clock: Clock = time.monotonic
     stop: Stop = field(default_factory=Stop)
+    say: Callable[[str], None] = logging.getLogger(__name__).warning
+
+    @property
+    def is_here(self) -> bool:
+        """See `protocol.Cluster`; of a cluster that was started elsewhere it is not known."""
+        return self.address is None
 
     @contextmanager
-    def connected(self, resources: Resources) -> Iterator[Launch]:
+    def connected(self, asked: Asked, reads: Sequence[str] = ()) -> Iterator[Launch]:
         """See `protocol.Cluster`."""
-        with connected(self.address, resources, stop=self.stop):
-            yield partial(run_connected, resources=resources, stop=self.stop)
+        least = asked if isinstance(asked, Resources) else asked.least
+        with connected(self.address, least, stop=self.stop):
+            for line in () if self.address is None else (*open_to_all(), *other_versions()):
+                self.say(line)
+            yield partial(run_connected, asked=asked, stop=self.stop, reads=reads)
 
 
 @contextmanager
@@ -75,7 +90,7 @@ def connected(
 
     Args:
         address: As of `RayCluster`.
-        resources: What one run will occupy; if given, a local Ray must be able to hold it.
+        resources: What one run will occupy at the least; if given, a local Ray must be able to hold it.
         cpus: Of a local Ray; None counts the machine's.
         stop: As of `RayCluster`.
 
@@ -98,10 +113,9 @@ def connected(
     except SystemExit:  # what Ray makes of SIGTERM for as long as it starts
         if not stop.asked:
             raise
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"no Ray cluster at '{address}': {error}", "`ray status` shows a running one"
-        ) from None
+    except (OSError, ValueError, AuthenticationError) as error:
+        said = error.message if isinstance(error, AuthenticationError) else str(error)
+        raise RunError(f"no Ray cluster at '{address}': {said}", refused_hint(error)) from None
     try:
         if stop.asked:
             raise KeyboardInterrupt
@@ -112,61 +126,88 @@ def connected(
 
 
 def _start(address: str | None, cpus: int | None) -> None:
-    if address is not None:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        return
-    ray.init(
-        address="local",  # without it, a foreign cluster on this machine would be joined
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-    )
+    own: dict[str, Any] = {
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    asked = {} if address is not None else own
+    # Despite `log_to_driver=False` Ray would print to stdout, amid our JSON, that a cluster's node has died.
+    ray._private.worker._worker_logs_enabled = False
+    # Without "local", a foreign cluster on this machine would be joined.
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **asked)
+    if address is None:
+        guard_token()
 
 
 def _check_reachable(address: str) -> None:
     """Ray itself tries for minutes, in silence, to reach a host that does not answer."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"--address {address}: over Ray's client a search would end with this machine's connection",
+            "`rarecall launch STUDY --on jobs --address http://HEAD:8265` has its driver on the cluster",
+        )
+    host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
-def impossible_here(resources: Resources, *, cpus: int | None = None) -> list[str]:
-    """What a local Ray on this machine could never give to a run, a sentence each; starts nothing.
+def places(resources: Resources, address: str | None) -> tuple[int, str]:
+    """How many runs there is room for at a time, as things are now, and in words what decides that.
 
     Args:
         resources: What one run will occupy.
-        cpus: As of `connected`.
+        address: As of `RayCluster`; with None nothing is started.
+
+    Raises:
+        RunError: The cluster cannot be reached.
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)  # in a container it would say how it counts
-    have = ResourceAndLabelSpec(num_cpus=cpus).resolve(is_head=True, node_ip_address="127.0.0.1")
-    asked = {"cpu": (resources.cpu, have.num_cpus), "gpu": (resources.gpu, have.num_gpus)}
-    return [
-        f"resources.{kind}: a trial asks for {needed:g}, this machine has {there:g}"
-        for kind, (needed, there) in asked.items()
-        if needed > there
-    ]
+    if address is None:
+        return room_for(resources, [local_resources()], "this machine")
+    with connected(address):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return room_for(resources, nodes, f"{len(nodes)} nodes")
 
 
-def occupied(config: dict[str, Any], resources: Resources) -> dict[str, float]:
+def occupied(config: dict[str, Any]) -> dict[str, float]:
     """What Ray reserves for a run, by its configuration."""
+    resources = Resources.model_validate(config["resources"])
     return {"CPU": resources.cpu, "GPU": 1 if config["whole_device"] else resources.gpu}
 
 
-def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop | None = None) -> None:
+def _is_own() -> bool:
+    """Whether this process has started the Ray that it is connected to."""
+    node = ray._private.worker._global_node
+    return node is None or bool(node.all_processes)
+
+
+def run_connected(
+    work: Work, files: RunFiles, asked: Asked, stop: Stop | None = None, reads: Sequence[str] = ()
+) -> None:
     """A `protocol.Launch` of a process that is `connected`.
 
     Args:
         work: Called from one thread only, which is another than this one.
         files: Where the runs leave theirs.
-        resources: What one run occupies, unless it needs a whole GPU.
+        asked: What one run occupies, unless it needs a whole GPU.
         stop: As of `RayCluster`.
+        reads: As of `protocol.Cluster`.
     """
     stop = Stop() if stop is None else stop
-    searcher, newest = WorkSearcher(work), _KeepNewest()
+    if not _is_own():
+        check_shared(files, reads)
+    grown = None if _is_own() else may_grow_to()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    allotment = Allotment(asked, [*nodes, *nodes_to_come(grown)])
+    ask_ahead(runs_at_once(grown, allotment.resources))
+    folder, system = files.storage
+    # The disk of this machine alone does not come back by itself.
+    patience_s = 0.0 if _is_own() and system is None else AWAY_S
+    root = f"{folder}/{files.root.name}"
+    searcher = WorkSearcher(work, allotment, grown, patience_s=patience_s, root=root)
+    newest = _KeepNewest(files)
     tuner = tune.Tuner(
-        tune.with_resources(train_on_ray, partial(occupied, resources=resources)),
+        tune.with_resources(train_on_ray, occupied),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=WorkScheduler(searcher),
@@ -176,7 +217,8 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
         ),
         run_config=tune.RunConfig(
             name=files.root.name,
-            storage_path=str(files.root.parent),
+            storage_path=folder,
+            storage_filesystem=system,
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             callbacks=[
                 newest,
@@ -184,6 +226,7 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
                 _FreesName(),
                 _Started(searcher),
                 _EndsOverdue(searcher),
+                SaysNothing(),
             ],
             stop=StopsOnError(searcher),
             verbose=0,
@@ -199,7 +242,7 @@ def run_connected(work: Work, files: RunFiles, resources: Resources, stop: Stop 
     logging.getLogger("ray.tune.execution.tune_controller").addFilter(_unexpected)
     # It would put a traceback on the screen where it cannot save what nobody reads.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-    with stop.heard():
+    with stop.heard(request=files.stop_request):
         attended(fit, searcher.leave, _watch(), stop)
 
 
@@ -219,7 +262,7 @@ def _on_a_full_disk(searcher: WorkSearcher) -> Iterator[None]:
 def _watch() -> Watch:
     """On the Ray that this process is connected to: that of its own, or one whose GCS may come back."""
     context, node = ray.get_runtime_context(), ray._private.worker._global_node
-    if node is None:  # Ray is another process's, behind `ray://`
+    if node is None:  # Ray is another process's
         return Watch({}, PATIENCE_S)
     own = [info.process.pid for infos in node.all_processes.values() for info in infos]
     host, _, port = context.gcs_address.rpartition(":")
@@ -251,7 +294,7 @@ def _unexpected(record: logging.LogRecord) -> bool:
 
 
 class _EndsOverdue(tune.Callback):  # type: ignore[misc]
-    """Between two events: ends the trials that take too long, and Tune itself once nobody waits for it.
+    """Between two events: ends trials that take too long or hang, and Tune itself once nobody waits for it.
 
     A stock scheduler stops a trial when it reports, which one that hangs never does; its worker is killed.
     """
@@ -262,9 +305,10 @@ class _EndsOverdue(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has handled an event, or waited for one in vain."""
         self._searcher.check_left()
-        overdue = self._searcher.overdue()
-        for trial in [trial for trial in trials if trial.trial_id in overdue] if overdue else ():
-            trial.max_failures = 0  # else Tune would run it again
+        to_kill = self._searcher.to_kill()
+        for trial in [trial for trial in trials if trial.trial_id in to_kill] if to_kill else ():
+            if not to_kill[trial.trial_id]:
+                trial.max_failures = 0  # else Tune would run it again
             ray.kill(trial.temporary_state.ray_actor)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -279,8 +323,9 @@ class _KeepNewest(tune.Callback):  # type: ignore[misc]
     every checkpoint of every trial.
     """
 
-    def __init__(self) -> None:
-        self._newest: dict[str, Path] = {}  # by Ray's trial id
+    def __init__(self, files: RunFiles) -> None:
+        self._files = files
+        self._newest: dict[str, str] = {}  # by Ray's trial id
         # The older one goes when the newer one is safely on the disk: waiting for that holds up nobody.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._pending: list[Future[None]] = []
@@ -297,12 +342,12 @@ class _KeepNewest(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
         """A trial has a new checkpoint, already where it stays."""
-        newer = Path(checkpoint.path)
+        newer = checkpoint.path
         older = self._newest.get(trial.trial_id)
         self._newest[trial.trial_id] = newer
         if older is not None and older != newer:
             self._pending = [one for one in self._pending if not one.done() or one.exception() is not None]
-            self._pending.append(self._thread.submit(replace, older, newer))
+            self._pending.append(self._thread.submit(self._files.replace, older, newer))
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
@@ -327,8 +372,9 @@ class _FreesName(tune.Callback):  # type: ignore[misc]
     """
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has ended with an outcome."""
-        shutil.rmtree(trial.local_path)
+        """A trial has ended with an outcome, or before it had a worker, and perhaps such a folder."""
+        if Path(trial.local_path).exists():
+            shutil.rmtree(trial.local_path)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial was lost for good."""

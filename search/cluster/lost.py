@@ -2,10 +2,14 @@
 
 import re
 
+from trainables.contract.node import NodeLacks
+
 LONGEST = 300  # characters of a reason
 # A line of a traceback that names an exception; Ray puts whole tracebacks into its messages.
 _RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)): .+", re.MULTILINE)
 _ADVICE = "Some common causes include"  # from there on Ray guesses
+_AWAY = "ActorUnavailableError"  # in Ray, which is not needed here
+_NODE = "The actor died because its node has died"
 _IMPORT = re.compile(r"^(ModuleNotFoundError|ImportError|AttributeError: Can't get attribute)\b")
 
 
@@ -30,6 +34,21 @@ def reason_of(error: BaseException) -> str:
 def is_everywhere(reason: str) -> bool:
     """Whether no worker can run anything: what it needs cannot be imported there."""
     return _IMPORT.match(reason) is not None
+
+
+def lacking_on_node(reason: str) -> str | None:
+    """What a node lacks that runs read, in a sentence, if that has ended a run."""
+    kind, _, said = reason.partition(": ")
+    return said if kind == NodeLacks.__name__ else None
+
+
+def is_node_lost(error: BaseException) -> bool:
+    """Whether the run had no part in it: its node is gone, or cannot be reached.
+
+    Not of a node whose end Ray had been told of beforehand: such a loss Ray counts for nothing by itself.
+    """
+    gone = type(error).__name__ == _AWAY or _NODE in str(error)
+    return gone and not getattr(error, "preempted", False)
 
 
 def _first(text: str) -> str:

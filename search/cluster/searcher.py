@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,16 +10,24 @@ from typing import Any
 
 from ray import cloudpickle
 from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.cluster.lost import is_everywhere, reason_of
+from search.cluster.growing import Grown, runs_at_once
+from search.cluster.lost import is_everywhere, is_node_lost, lacking_on_node, reason_of
+from search.work.allotting import Allotment
 from search.work.protocol import Answer, Work
 from spaces.errors import RunError
+from trainables.contract.node import Used
 from trainables.contract.trial import OUTCOMES, EpochMetrics, TrialFailure, timed_out
 from trainables.contract.trust import trusts_weights
-from trainables.worker.tune_adapter import EPOCH, OUTCOME
+from trainables.data.staging.staged import seen
+from trainables.worker.tune_adapter import EPOCH, OUTCOME, USED
 
+MAX_NODES_LOST = 20  # of a trial, after which it might be what brings them down
+HUNG_TWICE = "it hung twice: it reported nothing for ten times as long as others, nor did a second worker"
 LEAVE_WITHIN_S = 3.0  # an ask may take longer; then it ends in a record that is as if the process had died
 
 
@@ -33,13 +42,29 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
     NaN running for ever; here every trial ends in exactly one call of `finish` or `stopped`.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(
+        self,
+        work: Work,
+        allotment: Allotment,
+        grown: Grown | None = None,
+        *,
+        patience_s: float = 0.0,
+        root: str = "",
+    ) -> None:
+        """Hand out `work`; while the first run is measured for what the others get, no other.
+
+        Of a cluster that grows, never more than one run beyond those that it can hold: a search learns as it
+        goes. A worker tries for `patience_s` to leave what it has on a storage that is away; `root` is the
+        folder of all runs there.
+        """
         super().__init__()
-        self._work = work
+        self._work, self._allotment, self._grown = work, allotment, grown
+        self._patience_s, self._root = patience_s, root
         self._keys: dict[str, str] = {}  # Ray's trial id -> TrialSpec.key
         self._timeouts: dict[str, float | None] = {}  # Ray's trial id -> Job.timeout_s
         self._started: dict[str, float] = {}  # Ray's trial id -> when it got its worker
-        self._overdue: set[str] = set()
+        self._hung: set[str] = set()  # Ray's ids of trials that have hung once
+        self._ended: dict[str, TrialFailure] = {}  # Ray's trial id -> why its worker was killed, for good
         self._gate, self._left = threading.Lock(), False
         self.error: Exception | None = None  # what `work` raised; Ray would log it and go on
         self.reasons: dict[str, str] = {}  # Ray's trial id -> why Ray gave it up
@@ -74,6 +99,11 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         """The configuration of the next run, None for not now, or FINISHED."""
         if self.error is not None:
             return Searcher.FINISHED
+        if self._allotment.measures and self._keys:
+            return None
+        at_once = runs_at_once(self._grown, self._allotment.resources)
+        if at_once is not None and len(self._keys) > at_once:
+            return None
         try:
             with self._reaching() as work:
                 job = work.take()
@@ -90,7 +120,13 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
             "key": job.spec.key,
             "resume": None if job.resume is None else str(job.resume),
             "whole_device": job.whole_device,
+            "resources": self._allotment.resources.model_dump(),
+            "measure": self._allotment.measures,
+            "checkpoint_s": job.checkpoint_s,
+            "patience_s": self._patience_s,
+            "place": f"{self._root}/{job.spec.key}",
             "trust_weights": trusts_weights(),  # beside the spec: it is no part of a run's key
+            "seen": seen(),  # likewise
         }
 
     def work_started(self, trial_id: str) -> None:
@@ -99,16 +135,29 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         with self._reaching() as work:
             work.started(self._keys[trial_id])
 
-    def overdue(self) -> set[str]:
-        """The trials that have had their worker for longer than they may, each told once."""
+    def to_kill(self) -> dict[str, bool]:
+        """The trials whose worker is to be killed, each told once, and whether another may go on with it.
+
+        One that has had its worker for longer than it may is ended; one that hangs may try once more.
+        """
         now = time.monotonic()
-        late = {
-            trial_id
-            for trial_id, started in self._started.items()
-            if (allowed := self._timeouts[trial_id]) is not None and now - started > allowed
-        }
-        found = late - self._overdue
-        self._overdue |= late
+        found = {}
+        for trial_id, started in self._started.items():
+            allowed = self._timeouts[trial_id]
+            if allowed is not None and now - started > allowed:
+                self._ended[trial_id] = timed_out(self._keys[trial_id], allowed)
+                found[trial_id] = False
+        with self._reaching() as work:
+            hung = work.hung()
+        for trial_id in self._started.keys() - found if hung else ():
+            key = self._keys[trial_id]
+            if key in hung:
+                found[trial_id] = trial_id not in self._hung
+                if trial_id in self._hung:
+                    self._ended[trial_id] = TrialFailure(key=key, kind="timeout", reason=HUNG_TWICE)
+                self._hung.add(trial_id)
+        for trial_id in found:
+            del self._started[trial_id]  # it has no worker
         return found
 
     def epoch(self, trial_id: str, result: dict[str, Any]) -> Answer:
@@ -118,11 +167,20 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         try:
             measured = EpochMetrics.model_validate_json(result[EPOCH])
             with self._reaching() as work:
+                if USED in result:
+                    self._allotment.used(Used.model_validate_json(result[USED]))
                 answer = work.epoch(self._keys[trial_id], measured)
         except Exception as error:
             self.error = error
             return "go on"
         return "go on" if OUTCOME in result else answer
+
+    def over(self) -> bool:
+        """As of `Work`; after an error the cluster stops all at once."""
+        if self.error is not None:
+            return False
+        with self._reaching() as work:
+            return work.over()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -132,14 +190,14 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         After an error nothing more is told: what has finished is found beside its result another time.
         """
         self._started.pop(trial_id, None)
-        timeout_s, key = self._timeouts.pop(trial_id), self._keys.pop(trial_id)
+        self._timeouts.pop(trial_id)
+        ended, key = self._ended.pop(trial_id, None), self._keys.pop(trial_id)
         if self.error is not None:
             return
         try:
             with self._reaching() as work:
-                if error and trial_id in self._overdue:
-                    assert timeout_s is not None
-                    work.finish(key, timed_out(key, timeout_s))
+                if error and ended is not None:
+                    work.finish(key, ended)
                 else:
                     _complete(work, key, result or {}, self.reasons[trial_id] if error else None)
         except Exception as raised:
@@ -147,7 +205,12 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
 
     def failed(self, trial_id: str, error: BaseException) -> None:
         """An attempt of a trial was lost; Ray may make another one."""
+        self._started.pop(trial_id, None)
         self.reasons[trial_id] = reason = reason_of(error)
+        lacking = lacking_on_node(reason)
+        if lacking is not None and self.error is None:  # else it would fail one run after the other
+            hint = "every node has to see it: mend that node or end it; nothing is lost, go on with --resume"
+            self.error = RunError(lacking, hint)
         if is_everywhere(reason) and self.error is None:
             hint = "every node needs the same rarecall, with what the study's models need; then --resume"
             self.error = RunError(f"a worker could not start: {reason}", hint)
@@ -180,6 +243,15 @@ class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, searcher: WorkSearcher) -> None:
         super().__init__()
         self._searcher = searcher  # and not the work: Ray pickles its scheduler too
+        self._nodes_lost = Counter[str]()  # by Ray's trial id
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Called before anything starts: of what Tune has ready nothing does once the work is over."""
+        if self._searcher.over():
+            for trial in tune_controller.get_trials():
+                if trial.status == Trial.PENDING:
+                    tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """An epoch has ended somewhere."""
@@ -193,7 +265,19 @@ class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
         else:
             error = RunError(Path(trial.error_file).read_text())
         self._searcher.failed(trial.trial_id, error)
+        if is_node_lost(error) and self._nodes_lost[trial.trial_id] < MAX_NODES_LOST:
+            self._nodes_lost[trial.trial_id] += 1
+            trial.run_metadata.num_failures -= (
+                1  # no fault of the run's; a notice beforehand Ray does not count
+            )
         super().on_trial_error(tune_controller, trial)
+
+
+class SaysNothing(TrialProgressCallback):  # type: ignore[misc]
+    """In place of Tune's own, which prints a line of a trial without a result, whatever `verbose` is."""
+
+    def _print(self, msg: str) -> None:
+        """The screen is ours."""
 
 
 class StopsOnError(Stopper):  # type: ignore[misc]

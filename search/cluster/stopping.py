@@ -1,17 +1,20 @@
-"""Ctrl-C while runs are made, and what a scheduler sends instead: answered at once, then a clean end. No Ray.
+"""Ctrl-C while runs are made, and what a scheduler does instead: answered at once, then a clean end. No Ray.
 
 The answer comes from a thread, whatever the main thread is in: Python hands a signal to its handler only once
 native code has come back, which one that hangs never does.
 """
 
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 CLEAN_END_S = 15.0  # a scheduler kills 30 s after it has asked
+POLL_S = 0.5  # between two looks for a request
 FURTHER_S = 0.3  # a terminal that closes, and `timeout`, send two signals for one wish
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -33,6 +36,7 @@ class Stop:
         self._asked_at: float | None = None  # as the main thread knows
         self._answered_at: float | None = None  # as the thread does that answers
         self._raising, self._raised = False, False
+        self._request: Path | None = None
 
     @property
     def asked(self) -> bool:
@@ -41,7 +45,7 @@ class Stop:
         return self._asked_at is not None or self._answered_at is not None
 
     @contextmanager
-    def heard(self, *, raising: bool = False) -> Iterator[None]:
+    def heard(self, *, raising: bool = False, request: Path | None = None) -> Iterator[None]:
         """Within the context signals are answered; whoever works in it looks at `asked`.
 
         They are SIGINT unless it is ignored, and SIGTERM and SIGHUP where they are taken as Ctrl-C outside of
@@ -51,12 +55,14 @@ class Stop:
             raising: The first one raises KeyboardInterrupt, as without the context. Else nothing is
                 interrupted in the midst of something: what Python's logging does around a fork swallows an
                 interrupt and leaves its lock held for ever, and Ray forks.
+            request: A file that says the same once it is there, for those whose signals do not get here, as
+                Slurm's to a batch script. It is removed as it is answered, and interrupts nothing.
         """
         # Only there Python lets signals be handled.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._raising = raising
+        self._raising, self._request = raising, request
         near, far = socket.socketpair()
         far.setblocking(False)
         listener = threading.Thread(target=self._listen, args=(near,), name="signals", daemon=True)
@@ -93,6 +99,8 @@ class Stop:
                 near.settimeout(self._left())
                 numbers = near.recv(64)
             except TimeoutError:
+                if self._answered_at is None and not self._requested():
+                    continue
                 numbers = bytes(SIGNALS[:1])
             if not numbers:
                 return
@@ -106,10 +114,19 @@ class Stop:
                 return
 
     def _left(self) -> float | None:
-        """Seconds that a clean end may still take."""
+        """Seconds until a request is looked for, or that a clean end may still take."""
+        if self._answered_at is None and self._request is not None:
+            return POLL_S
         if self._answered_at is None or self._at_once is None:
             return None
         return max(0.01, self._answered_at + CLEAN_END_S - time.monotonic())
+
+    def _requested(self) -> bool:
+        """Whether there is the file that asks; it is removed, so that it asks once."""
+        if self._request is None or not os.path.exists(self._request):  # also false while storage is away
+            return False
+        self._request.unlink(missing_ok=True)
+        return True
 
 
 def take_as_ctrl_c() -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from search.record.experiments import ExperimentRecord, Wanted, is_result
 from search.record.files import RunFiles
+from search.request.config import SearchConfig
 from search.work.protocol import Clock
 from search.work.queue import Running, RunQueue
+from search.work.spending import Meter, spent_in
 from spaces.errors import RunError
 from trainables.contract.trial import Outcome, TrialFailure
 
@@ -53,9 +55,10 @@ class ExperimentQueue(RunQueue):
         wanted: Sequence[Wanted],
         on_change: Callable[[ExperimentSnapshot], None],
         clock: Clock,
-        timeout_s: float | None = None,
+        limits: SearchConfig | None = None,
     ) -> None:
-        super().__init__(files, clock, timeout_s)
+        meter = Meter(clock, lambda: record.resources, record, spent_in(record))
+        super().__init__(files, clock, meter, limits)
         self._title, self._record, self._on_change = title, record, on_change
         self._wanted = {one.spec.key: one for one in wanted}
         self._numbers: dict[str, int] = {}  # key -> entry of the run that is waiting or running

@@ -1,13 +1,13 @@
 """What a queue of runs and whatever works it off know of each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from search.record.files import RunFiles
-from search.request.config import Resources
+from search.work.allotting import Asked
 from spaces.errors import RunError
 from trainables.contract.trial import EpochMetrics, Outcome, TrialSpec
 
@@ -25,15 +25,18 @@ class Job:
 
     Attributes:
         spec: What to run.
-        resume: Folder of an earlier attempt's checkpoint, readable from the worker; None starts afresh.
+        resume: Folder of an earlier attempt's checkpoint, readable from the worker, or its address; None
+            starts afresh.
         whole_device: It needs a GPU of its own, whatever share of one the others get.
         timeout_s: Seconds after which it is ended on its worker, as a failure of kind `timeout`; None: never.
+        checkpoint_s: As of `SearchConfig`.
     """
 
     spec: TrialSpec
-    resume: Path | None = None
+    resume: Path | str | None = None
     whole_device: bool = False
     timeout_s: float | None = None
+    checkpoint_s: float = 0.0
 
 
 class Work(Protocol):
@@ -45,17 +48,23 @@ class Work(Protocol):
     def exhausted(self) -> bool:
         """Whether `take` will never again give a run."""
 
+    def over(self) -> bool:
+        """Whether what was taken, and has no worker yet, is not to get one: it is `stopped` instead."""
+
     def started(self, key: str) -> None:
         """A run has a worker; also after a lost one."""
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         """A run has finished an epoch; whether it is to go on. After its last the answer changes nothing."""
 
+    def hung(self) -> set[str]:
+        """Keys of the runs that say nothing for so long that they must hang."""
+
     def finish(self, key: str, outcome: Outcome) -> None:
         """A run has ended."""
 
     def stopped(self, key: str) -> None:
-        """A run has been ended early, as `epoch` was answered."""
+        """A run has been ended early, as `epoch` was answered, or never got a worker, as `over` was."""
 
 
 # Runs everything that a queue gives, until it is exhausted or the person interrupts. Every node must see the
@@ -70,8 +79,16 @@ class Cluster(Protocol):
     def clock(self) -> Clock:
         """The time that passes there."""
 
-    def connected(self, resources: Resources) -> AbstractContextManager[Launch]:
-        """Within the context, runs that each occupy `resources` can be launched.
+    @property
+    def is_here(self) -> bool:
+        """Whether all of it is this machine."""
+
+    def connected(self, asked: Asked, reads: Sequence[str] = ()) -> AbstractContextManager[Launch]:
+        """Within the context, runs that each occupy what is asked can be launched.
+
+        Args:
+            asked: Of each.
+            reads: Paths that they read: every node has to see them.
 
         Raises:
             UsageError: No node can ever hold a run.

@@ -10,12 +10,12 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from search.record.files import RunFiles
+from search.request.config import SearchConfig
 from search.work.protocol import Answer, Clock, Job
+from search.work.silence import Silence
+from search.work.spending import Meter
 from spaces.errors import RunError
 from trainables.contract.trial import EpochMetrics, Outcome, TrialFailure, TrialReport, TrialSpec
-
-SILENT_EPOCHS = 10  # a run that reports nothing for so many median epochs is named
-SILENT_S = 30.0  # and for so long at least: a first epoch includes loading
 
 
 @dataclass(frozen=True)
@@ -40,43 +40,41 @@ class Crew:
         self._clock = clock
         self._started = clock()
         self._running: dict[str, Running] = {}  # by the run's key
-        self._heard: dict[str, float] = {}  # by the run's key: when it reported last, or was started
+        self._silence = Silence(clock)
         self._seconds: list[float] = []
-        self._epoch_seconds: deque[float] = deque(maxlen=200)
         self._most_running = 1
 
     def started(self, key: str, label: str) -> None:
         """A run has a worker; also after a lost one."""
         self._running.setdefault(key, Running(label))
-        self._heard[key] = self._clock()
+        self._silence.started(key)
         self._most_running = max(self._most_running, len(self._running))
 
-    def epoch(self, key: str, label: str, epoch: int) -> None:
-        """A run has finished an epoch."""
+    def epoch(self, key: str, label: str, epoch: int, epochs: int) -> None:
+        """A run has finished an epoch of so many."""
         self._running[key] = Running(label, epoch)
-        now = self._clock()
-        self._epoch_seconds.append(now - self._heard.get(key, now))
-        self._heard[key] = now
+        self._silence.heard(key, epoch, epochs)
 
     def ended(self, key: str, outcome: Outcome | None = None) -> None:
         """A run has left its worker."""
         self._running.pop(key, None)
-        self._heard.pop(key, None)
+        self._silence.ended(key)
         if isinstance(outcome, TrialReport):
             self._seconds.append(outcome.seconds)
 
     @property
     def running(self) -> tuple[Running, ...]:
         """In the order in which they started."""
-        now = self._clock()
-        return tuple(replace(run, silent_s=now - self._heard[key]) for key, run in self._running.items())
+        return tuple(replace(run, silent_s=self._silence.seconds(key)) for key, run in self._running.items())
 
     @property
     def silent_after_s(self) -> float | None:
         """Seconds without a report after which something may be wrong; None before anything was reported."""
-        if not self._epoch_seconds:
-            return None
-        return max(SILENT_S, SILENT_EPOCHS * statistics.median(self._epoch_seconds))
+        return self._silence.named_after_s
+
+    def hung(self) -> set[str]:
+        """As of `Silence`."""
+        return self._silence.hung()
 
     @property
     def elapsed_s(self) -> float:
@@ -96,14 +94,19 @@ class RunQueue(ABC):
     Args:
         files: Of the study's runs.
         clock: Of the cluster.
-        timeout_s: `SearchConfig.trial_timeout_s`.
+        meter: Counts what the runs take.
+        limits: Of a run; None for the usual ones.
 
     Attributes:
+        meter: As given.
         outcomes: How each run has ended that has, in the record or here; by key.
     """
 
-    def __init__(self, files: RunFiles, clock: Clock, timeout_s: float | None = None) -> None:
-        self._files, self._clock, self._timeout_s = files, clock, timeout_s
+    def __init__(
+        self, files: RunFiles, clock: Clock, meter: Meter, limits: SearchConfig | None = None
+    ) -> None:
+        self._files, self._clock, self.meter = files, clock, meter
+        self._limits = SearchConfig() if limits is None else limits
         self._crew = Crew(clock)
         self._waiting: deque[TrialSpec] = deque()
         self._taken: dict[str, TrialSpec] = {}
@@ -129,7 +132,13 @@ class RunQueue(ABC):
         if whole:
             self._held_for = spec.key
         resume = self._files.resumable(spec.key)
-        return Job(spec, resume, whole_device=whole, timeout_s=self._timeout_s)
+        return Job(
+            spec,
+            resume,
+            whole_device=whole,
+            timeout_s=self._limits.trial_timeout_s,
+            checkpoint_s=self._limits.checkpoint_s,
+        )
 
     def _next(self) -> TrialSpec | None:
         if not self._waiting:
@@ -140,13 +149,23 @@ class RunQueue(ABC):
         """A run has a worker; also after a lost one."""
         self._release(key)
         self._crew.started(key, self._label(key))
+        self.meter.started(key, whole_device=key in self._whole)
         self._changed()
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
-        """A run has finished an epoch; every run goes on."""
-        self._crew.epoch(key, self._label(key), measured.epoch)
+        """A run has finished an epoch; it goes on unless all is over."""
+        self._crew.epoch(key, self._label(key), measured.epoch, self._taken[key].epochs)
+        self.meter.write()
         self._changed()
-        return "go on"
+        return "stop" if self.over() else "go on"
+
+    def hung(self) -> set[str]:
+        """Keys of the runs that say nothing for so long that they must hang."""
+        return self._crew.hung()
+
+    def over(self) -> bool:
+        """Whether nothing more is to start, and what runs is to end at its next epoch."""
+        return False
 
     @abstractmethod
     def finish(self, key: str, outcome: Outcome) -> None:
@@ -161,6 +180,7 @@ class RunQueue(ABC):
         """
         self._release(key)
         self._crew.ended(key, outcome)
+        self.meter.ended(key)
         if isinstance(outcome, TrialFailure) and outcome.kind == "disk":
             raise RunError(outcome.reason, "make room, then go on with --resume")
 

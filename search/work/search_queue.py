@@ -4,14 +4,17 @@ Wires the study's record to a queue of work; knows nothing of Ray or Optuna.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from search.record.again import worth_again
 from search.record.files import RunFiles
-from search.record.study import Baseline, Study, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial, worth_again
+from search.record.study import Study
+from search.request.computing.budget import Account, Limit
+from search.request.computing.resources import may_share_gpu
 from search.request.guards import MissingMetric, unmeasured, violations
-from search.work.protocol import Clock
+from search.work.protocol import Clock, Job
 from search.work.queue import Running, RunQueue
+from search.work.spending import Meter, account, spent_in_search
 from spaces.errors import RunError
 from trainables.contract.trial import DataSpec, Outcome, TrialFailure, TrialReport, TrialSpec
 
@@ -30,6 +33,7 @@ class Snapshot:
         ended: The told trials.
         baseline: Once it has all of its seeds.
         silent_after_s: As of `Crew`.
+        limits: Of the budget, as far as they are used.
     """
 
     baseline_done: int
@@ -44,6 +48,7 @@ class Snapshot:
     ended: tuple[StudyTrial, ...]
     baseline: Baseline | None
     silent_after_s: float | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass
@@ -69,7 +74,11 @@ class SearchQueue(RunQueue):
         on_change: Callable[[Snapshot], None],
         clock: Clock,
     ) -> None:
-        super().__init__(files, clock, study.config.search.trial_timeout_s)
+        self._before = account(study)
+        meter = Meter(clock, lambda: study.resources, study, spent_in_search(study))
+        super().__init__(files, clock, meter, study.config.search)
+        self._ended_by: Limit | None = None
+        self._unmeasured = 0  # seeds of the baseline that the budget's end has left
         self._study, self._config, self._data, self._on_change = study, study.config, data, on_change
         self._wanted: dict[str, _Wanted] = {}
         self._unjudged: list[tuple[int, TrialReport]] = []
@@ -79,6 +88,8 @@ class SearchQueue(RunQueue):
         self._keys: set[str] = set()  # of the trials asked so far; a duplicate costs nothing of the budget
         self._ended: list[StudyTrial] = []
         self._restore()
+        if self.over():
+            self._leave_waiting()
 
     def _restore(self) -> None:
         """Queue the baseline's missing seeds and what an earlier, interrupted search left unfinished."""
@@ -99,7 +110,7 @@ class SearchQueue(RunQueue):
                 self.outcomes[spec.key] = trial.report
             if trial.state == "running" and trial.failure is not None:  # its process died telling it
                 trial = self._study.tell(trial.number, trial.failure, {})
-            if trial.failure is not None and worth_again(trial.failure, self._config.resources):
+            if self._is_to_go_on(trial):
                 self._want(spec).trials.append(self._study.again(trial.number).number)
             elif trial.state != "running":
                 self._ended.append(trial)
@@ -108,6 +119,12 @@ class SearchQueue(RunQueue):
             else:
                 self._want(spec).trials.append(trial.number)
 
+    def _is_to_go_on(self, trial: StudyTrial) -> bool:
+        """Whether a trial that an earlier process has ended is made again, from where it was."""
+        if trial.failure is not None:
+            return worth_again(trial.failure, self._study.resources)
+        return trial.ended_by == "budget" and not self.over()
+
     # protocol.Work
 
     def exhausted(self) -> bool:
@@ -115,7 +132,7 @@ class SearchQueue(RunQueue):
 
         Where runs share a GPU, one that has been started may have to be run again.
         """
-        if 0 < self._config.resources.gpu < 1 and self._wanted:
+        if may_share_gpu(self._config.resources) and self._wanted:
             return False
         return not self._waiting and (self._exhausted or self._spent())
 
@@ -140,13 +157,47 @@ class SearchQueue(RunQueue):
     def stopped(self, key: str) -> None:
         """A run was ended early, as `epoch` was answered."""
         self._left(key)
-        for number in self._wanted.pop(key).trials:
-            self._ended.append(self._study.tell_stopped(number))
+        self._tell_stopped(key)
         self._changed()
 
+    def _tell_stopped(self, key: str) -> None:
+        """A seed of the baseline stays wanted: it goes on with `--resume`, as the trials do."""
+        wanted = self._wanted.pop(key)
+        self._unmeasured += len(wanted.baseline)
+        for number in wanted.trials:
+            self._ended.append(self._study.tell_stopped(number, "budget" if self._ended_by else None))
+
     def complete(self) -> bool:
-        """Whether the budget is spent and every trial told."""
-        return self.exhausted() and not self._wanted and not self._unjudged
+        """Whether all trials were told, or the budget has ended the search and nothing runs any more."""
+        return self.exhausted() and not self._wanted and (not self._unjudged or self._ended_by is not None)
+
+    @property
+    def ended_by(self) -> Limit | None:
+        """The limit of the budget that has ended the search; None if it has done all that was asked."""
+        stopped = self._unmeasured > 0 or any(trial.ended_by == "budget" for trial in self._ended)
+        return self._ended_by if stopped or not (self._exhausted or self._asked_all) else None
+
+    def over(self) -> bool:
+        """Whether a limit of the budget is reached; once one is, it stays so."""
+        if self._ended_by is None and self._before.budget is not None:
+            self._ended_by = self.account.reached
+        return self._ended_by is not None
+
+    @property
+    def account(self) -> Account:
+        """The budget, and what of it is used now."""
+        return replace(self._before, searching=self._before.searching + self.meter.now)
+
+    def take(self) -> Job | None:
+        """As of `RunQueue`; once all is over nothing starts, and what waits is told so."""
+        if self.over():
+            self._leave_waiting()
+            return None
+        return super().take()
+
+    def _leave_waiting(self) -> None:
+        while self._waiting:
+            self._tell_stopped(self._waiting.popleft().key)
 
     def check_baseline(self) -> None:
         """Raise if there is nothing to compare with.
@@ -180,7 +231,11 @@ class SearchQueue(RunQueue):
 
     def _spent(self) -> bool:
         """Whether no further trial may be asked: the budget is, or there is nothing to compare with."""
-        return len(self._keys) >= self._config.search.trials or bool(self._baseline_failures)
+        return self._asked_all or bool(self._baseline_failures) or self._ended_by is not None
+
+    @property
+    def _asked_all(self) -> bool:
+        return len(self._keys) >= self._config.search.trials
 
     def _want(self, spec: TrialSpec) -> _Wanted:
         if spec.key not in self._wanted:
@@ -245,7 +300,7 @@ class SearchQueue(RunQueue):
 
     def snapshot(self) -> Snapshot:
         """Where the search stands now."""
-        seeds_left = sum(len(wanted.baseline) for wanted in self._wanted.values())
+        seeds_left = self._unmeasured + sum(len(wanted.baseline) for wanted in self._wanted.values())
         left = max(0, self._config.search.trials - len(self._ended)) + seeds_left
         return Snapshot(
             baseline_done=self._config.baseline.seeds - seeds_left - len(self._baseline_failures),
@@ -260,6 +315,7 @@ class SearchQueue(RunQueue):
             ended=tuple(self._ended),
             baseline=self._baseline,
             silent_after_s=self._crew.silent_after_s,
+            limits=self.account.limits,
         )
 
     def _label(self, key: str) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from in_process import DATA, config
 from ray.cluster_utils import Cluster
 
-from search.cluster.launch import RayCluster
+from search.cluster import growing
+from search.cluster.launch import MAX_RETRIES, RayCluster
 from search.cluster.searcher import WorkSearcher
 from search.record.folder import StudyFolder
 from search.work.protocol import Answer, Job
@@ -20,7 +22,9 @@ from trainables.contract.trial import EpochMetrics, Outcome
 
 pytestmark = pytest.mark.cluster
 
-EPOCHS, TRIALS = 6, 16  # enough for the second node to get a worker started on a busy machine
+# A run has to take longer than a worker takes to start on a busy machine: Ray gives a run that waits for its
+# own the first worker that another run no longer needs, so that the second node would never get one ready.
+EPOCHS, TRIALS, SLEEP_S = 6, 8, 1.5
 
 
 @pytest.fixture
@@ -56,6 +60,9 @@ class LosesNode:
     def exhausted(self) -> bool:
         return self.work.exhausted()
 
+    def over(self) -> bool:
+        return self.work.over()
+
     def started(self, key: str) -> None:
         self.work.started(key)
 
@@ -66,8 +73,21 @@ class LosesNode:
             self.cluster.remove_node(self.node, allow_graceful=False)
         return answer
 
+    def watch_pids(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note which worker each run is heard of."""
+        plain = WorkSearcher.epoch
+
+        def watched(searcher: WorkSearcher, trial_id: str, result: dict[str, Any]) -> Answer:
+            self.pids[searcher._keys[trial_id]] = result["pid"]
+            return plain(searcher, trial_id, result)
+
+        monkeypatch.setattr(WorkSearcher, "epoch", watched)
+
     def _on_node(self, key: str) -> bool:
-        return self.pids[key] in {child.pid for child in self.raylet.children(recursive=True)}
+        return self.pids[key] in pids_on(self.node)
+
+    def hung(self) -> set[str]:
+        return self.work.hung()
 
     def finish(self, key: str, outcome: Outcome) -> None:
         self.work.finish(key, outcome)
@@ -82,7 +102,7 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
     node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     request = config(
-        train={"model": "toy:sleep=0.5", "steps": EPOCHS, "eval_every": 1},
+        train={"model": f"toy:sleep={SLEEP_S}", "steps": EPOCHS, "eval_every": 1},
         space={"sampler_power": [0.0, 1.0]},
         baseline={"strategy": "plain", "seeds": 2},
         search={"trials": TRIALS, "sampler": "tpe"},
@@ -91,13 +111,7 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
     study = folder.create(request, "fingerprint", DATA.minority)
     queue = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
     work = LosesNode(queue, cluster, node, raylet)
-    plain = WorkSearcher.epoch
-
-    def watched(self: WorkSearcher, trial_id: str, result: dict[str, Any]) -> Answer:
-        work.pids[self._keys[trial_id]] = result["pid"]
-        return plain(self, trial_id, result)
-
-    monkeypatch.setattr(WorkSearcher, "epoch", watched)
+    work.watch_pids(monkeypatch)
     with RayCluster(cluster.address).connected(request.resources) as launch:
         launch(work, folder.files)
 
@@ -114,3 +128,84 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
         assert [point.epoch for point in folder.files.curve(trial.report)] == [*range(1, EPOCHS + 1)]
     assert {key for key, count in restarts.items() if count} == {work.lost}
     assert restarts[work.lost] == 1
+
+
+@dataclass
+class LosesEachNode(LosesNode):
+    """A queue of work whose first run loses each node that it comes to but the last, after one epoch."""
+
+    nodes: list[Any] = field(default_factory=list)
+
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        answer = self.work.epoch(key, measured)
+        if key == self.ran[0] and measured.epoch == 1 and len(self.nodes) > 1:
+            self.nodes.remove(lost := next(node for node in self.nodes if self.pids[key] in pids_on(node)))
+            self.cluster.remove_node(lost, allow_graceful=False)
+        return answer
+
+
+def pids_on(node: Any) -> set[int]:
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return {child.pid for child in raylet.children(recursive=True)}
+
+
+def test_a_run_may_lose_more_nodes_than_it_has_retries_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = {"object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0} | memory)
+    try:
+        nodes = [cluster.add_node(num_cpus=1, **memory) for _ in range(MAX_RETRIES + 2)]
+        request = config(
+            train={"model": "toy:sleep=1", "steps": 2, "eval_every": 1},
+            baseline={"strategy": "plain", "seeds": 1},
+            search={"trials": 1, "sampler": "random", "checkpoint_s": 60},  # each attempt is from the start
+        )
+        folder = StudyFolder(tmp_path / "study")
+        study = folder.create(request, "fingerprint", DATA.minority)
+        queue = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
+        work = LosesEachNode(queue, cluster, None, psutil.Process(), nodes=nodes)
+        work.watch_pids(monkeypatch)
+        with RayCluster(cluster.address).connected(request.resources) as launch:
+            launch(work, folder.files)
+    finally:
+        cluster.shutdown()
+    assert len(work.nodes) == 1
+    told = [*study.baseline_trials(), *study.trials()]
+    assert [trial.state for trial in told] == ["complete"] * 2
+
+
+@dataclass
+class Taken(LosesNode):
+    """A queue of work that notes how many runs were taken, and none had ended, when the first one did."""
+
+    at_first: int = 0
+
+    def epoch(self, key: str, measured: EpochMetrics) -> Answer:
+        return self.work.epoch(key, measured)
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        self.at_first = self.at_first or len(self.ran)
+        self.work.finish(key, outcome)
+
+
+def test_runs_wait_for_all_the_nodes_that_a_cluster_may_get(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = {"resources": {"CPU": 1}}
+    grown = {"max_workers": 3, "head_node_type": "head", "available_node_types": {"head": node, "spot": node}}
+    monkeypatch.setattr(growing, "GROWS", tmp_path / "grown.yaml")
+    (tmp_path / "grown.yaml").write_text(yaml.safe_dump(grown))
+    request = config(
+        train={"model": "toy:sleep=1", "steps": 3, "eval_every": 1},
+        baseline={"strategy": "plain", "seeds": 8},
+        search={"trials": 1},
+    )
+    folder = StudyFolder(tmp_path / "study")
+    study = folder.create(request, "fingerprint", DATA.minority)
+    queue = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
+    work = Taken(queue, cluster, None, psutil.Process())
+    with RayCluster(cluster.address).connected(request.resources) as launch:
+        launch(work, folder.files)
+    assert queue.complete()
+    assert work.at_first == 5, "four fit once all nodes are there, and one is ready behind them"

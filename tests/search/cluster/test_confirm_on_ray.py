@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from search.judging.confirmation import Asked
 from search.pipeline.confirming import confirm
 from search.record.files import RunFiles
 from search.record.folder import StudyFolder
-from search.request.config import Resources
+from search.request.computing.resources import Resources
 from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Launch, Work
 
@@ -28,9 +28,10 @@ class OneWorkerKilled:
     def __init__(self) -> None:
         self.work: Sabotaged | None = None
         self.clock = time.monotonic
+        self.is_here = True
 
     @contextmanager
-    def connected(self, resources: Resources) -> Iterator[Launch]:
+    def connected(self, resources: Resources, reads: Sequence[str] = ()) -> Iterator[Launch]:
         def launch(work: Work, files: RunFiles) -> None:
             assert isinstance(work, ExperimentQueue)
             self.work = Sabotaged(work, {1: "toy:kill_at=2"})

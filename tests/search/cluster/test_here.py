@@ -10,8 +10,9 @@ from toy_experiments import request_of
 
 from search.cli.main import main
 from search.cluster.here import Here
+from search.record.files import RunFiles
 from search.record.folder import StudyFolder
-from search.request.config import Resources
+from search.request.computing.resources import Resources
 from search.work.protocol import Answer
 from search.work.search_queue import SearchQueue
 from trainables.contract.node import GPUS, own_gpus, own_threads
@@ -79,6 +80,38 @@ def test_ctrl_c_keeps_the_last_epoch_and_the_next_process_goes_on_from_it(tmp_pa
     assert seed.report is not None
     assert seed.report.restarts == 1
     assert [point.epoch for point in toy.folder.files.curve(seed.report)] == [1, 2, 3]
+
+
+def test_a_run_that_is_interrupted_before_its_time_has_come_leaves_no_checkpoint(tmp_path: Path) -> None:
+    toy = bench(tmp_path, search={"trials": 2, "sampler": "random", "checkpoint_s": 60})
+    kept, told = [], []
+
+    class Watched(RunFiles):
+        def keep(self, key: str, files: Path) -> None:
+            kept.append(files.name)
+            super().keep(key, files)
+
+    def interrupted(spec: TrialSpec, folder: TrialFolder, on_epoch: OnEpoch) -> Outcome:
+        def press(measured: EpochMetrics) -> None:
+            on_epoch(measured)
+            told.append(measured.epoch)
+            if told == [1, 2]:
+                raise KeyboardInterrupt
+
+        return run_trial(spec, folder, press)
+
+    files = Watched(toy.folder.files.root)
+    Here(interrupted).launch(toy.work, files)
+    assert (kept, told) == ([], [1, 2])
+    toy.reopen()
+    Here(interrupted).launch(toy.work, files)
+    assert toy.work.complete()
+    (seed,) = toy.study.baseline_trials()
+    assert seed.report is not None
+    assert seed.report.restarts == 0
+    assert told == [1, 2] + [1, 2, 3] * 3  # both epochs of the baseline's seed once more
+    assert [point.epoch for point in toy.folder.files.curve(seed.report)] == [1, 2, 3]
+    assert kept == ["result"] * 3
 
 
 def test_a_run_has_its_threads_and_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """What is told of a worker that Ray has lost."""
 
 import pytest
-from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
-from search.cluster.lost import LONGEST, is_everywhere, reason_of
+from search.cluster.lost import LONGEST, is_everywhere, is_node_lost, reason_of
 
 IMPORT_FAILED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -64,3 +64,20 @@ def test_the_reason_is_one_line_with_its_class(error: Exception, reason: str, ev
 
 def test_a_reason_has_an_end() -> None:
     assert len(reason_of(RuntimeError("x" * 10_000))) == LONGEST + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "counts_for_nothing"),
+    [
+        (RayActorError(error_msg="The actor died because its node has died. Node Id: ab"), True),
+        (ActorUnavailableError("RpcError: RPC error: Socket closed rpc_code: 14", b"a" * 16), True),
+        (
+            RayActorError(error_msg="The actor died because its node has died. Node Id: ab", preempted=True),
+            False,
+        ),
+        (RayActorError(error_msg=KILLED), False),
+        (RayActorError(error_msg=IMPORT_FAILED), False),
+    ],
+)
+def test_a_node_that_is_gone_is_no_fault_of_its_runs(error: Exception, counts_for_nothing: bool) -> None:
+    assert is_node_lost(error) == counts_for_nothing

@@ -12,7 +12,9 @@ from trials import report_of
 
 from search.cluster import launch
 from search.cluster.launch import MAX_RETRIES, run_connected
+from search.cluster.searcher import HUNG_TWICE
 from search.record.folder import StudyFolder
+from search.work import silence
 from search.work.search_queue import SearchQueue
 from spaces.errors import RunError
 
@@ -41,6 +43,23 @@ def test_a_run_that_gets_on_may_lose_more_workers_than_it_has_retries(
     assert (report.metrics, report.curve) == (undisturbed.metrics, undisturbed.curve)
 
 
+def test_a_lost_worker_costs_no_more_than_the_time_between_two_checkpoints(
+    local_ray: None, tmp_path: Path
+) -> None:
+    search = SEARCH | {"search": {"trials": 2, "sampler": "random", "checkpoint_s": 0.5}}
+    done = search_on_ray(tmp_path, {1: "toy:sleep=0.2,kill_at=9"}, **search | {"train": epochs(12)})
+    report = done.work.report(1)
+    told = done.work.epochs_of(1)
+    again = told[8]
+    assert told == [*range(1, 9), *range(again, 13)]
+    assert 9 - again <= 0.5 / 0.2 + 1
+    assert again > 1
+    assert report.restarts == 1
+    undisturbed = report_of(done.work.ran[1], tmp_path / "alone")
+    assert (report.metrics, report.curve) == (undisturbed.metrics, undisturbed.curve)
+    assert [trial.state for trial in done.study.trials()] == ["complete"] * 2
+
+
 def test_a_run_that_is_lost_at_the_same_epoch_each_time_is_run_again_only_when_resumed(
     local_ray: None, tmp_path: Path
 ) -> None:
@@ -61,6 +80,31 @@ def test_a_run_that_is_lost_at_the_same_epoch_each_time_is_run_again_only_when_r
     assert {trial.strategy for trial in trials} == {lost.strategy, other.strategy}
     assert [trial.state.name for trial in done.record()].count("FAIL") == 1  # what happened is not forgotten
     assert work.complete()
+
+
+def test_a_run_that_hangs_goes_on_once_from_its_checkpoint(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "HUNG_S", 2.0)
+    done = search_on_ray(tmp_path, {1: "toy:hang=6"}, **SEARCH | {"train": epochs(8)})
+    report = done.work.report(1)
+    assert report.restarts == 1
+    assert done.work.epochs_of(1) == [*range(1, 9)]
+    undisturbed = report_of(done.work.ran[1], tmp_path / "alone")
+    assert (report.metrics, report.curve) == (undisturbed.metrics, undisturbed.curve)
+    assert [trial.state for trial in done.study.trials()] == ["complete"] * 2
+
+
+def test_a_run_that_hangs_again_is_given_up(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "HUNG_S", 2.0)
+    search = SEARCH | {"search": {"trials": 2, "sampler": "random", "checkpoint_s": 60}}
+    done = search_on_ray(tmp_path, {1: "toy:hang=6"}, **search | {"train": epochs(8)})
+    failure = done.work.failure(1)
+    assert (failure.kind, failure.reason, failure.retry) == ("timeout", HUNG_TWICE, False)
+    assert done.work.epochs_of(1) == [*range(1, 6), *range(1, 6)]
+    assert [trial.state for trial in done.study.trials()] == ["failed", "complete"]
 
 
 def test_what_no_worker_can_import_ends_the_search_with_its_name(

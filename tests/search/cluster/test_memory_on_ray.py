@@ -12,7 +12,6 @@ from on_ray import Searched, search_on_ray
 from search.cluster.launch import connected, occupied, run_connected
 from search.record.experiments import Wanted
 from search.record.folder import StudyFolder
-from search.request.config import Resources
 from search.work.experiment_queue import ExperimentQueue
 from spaces.strategy import NAMED
 from trainables.contract.trial import TrialFailure, TrialReport
@@ -21,9 +20,9 @@ SHARED = {"cpu": 0.5, "gpu": 0.5}
 
 
 def test_what_is_reserved_for_a_run() -> None:
-    shared = Resources(cpu=2, gpu=0.25)
-    assert occupied({"whole_device": False}, shared) == {"CPU": 2, "GPU": 0.25}
-    assert occupied({"whole_device": True}, shared) == {"CPU": 2, "GPU": 1}
+    shared = {"resources": {"cpu": 2, "gpu": 0.25}}
+    assert occupied(shared | {"whole_device": False}) == {"CPU": 2, "GPU": 0.25}
+    assert occupied(shared | {"whole_device": True}) == {"CPU": 2, "GPU": 1}
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_sigterm_while_ray_starts_ends_it(tmp_path: Path) -> None:
 
 def test_a_run_that_hangs_on_a_worker_is_ended_after_its_time(tmp_path: Path) -> None:
     hangs = {"model": "toy:hang=3", "steps": 40, "eval_every": 10}
-    limited = {"trials": 1, "sampler": "random", "trial_timeout_s": 4}
+    limited = {"trials": 1, "sampler": "random", "trial_timeout_s": 4, "checkpoint_s": 0}
     command = start("search", study_file(tmp_path, train=hangs, search=limited), at=tmp_path)
     try:
         assert command.ended(120) == 3

@@ -5,8 +5,9 @@ import json
 import pytest
 import ray
 
-from search.cluster.launch import connected, impossible_here
-from search.request.config import Resources
+from search.cluster.launch import connected
+from search.cluster.room import impossible_here
+from search.request.computing.resources import Resources
 from spaces.errors import UsageError
 
 

@@ -24,7 +24,7 @@ from search.cluster.searcher import WorkSearcher
 from search.record.experiments import Wanted
 from search.record.files import RunFiles
 from search.record.folder import StudyFolder
-from search.record.study import StudyTrial
+from search.record.outcomes import StudyTrial
 from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Answer
 from spaces.strategy import NAMED
@@ -223,7 +223,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
         "space": POWER,
         "guards": [{"metric": "map50_95", "max_drop": 0.5}],  # all trials are feasible
         "baseline": ONE_SEED,
-        "search": {"trials": 5, "sampler": "tpe"},
+        "search": {"trials": 5, "sampler": "tpe", "checkpoint_s": 0},
     }
     (root / "study.yaml").write_text(yaml.safe_dump(request))
     folder = StudyFolder(root / "runs" / "stopped")

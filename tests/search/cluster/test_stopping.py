@@ -52,6 +52,19 @@ def test_a_search_here_answers_and_ends_and_can_go_on(
     assert [*folder.files.root.glob("*/checkpoint_*")]
 
 
+def test_a_file_in_the_studys_folder_asks_a_search_to_end_and_asks_once(
+    searching: Command, tmp_path: Path
+) -> None:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    folder.files.stop_request.touch()
+    searching.wait_for(ANSWER, 5)
+    assert searching.ended(CLEAN_S) == 130
+    assert "rarecall search runs/toy --resume" in searching.text
+    assert "Traceback" not in searching.text
+    assert not folder.files.stop_request.exists()
+    assert len(folder.open().baseline_trials()) == 1
+
+
 def test_a_hangup_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     command = start("search", study_file(tmp_path), "--here", at=tmp_path, before=["nohup"])
     try:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from search.pipeline.searching import search
 from search.record.experiments import Wanted
-from search.record.study import StudyTrial
+from search.record.outcomes import StudyTrial
 from search.work.experiment_queue import ExperimentQueue
 from spaces.errors import RunError
 from spaces.strategy import NAMED

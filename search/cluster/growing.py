@@ -1,0 +1,58 @@
+"""How far an elastic cluster can grow, so that Ray Tune asks for all its nodes at once.
+
+Tune's own rule lets one trial wait for a worker where the searcher is not Ray's: cold nodes would start one
+after another. What `ray up` leaves on the head says which nodes may come.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.request.computing.resources import Resources
+from search.work.allotting import Node
+
+MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # how many trials Tune asks for that have no worker yet
+ASKED = os.environ.get(MAX_PENDING, "auto")  # by who knows that a cluster grows, as on Kubernetes; auto is 1
+MOST_AT_ONCE = 200  # as many as Ray itself lets wait, where it asks for all at once
+GROWS = Path.home() / "ray_bootstrap_config.yaml"  # where `ray up` puts it, on the head
+
+Grown = Mapping[str, Any]  # what an autoscaler was started with
+
+
+def may_grow_to() -> Grown | None:
+    """What `ray up` has left on the head for the autoscaler; None elsewhere."""
+    return dict(yaml.safe_load(GROWS.read_text())) if GROWS.exists() else None
+
+
+def nodes_to_come(grown: Grown | None) -> list[Node]:
+    """One of each type of node that may be started."""
+    return [
+        dict(node.get("resources", {})) for node in (grown or {}).get("available_node_types", {}).values()
+    ]
+
+
+def runs_at_once(grown: Grown | None, resources: Resources) -> int | None:
+    """How many runs an elastic cluster can hold once it has all its nodes; None of one that does not grow.
+
+    Args:
+        grown: As of `may_grow_to`.
+        resources: What one run will occupy.
+    """
+    if grown is None:
+        return None
+    asked = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu > 0 else {})
+    most, runs = int(grown.get("max_workers", 2)), 0  # Ray's own default
+    for name, node in grown["available_node_types"].items():
+        is_head = name == grown["head_node_type"]
+        nodes = min(int(node.get("max_workers", 0 if is_head else most)), most) + is_head
+        has = node.get("resources", {})
+        runs += nodes * min(int(has.get(kind, 0) // needed) for kind, needed in asked.items())
+    return min(max(1, runs), MOST_AT_ONCE)
+
+
+def ask_ahead(at_once: int | None) -> None:
+    """Let Tune have as many runs without a worker as fit at once, so that all nodes start together."""
+    os.environ[MAX_PENDING] = ASKED if at_once is None else str(at_once)  # read by each controller

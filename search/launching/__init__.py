@@ -1,0 +1,1 @@
+"""From a study file to what runs it on a cluster elsewhere."""

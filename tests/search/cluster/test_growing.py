@@ -1,0 +1,79 @@
+"""Ray Tune asks for as many runs at once as an elastic cluster can hold."""
+
+from typing import Any, cast
+
+import pytest
+from ray.tune.execution.tune_controller import _get_max_pending_trials
+from ray.tune.search import SearchGenerator
+
+from search.cluster import growing
+from search.cluster.searcher import WorkSearcher
+from search.request.computing.resources import Resources
+from search.work.allotting import Allotment
+from search.work.protocol import Job, Work
+
+
+def searcher_of(work: "_Taken", grown: dict[str, Any] | None = None) -> WorkSearcher:
+    return WorkSearcher(cast(Work, work), Allotment(Resources(), []), grown)
+
+
+@pytest.mark.parametrize(("per_node", "at_once"), [(8, 8), (2, 32), (0.01, growing.MOST_AT_ONCE)])
+def test_tune_has_as_many_runs_waiting_for_a_node_as_the_grown_cluster_holds(
+    monkeypatch: pytest.MonkeyPatch, per_node: float, at_once: int
+) -> None:
+    monkeypatch.setenv(growing.MAX_PENDING, "auto")
+    grown = {
+        "max_workers": 8,
+        "head_node_type": "head",
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}},
+            "spot": {"resources": {"CPU": 8, "GPU": 4}, "max_workers": 20},
+        },
+    }
+    found = growing.runs_at_once(grown, Resources(cpu=per_node, gpu=0))
+    growing.ask_ahead(found)
+    assert found == at_once
+    assert _get_max_pending_trials(SearchGenerator(searcher_of(_Taken()))) == at_once
+
+
+@pytest.mark.parametrize(("asked", "waiting"), [("auto", 1), ("8", 8)])
+def test_a_cluster_of_which_nothing_is_known_has_as_many_waiting_as_was_asked(
+    monkeypatch: pytest.MonkeyPatch, asked: str, waiting: int
+) -> None:
+    monkeypatch.setenv(growing.MAX_PENDING, "5")  # of another cluster before it
+    monkeypatch.setattr(growing, "ASKED", asked)
+    growing.ask_ahead(growing.runs_at_once(None, Resources()))
+    assert _get_max_pending_trials(SearchGenerator(searcher_of(_Taken()))) == waiting
+
+
+def test_no_more_than_one_run_is_asked_for_beyond_those_that_fit() -> None:
+    work = _Taken()
+    one = {
+        "max_workers": 0,
+        "head_node_type": "head",
+        "available_node_types": {"head": {"resources": {"CPU": 1}}},
+    }
+    searcher = searcher_of(work, one)
+    searcher._keys |= {"running": "key", "waiting": "another"}
+    assert searcher.suggest("next") is None
+    assert work.asked == 0
+
+
+class _Taken:
+    """A queue that counts how often it is asked, and has nothing."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def take(self) -> Job | None:
+        self.asked += 1
+        return None
+
+    def exhausted(self) -> bool:
+        return False
+
+
+def test_the_nodes_to_come_are_known_before_they_are_there() -> None:
+    types = {"head": {"resources": {"CPU": 4}}, "spot": {"resources": {"CPU": 8, "GPU": 1}, "min_workers": 0}}
+    assert growing.nodes_to_come({"available_node_types": types}) == [{"CPU": 4}, {"CPU": 8, "GPU": 1}]
+    assert growing.nodes_to_come(None) == []

@@ -1,0 +1,123 @@
+"""A study as a RayJob: what its manifest says, and what is refused before one is written."""
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import study_file
+
+from search.cli.main import main
+from search.launching.kuberay import entrypoint, launch
+from search.launching.wanted import Wanted
+from search.request.reading import load_config
+from spaces.errors import UsageError
+
+EXTRA = {
+    "image": "lab/rarecall:1",
+    "pull_secret": "lab-registry",
+    "namespace": "vision",
+    "claim": "studies",
+    "node_selector": {"gpu": "a100"},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+}
+
+
+def wanted(folder: Path, runs: str = "/mnt/all/runs", **changes: object) -> Wanted:
+    launching = {"nodes": 4, "shared": "/mnt/all", "extra": EXTRA}
+    file = folder / study_file(folder, **({"launch": launching} | changes))
+    return Wanted(file, load_config(file), Path(runs))
+
+
+def written(asked: Wanted) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config map and the job."""
+    files, job = yaml.safe_load_all(launch(asked, dry_run=True).written.read_text())
+    return files, job
+
+
+def test_gpu_workers_come_and_go_and_stand_where_they_may(tmp_path: Path) -> None:
+    files, job = written(wanted(tmp_path, resources={"cpu": 4, "gpu": 0.5}))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert job["metadata"] == {"name": "rarecall-toy", "namespace": "vision"}
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    (group,) = cluster["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (0, 0, 4)
+    assert group["rayStartParams"] == {}
+    pod = group["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
+    assert container["volumeMounts"] == [{"name": "shared", "mountPath": "/mnt/all"}]
+    assert pod["volumes"] == [{"name": "shared", "persistentVolumeClaim": {"claimName": "studies"}}]
+    assert pod["imagePullSecrets"] == [{"name": "lab-registry"}]
+    assert pod["nodeSelector"] == {"gpu": "a100"}
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    submitter = job["spec"]["submitterPodTemplate"]["spec"]
+    assert submitter["imagePullSecrets"] == [{"name": "lab-registry"}]
+    assert submitter["restartPolicy"] == "Never"
+    assert "command" not in submitter["containers"][0]  # which KubeRay fills in
+    head = cluster["headGroupSpec"]
+    assert head["rayStartParams"] == {"num-cpus": "0"}
+    assert "nodeSelector" not in head["template"]["spec"]
+    assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert files["metadata"] == job["metadata"]
+
+
+def test_the_study_that_the_head_sees_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    asked = wanted(tmp_path)
+    files, _ = written(asked)
+    (tmp_path / "seen.yaml").write_text(files["data"]["study.yaml"])
+    assert load_config(tmp_path / "seen.yaml") == asked.config
+
+
+def test_kueue_has_a_job_that_does_not_grow(tmp_path: Path) -> None:
+    queued = {"nodes": 4, "shared": "/mnt/all", "extra": EXTRA | {"queue": "gpus"}}
+    _, job = written(wanted(tmp_path, launch=queued))
+    assert job["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "gpus"}
+    assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is False
+    assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 4
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize("there", [True, False])
+def test_the_job_resumes_what_is_there_and_fails_as_the_search_does(
+    tmp_path: Path, code: int, told: int, there: bool
+) -> None:
+    asked = wanted(tmp_path, runs=str(tmp_path / "it's here"))
+    if there:
+        asked.folder.mkdir(parents=True)
+        (asked.folder / "study.yaml").touch()
+    (tmp_path / "rarecall").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\nexit {code}\n')
+    (tmp_path / "rarecall").chmod(0o755)
+    done = subprocess.run(
+        shlex.split(entrypoint(asked)),
+        env={"PATH": f"{tmp_path}:/bin:/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == told
+    said = ["search", "/etc/rarecall/study.yaml", "--runs", str(asked.runs), "--address", "auto"]
+    assert done.stdout.splitlines() == said + (["--resume"] if there else [])
+
+
+def test_what_pods_would_not_see_is_refused_all_at_once(tmp_path: Path) -> None:
+    launching = {"shared": "/mnt/all", "extra": {"claim": "studies"}}
+    asked = wanted(tmp_path, runs="/home/me/runs", launch=launching, study_db="postgresql://me:hush@db/x")
+    with pytest.raises(UsageError) as refused:
+        launch(asked, dry_run=True)
+    assert "launch.extra.image" in str(refused.value)
+    assert "--runs: /home/me/runs is not in launch.shared, /mnt/all" in str(refused.value)
+    assert "study_db" in str(refused.value)
+    assert "hush" not in str(refused.value)
+    assert not asked.beside(".rayjob.yaml").exists()
+
+
+def test_the_command_says_what_would_be_submitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(wanted(tmp_path).file)
+    assert main(["launch", file, "--on", "kuberay", "--dry-run", "--runs", "/mnt/all/runs"]) == 0
+    said = capsys.readouterr().out
+    assert f"to submit it: kubectl apply -f {tmp_path}/study.rayjob.yaml" in said
+    assert "watch: kubectl get rayjob rarecall-toy --watch --namespace vision" in said
