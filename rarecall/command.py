@@ -1,7 +1,9 @@
 """Where the command starts: it checks whose packages it gets, for others call theirs `spaces`, too."""
 
 import gc
+import os
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,7 +30,13 @@ def main() -> int:
         return 3
     except KeyboardInterrupt:
         return 130
-    return run()
+    code = run()
+    if any(thread.name == "storage" for thread in threading.enumerate()):
+        # It still waits for one that has not answered, and pyarrow, as the process ends, would wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def foreign_package() -> str | None:

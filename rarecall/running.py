@@ -13,6 +13,7 @@ from rich.console import Console
 from rarecall.study import Study
 from search.judging.confirmation import Asked
 from search.record.folder import StudyFolder
+from search.storage.address import runs_folder, study_folder
 from spaces.errors import UsageError
 from trainables.contract.trust import trusting_weights
 
@@ -35,7 +36,7 @@ def search(
 
     Args:
         study: A study file, or with `resume` also a study's folder.
-        runs: Folder of all studies.
+        runs: Folder of all studies, or where they are on a storage, e.g. `s3://bucket/runs`.
         address: Of a running Ray cluster, e.g. `auto`; None starts a local one.
         here: Without Ray, one run at a time in this process.
         resume: Go on with an existing study.
@@ -48,7 +49,11 @@ def search(
 
     with trusting_weights(trust_weights):
         found = run(
-            Path(study), Path(runs), cluster=_cluster(address, here=here), resume=resume, console=_nowhere()
+            _folder(study),
+            runs_folder(str(runs)),
+            cluster=_cluster(address, here=here),
+            resume=resume,
+            console=_nowhere(),
         )
     return Study(found.folder.path)
 
@@ -93,7 +98,7 @@ def confirm(
 
     with trusting_weights(trust_weights):
         found, _ = run(
-            StudyFolder(Path(study)),
+            StudyFolder(_folder(study)),
             Asked(tuple(trials), tuple(strategies), tuple(fusions), seeds, baseline_seeds, one_look),
             cluster=_cluster(address, here=here),
             resume=resume,
@@ -129,9 +134,20 @@ def compare(
 
     with trusting_weights(trust_weights):
         found, _ = run(
-            Path(study), Path(runs), cluster=_cluster(address, here=here), resume=resume, console=_nowhere()
+            _folder(study),
+            runs_folder(str(runs)),
+            cluster=_cluster(address, here=here),
+            resume=resume,
+            console=_nowhere(),
         )
     return Study(found.folder.path)
+
+
+def _folder(study: str | Path) -> Path:
+    """A study file, or a study's folder; of one on a storage, its mirror."""
+    folder = study_folder(str(study))
+    StudyFolder(folder).bring()
+    return folder
 
 
 def _cluster(address: str | None, *, here: bool) -> "Cluster":

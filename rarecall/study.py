@@ -1,5 +1,6 @@
 """A study as data frames, read anew at each call: it may be searched meanwhile."""
 
+import time
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from search.judging.front import front
 from search.record.experiments import COMPARISON
 from search.record.folder import StudyFolder
 from search.record.stored import unpacked
+from search.record.study import Study as Record
 from search.show.comparison import as_rows as comparison_rows
 from search.show.front import as_rows as front_rows
 from search.show.pictures.curves import curves_picture
@@ -22,11 +24,15 @@ from search.show.pictures.drawn_curves import curves_figure
 from search.show.pictures.drawn_front import front_figure
 from search.show.pictures.front import front_picture
 from search.show.status import study_status
+from search.storage.address import mirrored, named, study_folder
+from search.storage.mirror import DATABASE
 from spaces.errors import UsageError
+
+AGAIN_S = 5.0  # between two looks at a storage
 
 
 def open(path: str | Path) -> "Study":
-    """The study in a folder, e.g. `runs/digits`.
+    """The study in a folder, e.g. `runs/digits`, or on a storage, e.g. `s3://bucket/runs/digits`.
 
     Raises:
         UsageError: There is no study.
@@ -38,23 +44,44 @@ class Study:
     """A study that was made by `search` or `compare`, to be looked at.
 
     Attributes:
-        path: Its folder.
+        path: Its folder; of a study on a storage, the one that mirrors it here.
         name: As in its study file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._folder = StudyFolder(Path(path))
-        self._record = self._folder.open()
-        self.path, self.name = self._folder.path, self._record.config.name
+        self._folder = StudyFolder(study_folder(str(path)))
+        self._folder.bring()
+        self.path = self._folder.path
+        self._open()
+        self.name = self._opened.config.name
+
+    def _open(self) -> None:
+        self._folder = StudyFolder(self.path)
+        self._opened, self._seen, self._brought = self._folder.open(), self._file(), time.monotonic()
+
+    def _file(self) -> int | None:
+        """Which file the record is; a mirror's is another each time that it is brought."""
+        file = self.path / DATABASE
+        return file.stat().st_ino if file.exists() else None
+
+    @property
+    def _record(self) -> Record:
+        """As it is now; of a study on a storage, as it was a few seconds ago."""
+        if time.monotonic() - self._brought > AGAIN_S:
+            self._folder.bring()
+            if self._file() != self._seen:
+                self._open()
+            self._brought = time.monotonic()
+        return self._opened
 
     def __repr__(self) -> str:
-        return f"Study({str(self.path)!r})"
+        return f"Study({str(mirrored(self.path) or self.path)!r})"
 
     def _repr_html_(self) -> str:
         """For notebooks: what is known so far, and the front."""
         record = self._record
-        status = study_status(record, self._folder.being(), self.path)
-        said = answer(record, status, latest(record), self.path)
+        status = study_status(record, self._folder.being(), named(self.path))
+        said = answer(record, status, latest(record), named(self.path))
         lines = "".join(f"<li>{escape(one)}</li>" for one in said.sentences)
         shown = self.front()
         known = [name for name in record.config.front_metrics if name in shown]
@@ -108,7 +135,7 @@ class Study:
                 rows = [{"epoch": point.epoch, **point.metrics} for point in points]
                 return pd.DataFrame(rows).set_index("epoch")
         raise UsageError(
-            f"{self.path}: trial {number} has no report", "those of trials() with metrics have one"
+            f"{named(self.path)}: trial {number} has no report", "those of trials() with metrics have one"
         )
 
     def baseline(self) -> pd.DataFrame:
@@ -170,7 +197,9 @@ class Study:
         """
         found = {trial.number: trial.strategy for trial in self._record.trials()}
         if number not in found:
-            raise UsageError(f"{self.path} has no trial {number}", f"trials: {', '.join(map(str, found))}")
+            raise UsageError(
+                f"{named(self.path)} has no trial {number}", f"trials: {', '.join(map(str, found))}"
+            )
         return found[number].knobs()
 
 

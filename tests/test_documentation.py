@@ -6,8 +6,9 @@ their order; only the study files in that folder ask for less, so that it takes 
 
 - `pip install …`, `pytest` and `mkdocs serve`: CI runs the first two in a fresh environment, and builds the
   pages. Here it is seen that the extras and the lock exist.
-- What wants a cluster: `ray up …` would start machines, and `--address auto` wants them. Ray's and rarecall's
-  own parsers read the arguments; Ray's validation of `cluster.yaml` is in `test_packaging`.
+- What wants a cluster: `ray up …` would start machines, `--address auto` and `rarecall launch …` want them.
+  Ray's and rarecall's own parsers read the arguments; Ray's validation of `cluster.yaml` is in
+  `test_packaging`.
 """
 
 import contextlib
@@ -36,7 +37,8 @@ from search.request.reading import load_config
 
 ALL = [block for page in PAGES for block in blocks(page)]
 OUTPUTS = ("┃ trial ┃", "┃             ┃ verdict", "runs/<study>/study.yaml")  # how what is shown begins
-ELSEWHERE = ("pip install", "pytest", "mkdocs serve", "ray up")  # not typed here: see above
+# Not typed here, see above.
+ELSEWHERE = ("pip install", "pytest", "mkdocs serve", "ray up", "rarecall launch")
 
 
 def of(language: str) -> list[Any]:

@@ -1,6 +1,5 @@
 """What is shipped beside the code: the launcher file, the wheel, the lock."""
 
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from places import ROOT
 from ray.autoscaler._private.util import prepare_config, validate_config
+from wheels import build_wheel
 
 
 def test_rays_own_validation_accepts_cluster_yaml() -> None:
@@ -41,20 +41,7 @@ def test_the_lock_names_versions_and_nothing_else() -> None:
 
 @pytest.mark.slow
 def test_a_built_wheel_installed_elsewhere_runs_check(tmp_path: Path) -> None:
-    source = tmp_path / "source"  # a build leaves files behind, and stale ones would get into the next wheel
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "runs", "*.egg-info"))
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path),
-        str(source),
-    ]
-    subprocess.run(build, check=True, capture_output=True)
-    wheel = next(tmp_path.glob("*.whl"))
+    wheel = build_wheel(tmp_path)
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as packed:
         assert "search/export/contents/templates/classifier.py" in packed.namelist()

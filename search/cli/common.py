@@ -4,13 +4,18 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from search.cluster.stopping import Stop
 from search.cluster.watch import end_descendants
+from search.storage.address import runs_folder, study_folder
 from spaces.errors import UsageError
 from trainables.contract.trust import FLAG
+from trainables.storage.address import is_address
 
 if TYPE_CHECKING:
     from search.work.protocol import Cluster
@@ -22,6 +27,7 @@ DONE, NOTHING_FOUND, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 FILE, FOLDER = "a study file (yaml)", "a study's folder, e.g. runs/digits"
+ANYWHERE = f"{FOLDER}, or on a Ray cluster's head, e.g. http://head:8265/mnt/runs/digits"
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +44,8 @@ def path(text: str) -> Path:
     Raises:
         argparse.ArgumentTypeError: No path on this machine can be so.
     """
+    if is_address(text):
+        raise argparse.ArgumentTypeError(f"a path of this machine, and no address of a storage: {text}")
     try:
         os.stat(text)
     except (FileNotFoundError, NotADirectoryError):
@@ -45,6 +53,47 @@ def path(text: str) -> Path:
     except (OSError, ValueError) as error:  # too long; a NUL within
         raise argparse.ArgumentTypeError(f"no path: {error}") from None
     return Path(text)
+
+
+@dataclass(frozen=True)
+class OnHead:
+    """A study's folder on the head of a Ray cluster.
+
+    Attributes:
+        dashboard: Address of the head's, `http://head:8265`.
+        folder: As the head sees it.
+    """
+
+    dashboard: str
+    folder: str
+
+
+def study_path(text: str) -> Path | OnHead:
+    """An argument that names a study's folder: a path, the address of one on a storage, or on a head.
+
+    Raises:
+        argparse.ArgumentTypeError: It can be none of them.
+    """
+    if text.startswith(("http://", "https://")):
+        parts = urlsplit(text)
+        if not parts.path.strip("/"):
+            raise argparse.ArgumentTypeError(
+                f"the study's folder is missing: e.g. {text.rstrip('/')}/mnt/runs/x"
+            )
+        return OnHead(f"{parts.scheme}://{parts.netloc}", unquote(parts.path.rstrip("/")))
+    return _mirror(text, study_folder) if is_address(text) else path(text)
+
+
+def runs_path(text: str) -> Path:
+    """Likewise, of the folder of all studies."""
+    return _mirror(text, runs_folder) if is_address(text) else path(text)
+
+
+def _mirror(text: str, folder_of: Callable[[str], Path]) -> Path:
+    try:
+        return folder_of(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.message} ({error.hint})") from None
 
 
 def command(
@@ -61,9 +110,9 @@ def command(
     """
     parser = commands.add_parser(name, help=text, description=text)
     if study is not None:
-        parser.add_argument("study", type=path, metavar="STUDY", help=study)
+        parser.add_argument("study", type=study_path, metavar="STUDY", help=study)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(trust_weights=False, interrupted=interrupted)
+    parser.set_defaults(trust_weights=False, interrupted=interrupted, from_head=None)
     return parser
 
 
@@ -90,7 +139,10 @@ def add_cluster(parser: argparse.ArgumentParser, resume: str) -> None:
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Where studies are."""
     parser.add_argument(
-        "--runs", type=path, default=Path("runs"), help="folder of all studies (default: runs)"
+        "--runs",
+        type=runs_path,
+        default=Path("runs"),
+        help="folder of all studies (default: runs), or e.g. s3://bucket/runs",
     )
 
 
@@ -110,7 +162,11 @@ def cluster_of(args: argparse.Namespace) -> "Cluster":
         return Here(stop=Stop(_answer, _end_at_once))
     from search.cluster.launch import RayCluster  # noqa: PLC0415
 
-    return RayCluster(args.address, stop=Stop(_answer, _end_at_once))
+    return RayCluster(args.address, stop=Stop(_answer, _end_at_once), say=_warn)
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _answer() -> None:

@@ -10,6 +10,7 @@ from search.show.common import progress_console, wide_console
 from search.show.confirmation import HEADS, confirmation_json, ledger_sentence, sentences, verdict_table
 from search.show.fitting import say, show
 from search.show.front import fused_by, fusions_table
+from search.storage.address import named
 from spaces.errors import UsageError
 
 FUSE = "Any finished model beside any other: one for the minority, one for the rest; no training."
@@ -68,7 +69,7 @@ def _fuse(args: argparse.Namespace) -> int:
         f"the first {len(shown)} of {len(found)} ways to set two models side by side, by val; each model at "
         "its own best confidence, so no metric is one of `pareto`",
         *fused_by(fused.merging),
-        f"next: rarecall confirm {args.study} --fresh --fusion {found[0].number}"
+        f"next: rarecall confirm {named(args.study)} --fresh --fusion {found[0].number}"
         if found[0].feasible
         else "no pair keeps every guard, so none is worth confirming",
     ):
@@ -91,7 +92,7 @@ def _confirm(args: argparse.Namespace) -> int:
     if args.fresh and args.resume:
         raise UsageError("--fresh and --resume: one of them")
     if not args.fresh:
-        refuse_another_plan(confirmation, asked, str(args.study))
+        refuse_another_plan(confirmation, asked, named(args.study))
     if confirmation is None or not confirmation.finished or args.fresh:
         from search.pipeline.confirming import confirm  # noqa: PLC0415  (as in `common.cluster_of`)
 
@@ -110,6 +111,6 @@ def _confirm(args: argparse.Namespace) -> int:
     else:
         console = wide_console()
         show(console, verdict_table(confirmation), HEADS)
-        for line in [*sentences(confirmation, str(args.study)), ledger_sentence(uses)]:
+        for line in [*sentences(confirmation, named(args.study)), ledger_sentence(uses)]:
             say(console, line)
     return DONE if confirmation.looks[-1].accepted else NOTHING_FOUND

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from search.cli import check, compare, confirm, export, images, report, search, track
-from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, Parser, printable
+from search.cli import compare, confirm, images, search
+from search.cli.after import export, report, track
+from search.cli.before import check, doctor, launch
+from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, OnHead, Parser, printable
 from search.cli.unexpected import report as report_unexpected
 from search.cluster.stopping import take_as_ctrl_c
 from search.record.folder import StudyFolder
 from search.request.reading import load_config
 from search.show.common import ReaderLeft, print_nowhere
+from search.storage.address import named
 from spaces.errors import Interrupted, RarecallError, UsageError
 from trainables.contract.trust import trusting_weights
 
@@ -32,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     take_as_ctrl_c()
     try:
+        if isinstance(head := getattr(args, "study", None), OnHead):
+            return _from_head(args, head)
+        if "study" in args:
+            StudyFolder(args.study).bring()  # of a study on a storage
         with trusting_weights(args.trust_weights):
             code = int(args.run(args))
         sys.stdout.flush()  # or a reader that has left is noticed when nobody can be told
@@ -55,12 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def _from_head(args: argparse.Namespace, head: OnHead) -> int:
+    if args.from_head is None:
+        raise UsageError(
+            f"{head.dashboard}: a cluster's head is asked by status, pareto and report alone",
+            "type this where the study's folder is seen, or keep studies on a storage: --runs s3://…",
+        )
+    return int(args.from_head(args, head))
+
+
 def _left(args: argparse.Namespace) -> str:
     """What Ctrl-C has left of a command that did not say so itself."""
     if args.interrupted is not None:
         return f"; {args.interrupted}" if args.interrupted else ""
     folder = _study_folder(args)
-    return " before anything ran" if folder is None else f"; where it stands: rarecall status {folder}"
+    return " before anything ran" if folder is None else f"; where it stands: rarecall status {named(folder)}"
 
 
 def _reader_left() -> bool:
@@ -73,7 +89,7 @@ def _reader_left() -> bool:
 def _study_folder(args: argparse.Namespace) -> Path | None:
     """Folder of the study that the command was to work on, if there is one."""
     folder, runs = getattr(args, "study", None), getattr(args, "runs", None)
-    if folder is None:
+    if folder is None or isinstance(folder, OnHead):
         return None
     try:
         if runs is not None and not folder.is_dir():
@@ -88,9 +104,12 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_strategies(commands)
     check.add(commands)
+    doctor.add(commands)
     images.add_tile(commands)
     search.add(commands)
+    launch.add(commands)
     search.add_status(commands)
+    search.add_stop(commands)
     search.add_pareto(commands)
     confirm.add(commands)
     confirm.add_fuse(commands)

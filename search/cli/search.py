@@ -1,16 +1,19 @@
-"""`rarecall search`, `status` and `pareto`: run a search, see where it stands and what it found."""
+"""`rarecall search`, `status`, `stop` and `pareto`: run a search, see where it stands and what it found."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
+from search.cli.after.there import read_there
 from search.cli.common import (
+    ANYWHERE,
     DONE,
     FILE,
     FOLDER,
     NOTHING_FOUND,
     Commands,
+    OnHead,
     add_cluster,
     add_runs,
     cluster_of,
@@ -25,6 +28,7 @@ from search.record.study import Study
 from search.show.common import progress_console, wide_console, write_csv
 from search.show.fitting import say, show
 from search.show.front import (
+    NONE_MEASURED,
     as_json,
     as_rows,
     baseline_rows,
@@ -38,6 +42,7 @@ from search.show.front import (
 from search.show.pictures.characters import front_in_characters
 from search.show.pictures.front import front_picture
 from search.show.status import status_json, status_lines, study_status
+from search.storage.address import named
 from spaces.errors import UsageError
 
 KINDS = ("png", "svg")  # of pictures
@@ -53,13 +58,20 @@ def add(commands: Commands) -> None:
 
 def add_status(commands: Commands) -> None:
     """`rarecall status`."""
-    parser = command(commands, "status", "Where a study stands, and what to type next.", FOLDER)
-    parser.set_defaults(run=_status)
+    parser = command(commands, "status", "Where a study stands, and what to type next.", ANYWHERE)
+    parser.set_defaults(run=_status, from_head=lambda args, head: read_there(args, head, "status", ("json",)))
+
+
+def add_stop(commands: Commands) -> None:
+    """`rarecall stop`."""
+    text = "Ask whoever works on a study, on whatever machine, to end cleanly, as Ctrl-C does."
+    parser = command(commands, "stop", text, FOLDER, interrupted="nobody was asked")
+    parser.set_defaults(run=_stop)
 
 
 def add_pareto(commands: Commands) -> None:
     """`rarecall pareto`."""
-    parser = command(commands, "pareto", "The Pareto front, against the baseline.", FOLDER)
+    parser = command(commands, "pareto", "The Pareto front, against the baseline.", ANYWHERE)
     parser.add_argument(
         "--all", action="store_true", help="also dominated, infeasible, stopped and failed trials"
     )
@@ -74,7 +86,7 @@ def add_pareto(commands: Commands) -> None:
             metavar="DIR",
             help=f"also write pictures there, as .{kind}: front, curves, and what else there is",
         )
-    parser.set_defaults(run=_pareto)
+    parser.set_defaults(run=_pareto, from_head=_pareto_there)
 
 
 def _search(args: argparse.Namespace) -> int:
@@ -87,16 +99,18 @@ def _search(args: argparse.Namespace) -> int:
         resume=args.resume,
         console=progress_console(stderr=args.json),
     )
-    if _show_front(found.study, args, Path(found.where), being_searched=False) is None:
-        print(none_recommended(found.study.trials(), found.config.objectives[0]), file=sys.stderr)
-        print(f"hint: rarecall pareto {found.where} --all shows by how much", file=sys.stderr)
+    if _show_front(found.study, args, found.where, being_searched=False) is None:
+        why = none_recommended(found.study.trials(), found.config.objectives[0])
+        print(why, file=sys.stderr)
+        if why != NONE_MEASURED:
+            print(f"hint: rarecall pareto {found.where} --all shows by how much", file=sys.stderr)
         return NOTHING_FOUND
     return DONE
 
 
 def _status(args: argparse.Namespace) -> int:
     folder = StudyFolder(args.study)
-    status = study_status(folder.open("look"), folder.being(), args.study)
+    status = study_status(folder.open("look"), folder.being(), named(args.study))
     if args.json:
         print(json.dumps(status_json(status), indent=2))
     else:
@@ -106,13 +120,24 @@ def _status(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _stop(args: argparse.Namespace) -> int:
+    being = StudyFolder(args.study).ask_to_stop()
+    if args.json:
+        print(json.dumps({"being": being}))
+    else:
+        print(
+            f"it is being {being}, and was asked to end; whether it has: rarecall status {named(args.study)}"
+        )
+    return DONE
+
+
 def _pareto(args: argparse.Namespace) -> int:
     one_format(args)
     if args.plot and (args.json or args.csv):
         raise UsageError("--plot: for a person to read, so with neither --json nor --csv")
     folder = StudyFolder(args.study)
     study = folder.open("look")
-    _show_front(study, args, args.study, being_searched=folder.being() == "searched")
+    _show_front(study, args, named(args.study), being_searched=folder.being() == "searched")
     written = [one for kind in KINDS for one in _pictures(folder, study, getattr(args, kind), kind)]
     if written:
         said = f"pictures: {', '.join(map(str, written))}"
@@ -121,6 +146,14 @@ def _pareto(args: argparse.Namespace) -> int:
         else:
             say(wide_console(), said)
     return DONE
+
+
+def _pareto_there(args: argparse.Namespace, head: OnHead) -> int:
+    if any(getattr(args, kind) is not None for kind in KINDS):
+        raise UsageError(
+            "--png, --svg: not of a study on a cluster's head", "`rarecall report` brings its page"
+        )
+    return read_there(args, head, "pareto", ("all", "csv", "plot", "json"))
 
 
 def _pictures(folder: StudyFolder, study: Study, where: Path | None, kind: str) -> list[Path]:
@@ -132,7 +165,7 @@ def _pictures(folder: StudyFolder, study: Study, where: Path | None, kind: str) 
 
 
 def _show_front(
-    study: Study, args: argparse.Namespace, where: Path, *, being_searched: bool
+    study: Study, args: argparse.Namespace, where: str, *, being_searched: bool
 ) -> Recommended | None:
     """Print the front; returns the trial that is recommended."""
     trials, baseline = study.trials(), study.baseline()
@@ -152,7 +185,7 @@ def _print_front(
     found: Front,
     best: Recommended | None,
     args: argparse.Namespace,
-    where: Path,
+    where: str,
     *,
     being_searched: bool,
 ) -> None:
@@ -171,6 +204,7 @@ def _print_front(
             lines.append(recommendation(best, baseline, config))
         wholes = on_whole_images_line(best, baseline, choose_merging(study))
         lines += [] if wholes is None else [wholes]
+        lines += [] if study.choice is None else [study.choice.line()]
         lines += [] if best is None else [f"next: rarecall confirm {where}"]
     for line in lines:
         say(console, line)

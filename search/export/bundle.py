@@ -23,17 +23,15 @@ from search.export.writing import MARK, new_folder
 from search.judging.confirmation import Judged
 from search.record.folder import StudyFolder
 from search.record.study import Study
-from spaces.errors import UsageError
 from spaces.strategy import Strategy
 from trainables.contract.predictions import (
     MINORITY_WEIGHTS,
     PREDICTIONS_FILE,
-    WEIGHTS,
     ClassificationPredictions,
     DetectionPredictions,
     load_predictions,
 )
-from trainables.contract.tasks import TASKS, TaskTraits
+from trainables.contract.tasks import TASKS
 from trainables.contract.trial import REPORT, WholeImages
 from trainables.evaluation.classification import confusion_matrix
 
@@ -66,13 +64,15 @@ def export_run(
         `MODEL_CARD.md`, `provenance.json`, requirements, and `verdict.json` if it was confirmed.
 
     Raises:
-        UsageError: The run's files are gone, or `target` cannot be written or holds something.
+        UsageError: The run's weights were removed or are gone, or `target` cannot be written or holds
+            something.
         RunError: Its predictions are damaged, or its weights cannot be written in one of `formats`; there is
             no bundle then.
     """
     task, train = study.config.task, study.config.train
     check_formats(formats)
-    files = _files(folder, chosen, TASKS[task])
+    leaves = TASKS[task].leaves_predictions
+    files = folder.files.to_use(chosen.report.key, chosen.name, weights=leaves, hashed=True)
     measured = {
         "of": chosen.name,
         "split": chosen.split,
@@ -114,23 +114,6 @@ def export_run(
         if formats:
             convert(partial, formats)
     return bundle
-
-
-def _files(folder: StudyFolder, chosen: Chosen, traits: TaskTraits) -> Path:
-    """What the run has left, whole.
-
-    Raises:
-        UsageError: It is gone or damaged.
-    """
-    key = chosen.report.key
-    files = folder.files.result(key, hashed=True)
-    # 0.1.0 did not note what a run leaves, so that only a look tells whether its weights are there.
-    if files is None or (traits.leaves_predictions and not (files / WEIGHTS).is_file()):
-        raise UsageError(
-            f"the weights of {chosen.name} are gone from {folder.files.root / key}, or damaged",
-            "bring the folder back from a copy, or export another run: --trial N, --baseline, --confirmed",
-        )
-    return files
 
 
 def configuration(study: Study, chosen: Chosen) -> dict[str, Any]:

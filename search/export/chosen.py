@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from search.judging.choosing import choose
 from search.judging.confirmation import Judged, latest, verdicts
 from search.record.experiments import ArmRun
-from search.record.study import Study, StudyTrial
+from search.record.outcomes import StudyTrial
+from search.record.study import Study
 from spaces.errors import UsageError
 from spaces.strategy import Strategy
 from trainables.contract.trial import FusionSpec, Merging, Split, TrialReport, TrialSpec

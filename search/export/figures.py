@@ -7,14 +7,16 @@ from search.judging.comparison import Conclusion
 from search.judging.front import front
 from search.record.experiments import COMPARISON
 from search.record.folder import StudyFolder
+from search.record.outcomes import StudyTrial
 from search.record.stored import unpacked
-from search.record.study import Study, StudyTrial
+from search.record.study import Study
 from search.show.pictures.comparison import comparison_picture, draw_comparison
 from search.show.pictures.confusion import confusion_picture, draw_confusion
 from search.show.pictures.curves import curves_picture
 from search.show.pictures.drawn_curves import draw_curves
 from search.show.pictures.drawn_front import draw_front
 from search.show.pictures.front import front_picture
+from search.storage.address import named
 from spaces.errors import UsageError
 from trainables.contract.predictions import PREDICTIONS_FILE, ClassificationPredictions, load_predictions
 from trainables.contract.tasks import TASKS
@@ -41,7 +43,7 @@ def draw_study(folder: StudyFolder, study: Study, where: Path, kind: str) -> lis
     best = recommended(trials, config, baseline)
     shown = front_picture(found, best, baseline, config)
     if not shown.points and shown.baseline is None:
-        raise UsageError(f"nothing is measured yet in {folder.path}", "search it first")
+        raise UsageError(f"nothing is measured yet in {named(folder.path)}", "search it first")
     try:
         where.mkdir(parents=True, exist_ok=True)
     except OSError as error:

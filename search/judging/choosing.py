@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
 
-from search.judging.confirmation import verdicts
-from search.judging.front import reaches
-from search.record.study import Baseline, Study, StudyTrial
+from search.judging.confirmation import load, verdicts
+from search.judging.front import front, reaches
+from search.record.experiments import CONFIRMATIONS
+from search.record.outcomes import Baseline, StudyTrial
+from search.record.study import Study
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from spaces.strategy import FAMILY_OF, Strategy
@@ -98,6 +100,32 @@ def choose_merging(study: Study) -> Merging:
         return fmean(values) if values else 0.0
 
     return max(get_args(Merging), key=mean)  # of equals the first, which is `core`
+
+
+def without_use(study: Study) -> frozenset[str]:
+    """Keys of the trials whose weights nothing asks for: neither on the front nor named, or failed for good.
+
+    Named are the recommended trial, those that `confirm` would take, and those that any confirmation has
+    taken. A search that goes on puts none of the others on the front: trials only ever take each other from
+    it, and the baseline that they are judged by has all its seeds.
+    """
+    config, trials, baseline = study.config, study.trials(), study.baseline()
+    if baseline is None:
+        return frozenset()
+    named = [*front(trials, config.objectives, baseline).best]
+    named += choose_finalists(trials, baseline, config, config.confirm.finalists)
+    if (best := recommended(trials, config, baseline)) is not None:
+        named.append(best.trial)
+    records = [
+        (name, study.experiment(name)) for name in study.experiments() if name.startswith(CONFIRMATIONS)
+    ]
+    plans = [load(record, name).plan for name, record in records if record.plan is not None]
+    confirmed = {candidate.trial for plan in plans for candidate in plan.candidates}
+    named += [trial for trial in trials if trial.number in confirmed]
+    kept = {trial.report.key for trial in (*named, *study.baseline_trials()) if trial.report is not None}
+    ended = {trial.report.key for trial in trials if trial.report is not None}
+    ended |= {trial.failure.key for trial in trials if trial.failure is not None and not trial.failure.retry}
+    return frozenset(ended - kept)
 
 
 def families(strategy: Strategy) -> frozenset[str]:

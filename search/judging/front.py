@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from search.judging.diagnostics import Diagnosis, diagnose
 from search.judging.learning import still_learning
-from search.record.study import Baseline, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.request.guards import Floor, violations
 from trainables.contract.tasks import ROUNDING

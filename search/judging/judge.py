@@ -14,7 +14,7 @@ from search.judging.statistics.jackknife import SplitNoise, split_noise
 from search.judging.statistics.planning import advise
 from search.judging.statistics.values import Requirement, Seeds
 from search.record.experiments import BASELINE_ARM, now
-from search.record.study import over_seeds
+from search.record.outcomes import over_seeds
 from search.request.config import StudyConfig
 from trainables.contract.tasks import TASKS, Task
 

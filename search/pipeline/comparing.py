@@ -8,16 +8,19 @@ from search.judging.choosing import choose_merging
 from search.judging.compare import compare
 from search.judging.comparison import ComparePlan, Comparison, Conclusion
 from search.judging.measured import Measurer
+from search.pipeline.allotting import asked_of
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.opening import (
     Opened,
     Request,
     continued,
     make,
+    make_ready,
     nothing_to_resume,
     opened,
     read_request,
 )
+from search.pipeline.planning.covering import refuse_beyond_budget
 from search.pipeline.tracking import tell_all
 from search.record.experiments import COMPARISON
 from search.record.stored import packed, unpacked
@@ -30,7 +33,6 @@ from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from spaces.strategy import Strategy
 from trainables.contract.tasks import TASKS, metric_names, on_whole_images
-from trainables.contract.trust import also_trusting
 
 
 def compare_strategies(
@@ -129,21 +131,24 @@ def _compared(
             f"{COMPARISON} in {found.where} is not finished",
             f"go on with it: rarecall compare {found.where} --resume",
         )
+    wanted = plan.wanted(config, found.data)
+    refuse_beyond_budget(found, COMPARISON, wanted, found.go_on)
     names, whole = found.summary.class_names, plan.whole_images
     metrics = metric_names(config.task, names, whole_images=whole)
     deciding = on_whole_images(config.objectives[0]) if whole else config.objectives[0]
-    with cluster.connected(config.resources) as launch:
+    make_ready(found, cluster, sorted({"train", "val", plan.settings.split}), console)
+    with cluster.connected(asked_of(found, console), found.reads) as launch:
         record.set_plan(packed(plan))
         arms = run_experiment(
             f"{config.name}, {COMPARISON}",
             record,
             found.folder.files,
-            plan.wanted(config, found.data),
+            wanted,
             Measurer(found.folder.files, config.task, metrics),
             launch,
             clock=cluster.clock,
-            timeout_s=config.search.trial_timeout_s,
-            go_on=also_trusting(f"rarecall compare {found.where} --resume"),
+            limits=config.search,
+            go_on=found.go_on,
             console=console,
         )
     comparison = compare(

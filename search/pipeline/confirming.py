@@ -17,11 +17,13 @@ from search.judging.confirmation import (
 from search.judging.diagnostics import lines, ships_poorly
 from search.judging.judge import judge
 from search.judging.measured import Measurer
+from search.pipeline.allotting import asked_of
 from search.pipeline.experimenting import run_experiment
 from search.pipeline.fusing import stored_fusion
-from search.pipeline.opening import Opened, nothing_to_resume, opened, read_study
+from search.pipeline.opening import Opened, make_ready, nothing_to_resume, opened, read_study
+from search.pipeline.planning.covering import refuse_beyond_budget
 from search.pipeline.tracking import tell_all
-from search.record.experiments import CONFIRMATIONS
+from search.record.experiments import CONFIRMATIONS, Wanted
 from search.record.folder import StudyFolder
 from search.record.stored import packed
 from search.record.study import Study
@@ -29,7 +31,6 @@ from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec
-from trainables.contract.trust import also_trusting
 from trainables.data.summary import DataSummary
 
 
@@ -165,24 +166,33 @@ def _look_by_look(found: Opened, begun: Confirmation, cluster: Cluster, console:
     config, plan, experiment, files = found.config, begun.plan, begun.experiment, found.folder.files
     asked = requirements(config, whole_images=plan.whole_images)
     measurer = Measurer(files, config.task, [one.metric for one in asked])
-    with cluster.connected(config.resources) as launch:
+
+    def wanted() -> list[Wanted]:
+        """The runs up to the next look, if the budget covers it."""
+        names = begun.looks[-1].open_names if begun.looks else [one.name for one in plan.candidates]
+        runs = plan.wanted(experiment, config, found.data, len(begun.looks) + 1, names)
+        refuse_beyond_budget(found, experiment, runs, found.go_on)
+        return runs
+
+    wanted()  # before the plan is fixed, and a cluster is asked for
+    make_ready(found, cluster, tuple(found.summary.splits), console)
+    with cluster.connected(asked_of(found, console), found.reads) as launch:
         record = found.study.begin(experiment)
         if record.plan is None:
             record.set_plan(packed(plan))
         while not begun.finished:
             number = len(begun.looks) + 1
             before = begun.looks[-1] if begun.looks else None
-            names = [one.name for one in plan.candidates] if before is None else before.open_names
             arms = run_experiment(
                 f"{config.name}, {experiment}, look {number}",
                 record,
                 files,
-                plan.wanted(experiment, config, found.data, number, names),
+                wanted(),
                 measurer,
                 launch,
                 clock=cluster.clock,
-                timeout_s=config.search.trial_timeout_s,
-                go_on=also_trusting(f"rarecall confirm {found.where} --resume"),
+                limits=config.search,
+                go_on=found.go_on,
                 console=console,
             )
             look = judge(config, found.data.minority, plan, number, arms, before)

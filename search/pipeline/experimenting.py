@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from search.judging.measured import Arm, Measurer
-from search.pipeline.opening import going_on
 from search.record.experiments import ExperimentRecord, Wanted
 from search.record.files import RunFiles
+from search.request.config import SearchConfig
 from search.show.screens import experiment_screen
 from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Clock, Launch
@@ -23,7 +23,7 @@ def run_experiment(
     launch: Launch,
     *,
     clock: Clock,
-    timeout_s: float | None,
+    limits: SearchConfig,
     go_on: str,
     console: Console,
 ) -> dict[str, Arm]:
@@ -37,7 +37,7 @@ def run_experiment(
         measurer: Of the study's runs.
         launch: Of the cluster that they run on.
         clock: Of that cluster.
-        timeout_s: As of `SearchConfig.trial_timeout_s`.
+        limits: Of a run.
         go_on: The command that goes on after an interruption.
         console: For the live screen.
 
@@ -46,9 +46,9 @@ def run_experiment(
         Interrupted: By Ctrl-C.
     """
     with experiment_screen(console) as show:
-        work = ExperimentQueue(title, record, files, wanted, show, clock, timeout_s)
+        work = ExperimentQueue(title, record, files, wanted, show, clock, limits)
         if not work.complete():
-            with going_on(go_on):
+            with work.meter.counting():
                 launch(work, files)
     if not work.complete():
         raise Interrupted("interrupted", go_on)

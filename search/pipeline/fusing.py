@@ -15,8 +15,10 @@ from search.judging.choosing import choose_merging
 from search.judging.fusion import Fusion, Model, Rules, fusions, ranked, together
 from search.pipeline.opening import read_study
 from search.record.folder import StudyFolder
-from search.record.study import Baseline, Study, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
+from search.record.study import Study
 from search.show.common import bar
+from search.storage.address import named
 from spaces.errors import RunError, UsageError
 from trainables.contract.predictions import (
     MERGED_FILE,
@@ -73,7 +75,9 @@ def fuse(folder: StudyFolder, console: Console) -> Fused:
     baseline = study.baseline()
     runs = _runs(study)
     if baseline is None or len(runs) < 2:
-        raise UsageError(f"{folder.path} has {len(runs)} finished models: nothing to fuse", "search it first")
+        raise UsageError(
+            f"{named(folder.path)} has {len(runs)} finished models: nothing to fuse", "search it first"
+        )
     wholes = _whole_images(folder, runs[0][1], console)
     models = [_model(folder, name, trial, wholes) for name, trial in runs]
     way, others = None, ()
@@ -86,6 +90,7 @@ def fuse(folder: StudyFolder, console: Console) -> Fused:
     _check_known(rules, together(models[0], models[1], 0.0, way))
     found = all_pairs(models, rules, way, others, console)
     _store(folder.path / FILE, found)
+    folder.keep(FILE)
     return Fused(study, found, baseline, way)
 
 

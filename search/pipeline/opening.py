@@ -4,7 +4,7 @@ Every use case takes this way, so that a file is read once and a study is opened
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +15,25 @@ from search.pipeline.images.study_tiles import describe_tiles
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.arms import named_strategy, needs_whole_images
-from search.request.config import LEAST_EPOCHS_OF_TWO, StudyConfig
+from search.request.computing.resources import AUTO
+from search.request.config import FREE, FREE_SEARCH, LEAST_EPOCHS_OF_TWO, StudyConfig
 from search.request.data_check import check_data, why_no_copies
 from search.request.reading import load_config, not_runnable
 from search.show.common import bar
-from search.work.protocol import ClusterLost
+from search.storage.address import mirrored, named
+from search.work.protocol import Cluster, ClusterLost
 from spaces.errors import UsageError
 from spaces.strategy import NAMED, Strategy
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, WholeImages
+from trainables.contract.trust import also_trusting
 from trainables.data.probing import watched
-from trainables.data.sources import describe
+from trainables.data.sources import bring, describe
 from trainables.data.summary import DataSummary
+from trainables.storage.reading import StorageAway
 from trainables.worker.by_task import BY_TASK
+
+_COMMANDS = {"searched": "search", "confirmed": "confirm", "compared": "compare"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class Request:
             lambda strategy: BY_TASK[self.config.task].copied(self.data, strategy.augmentation),
         )
 
+    @property
+    def reads(self) -> list[str]:
+        """Paths that every node of a cluster has to see."""
+        return list(dict.fromkeys(paths_of(self.config).values()))
+
 
 @dataclass(frozen=True)
 class Opened(Request):
@@ -77,9 +88,11 @@ class Opened(Request):
 
     Attributes:
         study: Its record.
+        go_on: The command that goes on with what it was opened for.
     """
 
     study: Study
+    go_on: str
 
 
 def read_request(path: Path, runs: Path, console: Console) -> Request:
@@ -99,6 +112,7 @@ def read_request(path: Path, runs: Path, console: Console) -> Request:
     else:
         config = load_config(path)
         folder = StudyFolder(runs / config.name)
+        folder.bring()
     return _checked(config, folder, path.name, console)
 
 
@@ -139,7 +153,8 @@ def data_of(config: StudyConfig, source: str, console: Console | None = None) ->
         task.check_model(config.train.model)
         summary = described(config, console)
         data = check_data(config, summary)
-        task.check_network(config.train, len(summary.class_names), config.resources.gpu > 0)
+        on_gpu = config.resources != AUTO and config.resources.gpu > 0  # `auto` may end on a CPU
+        task.check_network(config.train, len(summary.class_names), on_gpu)
         return data, summary
     except UsageError as error:
         lines = error.message.splitlines()
@@ -152,7 +167,10 @@ def described(config: StudyConfig, console: Console | None) -> DataSummary:
 
     Raises:
         UsageError: They cannot be read, or do not fit the task.
+        RunError: They lie on a storage that stayed away, or cannot be written to this node's cache.
     """
+    with bar(console, "fetching data") as watch, watched(watch):
+        bring(config.data, config.task)
     if isinstance(config.data, WholeImages):
         return describe_tiles(config, console)
     with bar(console, "looking at images") as watch, watched(watch):
@@ -173,8 +191,8 @@ def make(request: Request) -> None:
 def continued(request: Request, typed: Path) -> Request:
     """The request as an existing study goes on with it, if only what may differ does.
 
-    That is a larger `search.trials`, `search.trial_timeout_s`, and `compare`, `confirm`, `resources` and
-    `tracking`, which say nothing of the trials.
+    That is a larger `search.trials`, and what else is in `FREE_SEARCH` and `FREE`: it says nothing of the
+    trials.
 
     Args:
         request: What is asked.
@@ -187,16 +205,15 @@ def continued(request: Request, typed: Path) -> Request:
     check_same_data(request, stored)
     check_same_evaluator(request)
     config = request.config.kept()
-    may = {"trials": config.search.trials, "trial_timeout_s": config.search.trial_timeout_s}
-    search = stored.search.model_copy(update=may)
-    free = {name: getattr(config, name) for name in ("compare", "confirm", "resources", "tracking")}
+    search = stored.search.model_copy(update={name: getattr(config.search, name) for name in FREE_SEARCH})
+    free = {name: getattr(config, name) for name in FREE if name != "study_db"}
     allowed = stored.model_copy(update={"search": search} | free)
     if allowed != config:
         changed = [key for key, value in config if value != getattr(allowed, key)]
         raise UsageError(
             f"{typed}: differs from the study in {request.where} in: {', '.join(changed)}",
-            "give the new request another name; only search.trials, search.trial_timeout_s, resources, "
-            "compare, confirm and tracking may change",
+            "give the new request another name; only search.trials, search.trial_timeout_s, "
+            "search.checkpoint_s, budget, resources, compare, confirm, keep, launch and tracking may change",
         )
     trials = max(config.search.trials, stored.search.trials)
     widened = config.model_copy(update={"search": search.model_copy(update={"trials": trials})})
@@ -214,7 +231,7 @@ def check_same_data(request: Request, stored: StudyConfig) -> None:
         UsageError: The data has changed.
     """
     same_place = stored.data == request.config.data
-    if same_place and request.folder.provenance.data_fingerprint != request.summary.fingerprint:
+    if same_place and not request.summary.is_that(request.folder.provenance.data_fingerprint):
         data = request.config.data
         place = data.images if isinstance(data, WholeImages) else data
         raise UsageError(
@@ -238,6 +255,18 @@ def check_same_evaluator(request: Request) -> None:
 
 
 @contextmanager
+def _going_on(command: str) -> Iterator[None]:
+    """If the cluster or the storage is lost in the context, the error says with which command it goes on."""
+    try:
+        yield
+    except StorageAway as away:
+        hint = f"nothing finished is lost. Once it can be reached, go on with: {command}"
+        raise StorageAway(away.message, hint) from away
+    except ClusterLost as lost:
+        raise ClusterLost(lost.message, f"nothing finished is lost. Go on with: {command}") from lost
+
+
+@contextmanager
 def opened(request: Request, being: str) -> Iterator[Opened]:
     """The study, for this process alone; all that is told in the context is in the database after it.
 
@@ -249,25 +278,40 @@ def opened(request: Request, being: str) -> Iterator[Opened]:
         UsageError: Another process has it.
         RunError: What was told could not be written.
     """
-    with request.folder.claimed(being):
+    go_on = also_trusting(f"rarecall {_COMMANDS[being]} {request.where} --resume")
+    with _going_on(go_on), request.folder.claimed(being):
         study = request.folder.open("write")
         try:
-            yield Opened(**vars(request), study=study)
+            yield Opened(**vars(request), study=study, go_on=go_on)
         finally:
             study.flush()
 
 
-@contextmanager
-def going_on(command: str) -> Iterator[None]:
-    """If the cluster is lost in the context, the error says with which command the work goes on."""
-    try:
-        yield
-    except ClusterLost as lost:
-        raise ClusterLost(lost.message, f"nothing finished is lost. Go on with: {command}") from lost
+def make_ready(found: Opened, cluster: Cluster, splits: Sequence[str], console: Console) -> None:
+    """Decode the images that runs will need, if they all run on this machine; other nodes do it themselves.
+
+    Args:
+        found: The study.
+        cluster: Where it runs.
+        splits: Whose images.
+        console: For a bar, and for what has no room.
+
+    Raises:
+        UsageError: An image cannot be decoded any more.
+        RunError: The cache folder cannot be written.
+    """
+    if not cluster.is_here:
+        return
+    with bar(console, "decoding images") as watch, watched(watch):
+        notes = BY_TASK[found.config.task].make_ready(found.data, found.config.train, splits)
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def shown(path: Path) -> str:
-    """The path as a person would type it here."""
+    """The path as a person would type it here; of a mirror, the address of what it mirrors."""
+    if mirrored(path) is not None:
+        return named(path)
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
@@ -275,3 +319,15 @@ def shown(path: Path) -> str:
 def nothing_to_resume(why: str, begin: str) -> UsageError:
     """What `--resume` is answered with where nothing was begun; `begin` is the command that begins."""
     return UsageError(f"nothing to resume: {why}", f"without --resume it begins: {begin}")
+
+
+def paths_of(config: StudyConfig) -> dict[str, str]:
+    """What a study reads by an absolute path; other names are a demo's, or the trainable's own."""
+    data, train = config.data, config.train
+    named = {"train.model": train.model, "train.weights": train.weights}
+    if isinstance(data, str):
+        named["data"] = data
+    else:
+        named |= {"data.images": data.images, "data.annotations": data.annotations}
+        named["data.group_by"] = data.group_by
+    return {key: path for key, path in named.items() if path is not None and path.startswith("/")}

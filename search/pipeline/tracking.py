@@ -40,7 +40,7 @@ def track(folder: StudyFolder, tracker: TrackerName, uri: str | None) -> Told:
     folder.open()  # says if there is no study, before a lock is made in its folder
     with folder.claimed("tracked"):
         study = tracked(folder.open(), folder)
-        return tell(tracker, study, folder.path, uri)
+        return tell(tracker, study, folder.at_hand.absolute(), uri)
 
 
 @contextmanager
@@ -135,7 +135,7 @@ class _Teller:
     def _tell(self, study: TrackedStudy) -> None:
         for tracker in self._found.config.tracking:
             try:
-                tell(tracker, study, self._found.folder.path)
+                tell(tracker, study, self._found.folder.at_hand.absolute())
             except RarecallError as error:
                 self._warn(tracker, error)
 

@@ -4,7 +4,8 @@ Knows databases by SQLAlchemy's addresses; nothing of what a study keeps there.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +18,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from search.record.snapshot import snapshot
 from search.request.database_url import hidden, without_password
+from search.storage.snapshot import snapshot
 from spaces.errors import RarecallError, RunError, UsageError
 
 # `look`: of a file that stays locked, as it was before that transaction. `read`: likewise where nobody may
@@ -28,6 +29,7 @@ Access = Literal["look", "read", "write", "create"]
 
 # Seconds to wait for a lock that another process holds on an SQLite file.
 WAIT_S: dict[Access, float] = {"look": 2.0, "read": 5.0, "write": 60.0, "create": 60.0}
+AWAY_S, AGAIN_S = 60.0, 0.5  # how long a server may be away that has answered once, and between two tries
 CONNECT_S = "10"  # how long to try to reach a server; its own driver would for minutes
 _PATIENT = {"postgresql", "postgresql+psycopg", "postgresql+psycopg2"}  # these know that setting
 PASSWORD = "RARECALL_DB_PASSWORD"  # in the environment: of an address without one
@@ -130,9 +132,13 @@ class Database:
             self._file.unlink(missing_ok=True)
 
     def _connected(self, access: Access) -> optuna.storages.RDBStorage:
-        kwargs = {} if self._file is None else {"connect_args": {"timeout": WAIT_S[access]}}
+        # A server that has been restarted has closed every connection of before.
+        server, file = {"pool_pre_ping": True}, {"connect_args": {"timeout": WAIT_S[access]}}
         text = _text(self._address, self._file, create=access == "create")
-        return _storage(text, kwargs, create=access == "create")
+        storage = _storage(text, server if self._file is None else file, create=access == "create")
+        if self._file is None:
+            _let_it_be_away(storage.engine)
+        return storage
 
     def _refuse_damage(self) -> None:
         """Half of a file may hold all that was read of it; what is written next would tear the rest.
@@ -168,6 +174,21 @@ class Database:
             return RunError(f"{self.name} holds no study: it is empty, cut or not a study's", SAVED)
         hint = NO_PASSWORD if "password" in said else ""
         return RunError(f"the database {self.name} cannot be used: {said}", hint)
+
+
+def _let_it_be_away(engine: sqlalchemy.Engine) -> None:
+    """From here on, whoever needs another connection to a server waits for one that does not answer."""
+
+    @sqlalchemy.event.listens_for(engine, "do_connect")
+    def connected(dialect: Any, record: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        until = time.monotonic() + AWAY_S
+        while True:
+            try:
+                return dialect.connect(*args, **kwargs)
+            except dialect.dbapi.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(AGAIN_S)
 
 
 def _as_it_was(access: Access, code: str) -> bool:

@@ -14,7 +14,11 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.record.connection import Database
+from search.record.stored import packed, unpacked
+from search.request.computing.budget import Spent
 from spaces.errors import RarecallError, RunError, UsageError
+
+SPENT = "spent"  # attribute of an Optuna study
 
 
 class Writer:
@@ -29,6 +33,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="record")
         self._pending: list[Future[None]] = []
         self._failure: RunError | None = None
+        self.beside: Callable[[], None] = lambda: None  # checked with it, as of `Study.also_check`
 
     def write(self, change: Callable[[], None]) -> None:
         """Carry out `change` after all earlier ones.
@@ -57,6 +62,7 @@ class Writer:
         """
         if self._failure is not None:
             raise RunError(self._failure.message, self._failure.hint)
+        self.beside()
 
     def _carry_out(self, change: Callable[[], None]) -> None:
         """In the writing thread."""
@@ -144,6 +150,15 @@ class Record:
         self._attrs[name] = value
         study_id = self._stored._study_id
         self._change(lambda: self._storage.set_study_user_attr(study_id, name, value))
+
+    @property
+    def spent(self) -> Spent | None:
+        """What its runs took, as last kept; None if nothing was."""
+        return None if SPENT not in self._attrs else unpacked(Spent, self._attrs[SPENT])
+
+    def keep_spent(self, spent: Spent) -> None:
+        """Keep what its runs took so far, all together."""
+        self.set_study_attr(SPENT, packed(spent))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number; not to be changed."""

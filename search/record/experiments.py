@@ -5,16 +5,18 @@ a run that is made again, because its worker was lost, is a further entry of the
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.again import stamped, worth_again
 from search.record.database import Record
+from search.record.outcomes import stamped, worth_again
 from search.record.stored import decisive, packed, refuse_another_run, unpacked
+from search.request.computing.budget import Spent
+from search.request.computing.resources import Resources
 from search.request.config import StudyConfig
 from trainables.contract.trial import Outcome, Split, TrialFailure, TrialReport, TrialSpec
 
@@ -57,9 +59,16 @@ class Wanted:
 class ExperimentRecord:
     """One experiment in the study's record; written by one process."""
 
-    def __init__(self, name: str, record: Record, config: StudyConfig, minority: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        config: StudyConfig,
+        minority: Sequence[str],
+        resources: Callable[[], Resources],
+    ) -> None:
         self._name, self._record = name, record
-        self._config, self._minority = config, minority
+        self._config, self._minority, self._resources = config, minority, resources
 
     @property
     def plan(self) -> Any:
@@ -86,6 +95,20 @@ class ExperimentRecord:
         """Add the conclusion of a look: plain values."""
         self._record.set_study_attr(CONCLUSIONS, [*self.conclusions, conclusion])
 
+    @property
+    def resources(self) -> Resources:
+        """Of each of its runs."""
+        return self._resources()
+
+    @property
+    def spent(self) -> Spent | None:
+        """As of `Record`."""
+        return self._record.spent
+
+    def keep_spent(self, spent: Spent) -> None:
+        """As of `Record`."""
+        self._record.keep_spent(spent)
+
     def runs(self) -> list[ArmRun]:
         """All runs so far, by number."""
         return [self._read(trial) for trial in self._record.trials()]
@@ -97,7 +120,7 @@ class ExperimentRecord:
     def settled(self, outcome: Outcome) -> bool:
         """Whether a run that ended so is not made again by a later process."""
         if isinstance(outcome, TrialFailure) and outcome.kind == "memory":
-            return not worth_again(outcome, self._config.resources)
+            return not worth_again(outcome, self._resources())
         return is_result(outcome)
 
     def add(self, arm: str, spec: TrialSpec) -> int:
@@ -111,7 +134,7 @@ class ExperimentRecord:
     def tell(self, number: int, outcome: Outcome) -> ArmRun:
         """A run has ended."""
         if isinstance(outcome, TrialFailure):
-            self._record.set_attr(number, "failure", packed(stamped(outcome, self._config.resources)))
+            self._record.set_attr(number, "failure", packed(stamped(outcome, self._resources())))
             return self._read(self._record.tell(number, TrialState.FAIL))
         kept = decisive(outcome, self._config.front_metrics, self._minority)
         self._record.set_attr(number, "report", packed(kept))

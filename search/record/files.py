@@ -8,13 +8,17 @@ still go on from is removed before what takes its place is there.
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from spaces.errors import RunError
-from trainables.contract.kept import looks_whole, stated_report, whole_progress, whole_report
+from search.storage.mirror import STOP
+from spaces.errors import RunError, UsageError
+from trainables.contract.kept import disown_weights, looks_whole, stated_report, whole_progress, whole_report
+from trainables.contract.predictions import WEIGHTS
 from trainables.contract.trial import PROGRESS, REPORT, EpochMetrics, TrialReport
 
 CHECKPOINTS = "checkpoint_*"
@@ -31,6 +35,30 @@ class RunFiles:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def storage(self) -> tuple[str, Any]:
+        """Path of the study's folder as workers write to it, and pyarrow's file system for it, or None."""
+        return str(self.root.parent), None
+
+    @contextmanager
+    def marked(self) -> Iterator[tuple[str, str, str]]:
+        """Something to look for from another node, while the context lasts.
+
+        Returns:
+            Path of a new file, or of nothing; address of a storage, or nothing, and the name of a file on it.
+        """
+        mark = self.root.parent / f".seen-{secrets.token_hex(4)}"
+        mark.touch()
+        try:
+            yield str(mark), "", ""
+        finally:
+            mark.unlink()
+
+    @property
+    def stop_request(self) -> Path:
+        """A file in the study's folder: whoever makes it asks the process that has the study to end."""
+        return self.root.parent / STOP
+
     def result(self, key: str, *, hashed: bool = False) -> Path | None:
         """The folder with a finished run's weights and predictions, or None where it is gone or damaged.
 
@@ -46,6 +74,32 @@ class RunFiles:
             else:
                 whole = [path for path in ends if looks_whole(path)]
             return whole[-1] if whole else None
+
+    def to_use(self, key: str, name: str, *, weights: bool = True, hashed: bool = False) -> Path:
+        """The folder of `result`, for somebody who needs the weights in it.
+
+        Args:
+            key: Of a run that has finished.
+            name: Of the run, for messages.
+            weights: Whether a run of its task leaves any.
+            hashed: As of `result`.
+
+        Raises:
+            UsageError: They were removed when the search had ended, or they are gone or damaged.
+        """
+        found = self.result(key, hashed=hashed)
+        if found is not None and (not weights or (found / WEIGHTS).is_file()):
+            return found
+        if found is not None and (found / REPORT).exists():  # which states them, unless they were removed
+            raise UsageError(
+                f"the weights of {name} were removed when the search had ended, as it is not on the front",
+                "`rarecall confirm STUDY --trial N` trains it on fresh seeds; `export --confirmed` takes it "
+                "once accepted. `keep: all` in a study file keeps all weights",
+            )
+        raise UsageError(
+            f"the weights of {name} are gone from {self.root / key}, or damaged",
+            "bring the folder back from a copy, or take another run: --trial N, --baseline, --confirmed",
+        )
 
     def report(self, key: str) -> TrialReport | None:
         """What a run reported that has finished, whether or not anybody came to read it."""
@@ -69,8 +123,34 @@ class RunFiles:
                     return stated.curve
             return report.curve
 
-    def resumable(self, key: str) -> Path | None:
+    def discard(self) -> None:
+        """Remove the study's folder with all in it."""
+        shutil.rmtree(self.root.parent)
+
+    def remove_weights(self, key: str) -> int:
+        """Remove the weights of a run that has ended, and what it went on from; the rest of its result stays.
+
+        Returns:
+            Bytes that are free now.
+        """
+        with self._readable(key):
+            checkpoints = [path for path in self._checkpoints(key) if (path / PROGRESS).exists()]
+            stale = [self.root / key / ASIDE, *checkpoints]
+            gone = [path for result in self._checkpoints(key) for path in disown_weights(result)]
+            for result in {path.parent for path in gone}:
+                _sync_files(result)  # before they go it has to state that it is whole without them
+            held = [path for folder in stale for path in folder.glob("*")]
+            freed = sum(path.stat().st_size for path in (*gone, *held))
+            for path in gone:
+                path.unlink()
+            for folder in stale:
+                _remove(folder)
+            return freed
+
+    def resumable(self, key: str) -> Path | str | None:
         """Put the furthest whole checkpoint of an interrupted run aside, for its next attempt to start from.
+
+        Its folder, or on a storage its address.
 
         Without one the attempt starts afresh. The others go: it numbers its own from 0 again, into the same
         folders.
@@ -86,6 +166,10 @@ class RunFiles:
             for stale in self._checkpoints(key):
                 _remove(stale)
             return None if furthest is None else aside
+
+    def at_hand(self, resume: Path | str | None, scratch: Path) -> Path | None:
+        """What `resumable` has found as a folder of this machine; `scratch` has room for a copy."""
+        return None if resume is None else Path(resume)
 
     def _furthest(self, folders: Sequence[Path]) -> Path | None:
         """The one that a run got furthest in, of those that are whole; of equals the first."""
@@ -115,6 +199,19 @@ class RunFiles:
         for path in older:
             _remove(path)
 
+    def replace(self, older: str, newer: str) -> None:
+        """Remove a checkpoint of a run, once the one that takes its place is whole and on the disk.
+
+        Args:
+            older: Path of a checkpoint, or of one that is gone already.
+            newer: Path of a checkpoint or a result.
+        """
+        place = Path(newer)
+        read = whole_report if (place / REPORT).exists() else whole_progress
+        if read(place, hashed=False) is not None:  # their copy has just ended without an error
+            _sync_files(place)
+            _remove(Path(older))
+
     def _checkpoints(self, key: str) -> list[Path]:
         """All that a cluster has kept of a run, whole or not, from the oldest on."""
         return sorted((self.root / key).glob(CHECKPOINTS))
@@ -130,19 +227,6 @@ class RunFiles:
             yield
         except OSError as error:
             raise RunError(f"the files of run {key} cannot be read or moved: {error}") from error
-
-
-def replace(older: Path, newer: Path) -> None:
-    """Remove a checkpoint of a run, once the one that takes its place is whole and on the disk.
-
-    Args:
-        older: A checkpoint, or one that is gone already.
-        newer: A checkpoint or a result.
-    """
-    read = whole_report if (newer / REPORT).exists() else whole_progress
-    if read(newer, hashed=False) is not None:  # their copy has just ended without an error
-        _sync_files(newer)
-        _remove(older)
 
 
 def _remove(folder: Path) -> None:

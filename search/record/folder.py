@@ -16,6 +16,7 @@ from urllib.parse import quote
 import yaml
 from pydantic import Field
 
+from search.record.away import TRIALS, StoredFiles
 from search.record.connection import SAVED, Access
 from search.record.experiments import now
 from search.record.files import RunFiles
@@ -23,11 +24,16 @@ from search.record.stored import packed, unpacked
 from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.reading import load_config
+from search.storage.address import mirrored, named
+from search.storage.lease import is_own
+from search.storage.locks import locked
+from search.storage.mirror import DATABASE, Copying, ask_to_stop, bring, brought, copying
+from search.storage.remote import Remote
 from spaces.errors import RunError, UsageError
 from spaces.frozen import Frozen
 from trainables.contract.tasks import TASKS
+from trainables.storage.reading import ANSWERS_S
 
-DATABASE = "study.db"
 LOCK = ".lock"
 PACKAGES = ("rarecall", "ray", "optuna", "torch", "ultralytics", "albumentations", "numpy")
 
@@ -71,10 +77,14 @@ class Provenance(Frozen):
 
 
 class StudyFolder:
-    """A study's folder; `runs/<name>` unless said otherwise."""
+    """A study's folder; of a mirror that is looked at `offline` the storage is asked nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, offline: bool = False) -> None:
         self.path = path.resolve()
+        address = None if offline else mirrored(self.path)
+        self._remote = None if address is None else Remote(address)
+        self._copies: Copying | None = None  # while it is claimed
+        self._new = False  # made by `create`, and on no storage yet
         self._made: Study | None = None  # by `create`
         self._made_folders = [self.path]  # by `create`, from within; empty they go with the study
 
@@ -95,17 +105,38 @@ class StudyFolder:
     @property
     def files(self) -> RunFiles:
         """What its runs leave."""
-        return RunFiles(self.path / "trials")
+        root = self.path / TRIALS
+        return RunFiles(root) if self._remote is None else StoredFiles(root, self._remote)
 
     @property
     def report(self) -> Path:
         """Where its page goes unless said otherwise."""
-        return self.path / "report.html"
+        return self.at_hand / "report.html"
 
     @property
     def export(self) -> Path:
         """Where bundles go unless said otherwise."""
-        return self.path / "export"
+        return self.at_hand / "export"
+
+    @property
+    def at_hand(self) -> Path:
+        """Where a person looks for what a command has made of a study: not in a mirror."""
+        return self.path if self._remote is None else Path(self.path.name)
+
+    def keep(self, name: str) -> None:
+        """Of a study on a storage: have a file there, too, that was written without a claim."""
+        if self._remote is not None and self._locally() is None:
+            self._remote.put(self.path / name, name)
+
+    def bring(self) -> None:
+        """Of a study on a storage: have here what is there, unless this machine was the last to write.
+
+        Raises:
+            UsageError: There is no such bucket, or it lets nobody in.
+            RunError: The storage does not answer.
+        """
+        if self._remote is not None and self._locally() is None:
+            bring(Remote(self._remote.address, ANSWERS_S), self.path, lambda: self._locally() is not None)
 
     def create(
         self,
@@ -129,6 +160,7 @@ class StudyFolder:
         self._made_folders = missing or [self.path]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._check_locks()
             if config.study_db is None:
                 (self.path / DATABASE).unlink(missing_ok=True)  # of an attempt that ended before `study.yaml`
             self.provenance = Provenance.now(fingerprint, minority, config)
@@ -137,6 +169,7 @@ class StudyFolder:
             if drawn:
                 self._write_splits(drawn)
             self.write_request(config)  # last: a folder is a study from the moment this file is in it
+            self._new = True
         except OSError as error:
             self.discard()
             raise UsageError(
@@ -179,6 +212,8 @@ class StudyFolder:
         for known in ("config", "provenance"):  # of the study that there was
             vars(self).pop(known, None)
         self._made = None
+        if self._copies is not None:
+            self._copies.discarded = True
         with suppress(OSError):  # something else is in it
             for folder in self._made_folders:
                 folder.rmdir()
@@ -194,14 +229,20 @@ class StudyFolder:
             UsageError: Another one is.
         """
         with self._lock("a+") as lock:
-            if not _locked(lock, fcntl.LOCK_EX):
+            if not locked(lock, fcntl.LOCK_EX):
                 raise UsageError(
-                    f"{self.path} is being {_being(lock)} right now", "`rarecall status` shows it"
+                    f"{named(self.path)} is being {_being(lock)} right now", "`rarecall status` shows it"
                 )
             lock.truncate(0)
             lock.write(being)
             lock.flush()
-            yield
+            if self._remote is None:
+                yield
+                return
+            new, self._new = self._new, False
+            with copying(self._remote, self.path, being, new=new) as self._copies:
+                yield
+            self._copies = None
 
     def _lock(self, mode: Literal["r", "a+"]) -> TextIO:
         try:
@@ -212,13 +253,45 @@ class StudyFolder:
                 "copy the study to where you may write",
             ) from None
 
+    def _check_locks(self) -> None:
+        """Refuse, as `locked`, a file system without: SQLite takes it for a database that is in use."""
+        with self._lock("a+") as lock:
+            for take in (fcntl.flock, fcntl.lockf):
+                locked(lock, fcntl.LOCK_EX, take)
+
     def being(self) -> str | None:
-        """What the process that has claimed this study says it is being, or None if there is none."""
+        """What the process that has claimed this study says it is being, or None if there is none.
+
+        Of a study on a storage it is as it was when that was brought.
+        """
+        here, known = self._locally(), brought(self.path)
+        if here is not None or known is None or known.lease is None:
+            return here
+        return known.lease.being if known.lease.holds and not is_own(known.lease, self.path) else None
+
+    def ask_to_stop(self) -> str:
+        """Ask the process that works on this study to end, as Ctrl-C does; what it is being.
+
+        Raises:
+            UsageError: There is none.
+        """
+        request = self.files.stop_request
+        if (being := self.being()) is None:
+            hint = "" if self._remote else f"if somebody does, unseen from here: touch {request}"
+            raise UsageError(f"nobody works on {named(self.path)}", hint)
+        if self._remote is None or self._locally() is not None:
+            request.touch()
+        else:
+            ask_to_stop(self._remote)
+        return being
+
+    def _locally(self) -> str | None:
+        """The same, of a process of this machine."""
         if not (self.path / LOCK).exists():
             return None
         with self._lock("r") as lock:
             try:
-                return None if _locked(lock, fcntl.LOCK_SH) else _being(lock)
+                return None if locked(lock, fcntl.LOCK_SH) else _being(lock)
             except UsageError:  # without locks nobody can have claimed it
                 return None
 
@@ -238,7 +311,7 @@ class StudyFolder:
             UsageError: There is no study here, or a newer version of rarecall has made it.
         """
         if not self.study_yaml.is_file():
-            raise UsageError(f"no study in {self.path}", "`rarecall search STUDY.yaml` makes one")
+            raise UsageError(f"no study in {named(self.path)}", "`rarecall search STUDY.yaml` makes one")
         if self._provenance_json.exists():
             self.provenance  # noqa: B018  (a newer version's request could not be read, and would not say why)
         return load_config(self.study_yaml, stored=True)
@@ -279,31 +352,15 @@ class StudyFolder:
             )
         asked = self.config.minority
         minority = asked if asked != "auto" else self.provenance.minority
-        return Study(self._url(self.config), self.config, minority, access)
+        study = Study(self._url(self.config), self.config, minority, access)
+        if self._copies is not None:
+            study.also_check(self._copies.check)
+        return study
 
     def _url(self, config: StudyConfig) -> str:
         if config.study_db is not None:
             return config.study_db
         return f"sqlite:///{quote(os.fsencode(self.path / DATABASE))}"
-
-
-def _locked(lock: TextIO, how: int) -> bool:
-    """Whether the lock could be had; it cannot while another process holds it.
-
-    Raises:
-        UsageError: There are no locks here, whoever holds what.
-    """
-    try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UsageError(
-            f"the file system of {lock.name} has no file locks ({error.strerror}), so nothing would keep two "
-            "processes from writing to one study",
-            "choose another folder with --runs, or have it mounted with flock",
-        ) from None
-    return True
 
 
 def _being(lock: TextIO) -> str:
@@ -314,8 +371,7 @@ def _being(lock: TextIO) -> str:
 
 def _git_sha() -> str | None:
     """Commit of the working folder's repository, or None outside of one (or without git)."""
-    try:
+    with suppress(FileNotFoundError):
         done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return done.stdout.strip() if done.returncode == 0 else None
+    return None

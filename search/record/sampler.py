@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.request.config import SamplerName
-from spaces.strategy import SearchSpace
+from spaces.strategy import SearchSpace, Strategy
 
 GP_SHARE = 0.05  # `auto` leaves the Gaussian process when one ask costs more than this share of a trial
 GP_LEAST_SECONDS = 0.5  # an ask of the Gaussian process never costs less, so short trials do not even try it
@@ -41,6 +41,13 @@ def make_sampler(name: SamplerName, study_seed: int, number: int) -> BaseSampler
         "random": lambda: RandomSampler(seed=seed),
     }
     return makers[name]()
+
+
+def drawn(space: SearchSpace, count: int) -> list[Strategy]:
+    """So many strategies from anywhere in a space; each time the same."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=make_sampler("random", 0, 0))
+    return [space.suggest(study.ask()) for _ in range(count)]
 
 
 def known_point(

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from spaces.errors import RunError, UsageError
-from trainables.contract.trial import EpochMetrics, Outcome, TrialReport, of_few
+from trainables.contract.kept import of_few
+from trainables.contract.trial import EpochMetrics, Outcome, TrialReport
 
 SCHEMA = 1
 LATE = 0.75  # share of the epochs after which a curve should have levelled

@@ -5,26 +5,25 @@ experiment has one of its own. Only the process that claims the study writes. Kn
 nothing of how a violation is computed.
 """
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.again import stamped
 from search.record.connection import SAVED, Access, Database
 from search.record.database import Record, Writer, delete_records, record_names, without_collecting
 from search.record.experiments import ExperimentRecord
+from search.record.outcomes import Baseline, State, StudyTrial, stamped
 from search.record.sampler import again, auto, known_point, make_sampler
 from search.record.stored import decisive, packed, refuse_another_run, unpacked
+from search.request.computing.budget import Spent
+from search.request.computing.resources import AUTO, Choice, Resources
 from search.request.config import SamplerName, StudyConfig
 from spaces.errors import RunError
 from spaces.strategy import Strategy
-from trainables.contract.trial import Metrics, Outcome, TrialFailure, TrialReport, valued
+from trainables.contract.trial import Outcome, TrialFailure, TrialReport
 
-State = Literal["waiting", "running", "complete", "stopped", "failed"]
 _STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -33,80 +32,9 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 BASELINE_MEAN = "baseline_mean"  # marks the one entry of `search` that is the baseline's mean, and no trial
+ENDED_BY = "ended_by"  # in an entry of `search` that was stopped: by what
+CHOICE = "resources"  # of the study of `search`: what `resources: auto` has become
 AGAIN = "again"  # in an entry of `search`: number of the failed one whose run it makes once more
-
-
-@dataclass(frozen=True)
-class StudyTrial:
-    """One trial or baseline seed as it stands in the record.
-
-    Attributes:
-        number: Optuna's trial number; within the baseline, the index of the seed.
-        state: `stopped` is a trial ended early on purpose.
-        violations: Guarded metric -> violation; empty until told, <= 0 is feasible.
-    """
-
-    number: int
-    state: State
-    strategy: Strategy
-    seed: int
-    report: TrialReport | None = None
-    failure: TrialFailure | None = None
-    violations: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def feasible(self) -> bool:
-        """Complete, and no guard is broken."""
-        return self.state == "complete" and all(value <= 0 for value in self.violations.values())
-
-    def value(self, objective: str) -> float:
-        """Of a complete trial, which has both objectives."""
-        assert self.report is not None
-        value = self.report.metrics[objective]
-        assert value is not None, "who told it has checked its objectives"
-        return value
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The baseline over its finished seeds.
-
-    Attributes:
-        metrics: Mean of each metric; None where a seed could not measure it.
-        sd: Sample standard deviation; None with one seed.
-        seeds: The seeds that finished.
-        reports: In the order of `seeds`.
-    """
-
-    metrics: Metrics
-    sd: Metrics
-    seeds: tuple[int, ...]
-    reports: tuple[TrialReport, ...]
-
-    @classmethod
-    def of(cls, trials: list[StudyTrial]) -> "Baseline | None":
-        """The mean over the complete ones of `trials`, or None if there is none."""
-        done = [(trial.seed, trial.report) for trial in trials if trial.report is not None]
-        if not done:
-            return None
-        reports = tuple(report for _, report in done)
-        spread = statistics.stdev if len(reports) > 1 else lambda values: None
-        return cls(over_seeds(reports), over_seeds(reports, spread), tuple(seed for seed, _ in done), reports)
-
-
-def over_seeds(
-    reports: Sequence[TrialReport], of: Callable[[Sequence[float]], float | None] = statistics.fmean
-) -> Metrics:
-    """The mean of each metric over the seeds, or what `of` makes of its values.
-
-    None where a seed could not measure it; nothing without reports.
-    """
-    found: Metrics = {}
-    for name in reports[0].metrics if reports else ():
-        values = [valued(report.metrics, name) for report in reports]
-        known = [value for value in values if value is not None]
-        found[name] = of(known) if len(known) == len(values) else None
-    return found
 
 
 class Study:
@@ -149,6 +77,8 @@ class Study:
             raise
 
     def _record(self, name: str, *, create: bool) -> Record:
+        """Read with all that this process has written to it so far."""
+        self._writer.flush()
         full = f"{self.config.name}/{name}"
         return Record(self._database, self._writer, full, self.config.objectives, create=create)
 
@@ -192,6 +122,7 @@ class Study:
                 report=None if report is None else unpacked(TrialReport, report),
                 failure=None if failure is None else unpacked(TrialFailure, failure),
                 violations=dict(trial.constraints),
+                ended_by=attrs.get(ENDED_BY),
             )
         if read.state == "complete" and read.report is None:
             raise RunError(f"{self._database.name} is damaged: trial {read.number} has no report", SAVED)
@@ -209,6 +140,15 @@ class Study:
         data = self.config.data_spec(self.minority)
         key = self.config.spec(trial.strategy, data, seed=trial.seed).key
         refuse_another_run(f"{self.config.name}: trial {trial.number}", key, outcome)
+
+    @property
+    def spent(self) -> Spent | None:
+        """What the search took, as of `Record`."""
+        return self._search.spent
+
+    def keep_spent(self, spent: Spent) -> None:
+        """As of `Record`."""
+        self._search.keep_spent(spent)
 
     def experiments(self) -> list[str]:
         """Names of the experiments in the record, in the order they were made."""
@@ -232,9 +172,27 @@ class Study:
 
     def _experiment(self, name: str, *, create: bool) -> ExperimentRecord:
         record = self._record(name, create=create)
-        return ExperimentRecord(f"{self.config.name}/{name}", record, self.config, self.minority)
+        full = f"{self.config.name}/{name}"
+        return ExperimentRecord(full, record, self.config, self.minority, lambda: self.resources)
+
+    @property
+    def choice(self) -> Choice | None:
+        """What `resources: auto` has become, if it has."""
+        stored = self._search.attrs.get(CHOICE)
+        return None if stored is None or self.config.resources != AUTO else unpacked(Choice, stored)
+
+    @property
+    def resources(self) -> Resources:
+        """What a run gets, as far as that is known."""
+        if self.config.resources != AUTO:
+            return self.config.resources
+        return Resources() if self.choice is None else self.choice.resources
 
     # Writing
+
+    def keep_choice(self, choice: Choice) -> None:
+        """Keep what `resources: auto` has become."""
+        self._search.set_study_attr(CHOICE, packed(choice))
 
     def flush(self) -> None:
         """Wait until all that was told is in the database.
@@ -251,6 +209,10 @@ class Study:
             RunError: Something that was told could not be written; nothing will be any more.
         """
         self._writer.check()
+
+    def also_check(self, check: Callable[[], None]) -> None:
+        """Let `check_written` and `flush` also raise what this does, of a copy that is made of the record."""
+        self._writer.beside = check
 
     def delete(self) -> None:
         """Take the study out of its database, with the tables, and an SQLite file, that were made for it."""
@@ -289,7 +251,7 @@ class Study:
         return self._noted(self._search, trial, strategy, seed)
 
     def again(self, number: int) -> StudyTrial:
-        """Want a failed trial once more, as a further entry: Optuna reopens none that has ended."""
+        """Want a failed or stopped trial once more, as a further entry: Optuna reopens none that ended."""
         failed = self._search.trials()[number]
         kept = {name: failed.user_attrs[name] for name in ("strategy", "seed")}
         self._search.add(again(failed, kept | {AGAIN: number}))
@@ -314,12 +276,14 @@ class Study:
             self._trial_seconds.append(outcome.seconds)
         return self._tell(self._search, number, outcome, violations)
 
-    def tell_stopped(self, number: int) -> StudyTrial:
+    def tell_stopped(self, number: int, by: Literal["budget"] | None = None) -> StudyTrial:
         """A trial was ended early on purpose; its low-fidelity values stay unseen by the sampler."""
+        if by is not None:
+            self._search.set_attr(number, ENDED_BY, by)
         return self._read(self._search, self._search.tell(number, TrialState.PRUNED))
 
     def _tell(self, study: Record, number: int, outcome: Outcome, violations: dict[str, float]) -> StudyTrial:
-        study.set_attr(number, *self._attr(stamped(outcome, self.config.resources)))
+        study.set_attr(number, *self._attr(stamped(outcome, self.resources)))
         if isinstance(outcome, TrialFailure):
             return self._read(study, study.tell(number, TrialState.FAIL))
         values = [outcome.metrics[name] for name in self.config.objectives]

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from search.request.arms import MATCHED, known_arms
+from search.request.computing.budget import Budget
+from search.request.computing.launching import LaunchConfig
+from search.request.computing.resources import Auto, Resources
 from search.request.config_errors import no_such_strategy
 from search.request.database_url import check_address, without_password
 from search.request.guards import Guard
@@ -18,10 +21,9 @@ from trainables.contract.tasks import LOWER_IS_BETTER, TASKS, Task
 from trainables.contract.trial import DataSpec, Merging, Split, TrainSpec, TrialSpec, WholeImages
 
 MAX_SEEDS = 200
-FREE = frozenset(
-    {"compare", "confirm", "resources", "study_db", "tracking"}
-)  # what may change while a study goes on
-FREE_SEARCH = frozenset({"trials", "trial_timeout_s"})  # of `search`
+# What may change while a study goes on, and of `search`.
+FREE = frozenset({"budget", "compare", "confirm", "keep", "launch", "resources", "study_db", "tracking"})
+FREE_SEARCH = frozenset({"trials", "trial_timeout_s", "checkpoint_s"})
 MAX_TIMEOUT_S = 10**7  # a third of a year
 ARMS = (*NAMED, *MATCHED)
 LEAST_EPOCHS_OF_TWO = 3  # models of one run: then every share leaves each at least one
@@ -66,12 +68,15 @@ class SearchConfig(Frozen):
         trial_timeout_s: Seconds that a run may have a worker, from the moment it has got it; one that takes
             longer is ended and fails as `timeout`. Counts for the baseline's runs and for those of `confirm`
             and `compare`, too. A retry after a lost worker and one with `--resume` have all of it again.
+        checkpoint_s: Seconds of training after which a run keeps what it can go on from, once the epoch ends;
+            a lost worker costs a run no more. 0 for each epoch. Counts for the same runs.
     """
 
     trials: int = Field(40, ge=1)
     sampler: SamplerName = "auto"
     seed: int = Field(0, ge=0)
     trial_timeout_s: float | None = Field(None, gt=0, le=MAX_TIMEOUT_S)
+    checkpoint_s: Annotated[float, LATER, Field(ge=0, le=MAX_TIMEOUT_S)] = 60.0
 
 
 class ConfirmConfig(Frozen):
@@ -146,24 +151,17 @@ def _each_named(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Resources(Frozen):
-    """What one trial occupies on a worker.
-
-    Attributes:
-        cpu: CPUs, which are its threads.
-        gpu: 0, a share of a GPU, or 1. `reading.load_config` refuses more; studies were stored with more.
-    """
-
-    cpu: float = Field(1, gt=0)
-    gpu: float = Field(0, ge=0)
-
-
 def _kind(data: Any) -> str:
     return "whole" if isinstance(data, dict | WholeImages) else "path"
 
 
+def _how(resources: Any) -> str:
+    return "asked" if isinstance(resources, dict | Resources) else "chosen"
+
+
 # A path or a demo; or a mapping, whose errors are then told of its own keys alone.
 Data = Annotated[Annotated[str, Tag("path")] | Annotated[WholeImages, Tag("whole")], Discriminator(_kind)]
+Occupied = Annotated[Annotated[Auto, Tag("chosen")] | Annotated[Resources, Tag("asked")], Discriminator(_how)]
 
 
 class StudyConfig(Frozen):
@@ -172,7 +170,7 @@ class StudyConfig(Frozen):
     Attributes:
         name: Of the study; it names its folder.
         task: `detection` or `classification`.
-        data: Path of the data, or a demo; or a mapping that names whole images and how they are cut.
+        data: A path, an address or a demo; or a mapping that names whole images and how they are cut.
         pixel_max: The value of 16-bit images that is white.
         merging: How tiles are merged; `auto`: core, and where it is confirmed or compared what was best on
             val.
@@ -187,8 +185,12 @@ class StudyConfig(Frozen):
         search: How many trials, proposed by whom.
         confirm: How finalists are confirmed.
         compare: Which named strategies are set side by side.
-        resources: What one trial occupies.
+        resources: What one trial occupies; `auto`: chosen by what the first run uses, in its first epoch.
+        keep: Whose weights are left when the search has ended: those of the baseline and of the `front`, or
+            of `all` trials.
         study_db: Address of the record's database; None for a file in the study's folder.
+        budget: What the study may take, beside `search.trials`; None for no limit.
+        launch: What `rarecall launch` asks a cluster for.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
@@ -205,9 +207,12 @@ class StudyConfig(Frozen):
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     compare: CompareConfig = CompareConfig()
-    resources: Resources = Resources()
+    resources: Occupied = Resources()
     study_db: str | None = Field(None, repr=False)  # it may hold a password
+    keep: Annotated[Literal["front", "all"], LATER] = "front"
     tracking: Annotated[tuple[TrackerName, ...], LATER] = ()  # who is told of the runs, too
+    budget: Annotated[Budget | None, LATER] = None
+    launch: Annotated[LaunchConfig, LATER] = LaunchConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -12,6 +12,7 @@ KINDS = {
     "guards": {"max_drop", "floor"},
     "space": {"float", "choice", "dimensions"},
     "data": {"path", "whole"},
+    "resources": {"asked", "chosen"},
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.request.computing.resources import AUTO, may_use_gpu
 from search.request.config import StudyConfig
 from search.request.config_errors import did_you_mean, line
 from spaces.errors import UsageError
@@ -12,6 +13,7 @@ from spaces.strategy import FAMILY_OF
 from spaces.yaml_file import read_yaml
 from trainables.contract.tasks import MERGED, TASKS, metric_names
 from trainables.contract.trial import TrainSpec, WholeImages
+from trainables.storage.address import is_address, parsed
 
 HIGHEST_SEED = 4_000_000  # a thousand training seeds each, and NumPy's old generator takes them up to 2**32
 LATER = {"storage", "fusion", "halving"}  # keys of the design that this version does not have
@@ -37,7 +39,7 @@ def load_config(path: Path, *, stored: bool = False) -> StudyConfig:
     except ValidationError as error:
         problems += [line(item, StudyConfig) for item in error.errors()]
     else:
-        problems += [] if stored else not_runnable(config)
+        problems += _no_addresses(config.data) + ([] if stored else not_runnable(config))
     problems += _unknown_names(request)
     if problems:
         raise UsageError("\n".join(f"{path.name}: {problem}" for problem in problems))
@@ -51,7 +53,7 @@ def load_config(path: Path, *, stored: bool = False) -> StudyConfig:
 
 def not_runnable(config: StudyConfig) -> list[str]:
     """What a run would not do as it is asked to, a line each."""
-    found, gpu = [], config.resources.gpu
+    found, gpu = [], 0.0 if config.resources == AUTO else config.resources.gpu
     if config.search.seed > HIGHEST_SEED:
         found.append(f"search.seed: at most {HIGHEST_SEED}, got {config.search.seed:.4g}")
     if gpu > 1:
@@ -59,7 +61,12 @@ def not_runnable(config: StudyConfig) -> list[str]:
             f"resources.gpu: at most 1, got {gpu:g}: a run trains on one GPU\n"
             "hint: runs beside each other use the others; `gpu: 0.5` lets two share one"
         )
-    if TASKS[config.task].amp_needs_gpu and config.train.amp != "off" and gpu == 0:
+    if config.budget is not None and config.budget.of_gpus and not may_use_gpu(config.resources):
+        found.append(
+            f"budget.{config.budget.of_gpus[0]}: never reached, as resources.gpu is 0\n"
+            "hint: `budget: {hours: 4}`, or `resources: {gpu: 1}`"
+        )
+    if TASKS[config.task].amp_needs_gpu and config.train.amp != "off" and not may_use_gpu(config.resources):
         found.append(
             f"train.amp: {config.train.amp} is off without a GPU for {config.task}, and resources.gpu is 0\n"
             "hint: `resources: {gpu: 1}`, or `amp: off`"
@@ -102,14 +109,39 @@ def _requested_metrics(request: dict[str, Any]) -> list[tuple[str, str]]:
     return [(where, name) for where, name in found if isinstance(name, str) and name]
 
 
+def _no_addresses(source: str | WholeImages) -> list[str]:
+    """What is wrong with the addresses of storages that are named as data, a line each."""
+    named = {"data": source} if isinstance(source, str) else _paths(source)
+    found = []
+    for key, place in named.items():
+        if is_address(place):
+            try:
+                parsed(place)
+            except UsageError as error:
+                found.append(f"{key}: {error.message}\nhint: {error.hint}")
+    return found
+
+
+def _paths(source: WholeImages) -> dict[str, str]:
+    """What is named of whole images by a path or an address."""
+    named = {"images": source.images, "annotations": source.annotations, "group_by": source.group_by}
+    given = {key: path for key, path in named.items() if path is not None}
+    pattern = given.get("group_by", "")
+    if not (pattern.endswith(".csv") or is_address(pattern)):
+        given.pop("group_by", None)
+    return {f"data.{key}": path for key, path in given.items()}
+
+
 def _absolute(source: str | WholeImages, folder: Path) -> str | WholeImages:
     if isinstance(source, WholeImages):
-        paths = {"images": source.images, "annotations": source.annotations}
-        if (source.group_by or "").endswith(".csv"):  # else it is a pattern
-            paths["group_by"] = source.group_by
-        found = {key: str((folder / path).resolve()) for key, path in paths.items() if path is not None}
+        found = {key.removeprefix("data."): _placed(path, folder) for key, path in _paths(source).items()}
         return source.model_copy(update=found)
-    return source if source.startswith("demo:") else str((folder / source).resolve())
+    return source if source.startswith("demo:") else _placed(source, folder)
+
+
+def _placed(path: str, folder: Path) -> str:
+    """An address is one already."""
+    return str(parsed(path) if is_address(path) else (folder / path).resolve())
 
 
 def _absolute_train(train: TrainSpec, folder: Path) -> TrainSpec:

@@ -11,7 +11,7 @@ from search.judging.choosing import Recommended
 from search.judging.diagnostics import lines as diagnoses
 from search.judging.front import Front, notes, notes_on_baseline
 from search.judging.fusion import Fusion
-from search.record.study import Baseline, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.show.common import against, in_words
 from search.show.notes import notes_on_trials
@@ -20,6 +20,7 @@ from trainables.contract.tasks import MERGED, NO_DIRECTION, TASKS, Task
 from trainables.contract.trial import Merging, Metrics, valued
 
 GROUP_STYLE = {"best": "bold green", "dominated": "", "infeasible": "dim", "stopped": "dim", "failed": "red"}
+NONE_MEASURED = "no trial has been measured"
 NONE_BEST = "no trial kept within the guards and reached the baseline's mean"
 NO_MARGIN = "no trial keeps all guards by one sd of the baseline's seeds"
 
@@ -129,6 +130,7 @@ def strategies(
     for trial in trials:
         failure = trial.failure
         why = "" if failure is None else f" — {failure.kind}: {_last_line(failure.reason)}"
+        why += f" — ended by the {trial.ended_by}" if trial.ended_by is not None else ""
         lines.append(f"{trial.number:>5}  {in_words(trial.strategy)}{why}")
     measured = [trial for trial in trials if trial.report is not None]
     own, shared = notes_on_trials(
@@ -143,6 +145,8 @@ def strategies(
 
 def none_recommended(trials: Sequence[StudyTrial], objective: str) -> str:
     """Why no trial is recommended."""
+    if all(trial.report is None for trial in trials):
+        return NONE_MEASURED
     feasible = [trial for trial in trials if trial.feasible]
     if feasible and all(trial.value(objective) == 0 for trial in feasible):
         return (

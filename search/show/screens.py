@@ -1,5 +1,6 @@
 """What a person sees while work runs: a live screen on a terminal, plain lines elsewhere. Prints."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.judging.choosing import recommended
+from search.request.computing.budget import used_of_search
 from search.request.config import StudyConfig
 from search.show.front import recommendation
 from search.work.experiment_queue import ExperimentSnapshot
@@ -21,6 +23,8 @@ from search.work.queue import Running
 from search.work.search_queue import Snapshot
 
 LOOK_EVERY_S = 1.0
+NO_PLACE_S = 60.0  # without a worker for any run: longer than workers take to start
+NO_PLACE = "no run has a place yet: others have the cluster's CPUs and GPUs, or its nodes still start"
 LINE_EVERY_S = 10.0  # plain lines are at least this far apart, except for news and the last one
 
 
@@ -61,9 +65,17 @@ class View:
 
 
 @contextmanager
-def search_screen(config: StudyConfig, console: Console) -> Iterator[Callable[[Snapshot], None]]:
-    """Yields what to call with each new snapshot of a search."""
-    with _screen(console) as show:
+def search_screen(
+    config: StudyConfig, console: Console, *, is_here: bool = False
+) -> Iterator[Callable[[Snapshot], None]]:
+    """Yields what to call with each new snapshot of a search.
+
+    Args:
+        config: Of its study.
+        console: Where it is shown.
+        is_here: As of `protocol.Cluster`: then images are decoded first, and nobody else has the place.
+    """
+    with _screen(console, may_wait=not is_here) as show:
         yield lambda snapshot: show(_view_of_search(config, snapshot))
 
 
@@ -107,12 +119,13 @@ def _view_of_experiment(snapshot: ExperimentSnapshot) -> View:
 
 
 @contextmanager
-def _screen(console: Console) -> Iterator[Callable[[View], None]]:
+def _screen(console: Console, *, may_wait: bool = True) -> Iterator[Callable[[View], None]]:
+    began = time.monotonic() if may_wait else math.inf
     if not console.is_terminal:
-        with _Lines(console) as lines:
+        with _Lines(console, began) as lines:
             yield lines
         return
-    picture = _Picture()
+    picture = _Picture(began)
     with Live(console=console, refresh_per_second=4, get_renderable=picture.draw):
         yield picture.show
 
@@ -123,13 +136,14 @@ class _Lines:
     A run that hangs causes no event, so a thread looks for those.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, began: float) -> None:
+        self._console, self._began = console, began
         self._last = 0.0
         self._shown: int | None = None
         self._news: str | None = None
         self._view: tuple[float, View] | None = None
         self._named: set[tuple[str, int]] = set()  # run and epoch
+        self._told_of_place = False
         self._ended = threading.Event()
         self._looking = threading.Thread(target=self._look, name="silent runs", daemon=True)
 
@@ -145,6 +159,10 @@ class _Lines:
         # A reader that has left is noticed by the work itself when it prints.
         with suppress(KeyboardInterrupt, BrokenPipeError):
             while not self._ended.wait(LOOK_EVERY_S):
+                view = None if self._view is None else self._view[1]
+                if not self._told_of_place and no_place(view, self._began):
+                    self._told_of_place = True
+                    self._console.print(NO_PLACE, soft_wrap=True, highlight=False)
                 if self._view is not None:
                     self._name_silent(*self._view)
 
@@ -170,17 +188,18 @@ class _Lines:
 class _Picture:
     """The live screen; drawn anew four times a second, so that the clock runs while nothing happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float) -> None:
         self._view: View | None = None
-        self._at = time.monotonic()
+        self._began, self._at = began, time.monotonic()
 
     def show(self, view: View) -> None:
         self._view, self._at = view, time.monotonic()
 
     def draw(self) -> Group:
         view = self._view
+        waits = [Text(NO_PLACE)] if no_place(view, self._began) else []
         if view is None:
-            return Group()
+            return Group(*waits)
         since = time.monotonic() - self._at
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
@@ -193,14 +212,21 @@ class _Picture:
             part = ProgressBar(total=view.epochs, completed=run.epoch, width=20)
             silence = Text(view.silence(run, since), style="bold red")
             running.add_row(f"  {run.label}", part, f"{run.epoch}/{view.epochs} epochs", silence)
-        return Group(bar, Text(view.counts), running, Text(view.news, style="bold green"))
+        return Group(bar, Text(view.counts), *waits, running, Text(view.news, style="bold green"))
+
+
+def no_place(view: View | None, began: float) -> bool:
+    """Whether work that began then, by the monotonic clock, has waited for a first worker for too long."""
+    begun = view is not None and (view.done or view.running)
+    return not begun and time.monotonic() - began >= NO_PLACE_S
 
 
 def search_counts(snapshot: Snapshot) -> str:
     """`baseline 3/3, trials 12/30 (2 running, 0 failed)`."""
     baseline = f"baseline {snapshot.baseline_done}/{snapshot.baseline_seeds}"
     trials = f"trials {snapshot.done}/{snapshot.trials}"
-    return f"{baseline}, {trials} ({len(snapshot.running)} running, {snapshot.failed} failed)"
+    used = "".join(f", {used_of_search(limit)}" for limit in snapshot.limits)
+    return f"{baseline}, {trials} ({len(snapshot.running)} running, {snapshot.failed} failed){used}"
 
 
 def timing(view: View, since_s: float = 0.0) -> str:

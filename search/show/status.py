@@ -10,14 +10,17 @@ from search.judging.choosing import Recommended, choose_finalists, recommended
 from search.judging.comparison import ComparePlan, Conclusion
 from search.judging.confirmation import Result, load
 from search.record.experiments import COMPARISON, ExperimentRecord, is_result, seeds_of
+from search.record.outcomes import Baseline, StudyTrial
 from search.record.stored import unpacked
-from search.record.study import Baseline, Study, StudyTrial
+from search.record.study import Study
+from search.request.computing.budget import HOUR_S, Account, amount, used_line
+from search.request.computing.resources import Choice
 from search.request.config import StudyConfig
 from search.show.common import in_words
 from search.show.front import none_recommended, recommendation
+from search.work.spending import account
 from trainables.contract.trial import TrialReport
 
-HOUR_S = 3600
 STATES = ("complete", "running", "stopped", "failed")
 
 
@@ -100,6 +103,8 @@ class StudyStatus:
         stages: Experiment -> `finished`, `running`, `interrupted`, or `left`.
         steps: What to type next; nothing while somebody works on it.
         cost: So far, and of the rest.
+        account: The budget, and what of it is used.
+        choice: What `resources: auto` has become.
     """
 
     config: StudyConfig
@@ -111,6 +116,8 @@ class StudyStatus:
     stages: dict[str, str]
     steps: tuple[Step, ...]
     cost: Cost
+    account: Account
+    choice: Choice | None = None
 
     @property
     def trials(self) -> int:
@@ -123,7 +130,7 @@ class StudyStatus:
         return 0 if self.baseline is None else len(self.baseline.seeds)
 
 
-def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
+def study_status(study: Study, being: str | None, path: Path | str) -> StudyStatus:
     """Where a study stands.
 
     Args:
@@ -131,14 +138,16 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
         being: As of `StudyFolder.being`.
         path: Its folder as the person would type it.
     """
-    trials = study.trials()
-    states = _trial_states(trials, being)
-    experiments = experiment_statuses(study)
-    stages = _stages(experiments, being)
-    baseline = study.baseline()
+    trials, baseline, experiments = study.trials(), study.baseline(), experiment_statuses(study)
+    states, stages = _trial_states(trials, being), _stages(experiments, being)
     best = recommended(trials, study.config, baseline)
+    found = account(study)
+    more = len(trials) < study.config.search.trials or states["interrupted"] > 0
+    searchable = more and found.reached is None
     why_none = none_recommended(trials, study.config.objectives[0])
-    searchable = len(trials) < study.config.search.trials or states["interrupted"] > 0
+    none = Step(f"{why_none}; by how much", f"rarecall pareto {path} --all")
+    if more:
+        none = Step(f"{why_none}; with a larger `budget`", f"rarecall search {path} --resume")
     searched = bool(trials or study.baseline_trials())
     return StudyStatus(
         config=study.config,
@@ -148,8 +157,10 @@ def study_status(study: Study, being: str | None, path: Path) -> StudyStatus:
         being=being,
         experiments=tuple(experiments),
         stages=stages,
-        steps=() if being else _steps(path, searched, searchable, best, why_none, experiments, stages),
+        steps=() if being else _steps(path, searched, searchable, best, none, experiments, stages),
         cost=_cost(study, trials, baseline, experiments, stages),
+        account=found,
+        choice=study.choice,
     )
 
 
@@ -169,7 +180,7 @@ def _cost(
     ]
     reports = {report.key: report for report in outcomes if report is not None}.values()  # a duplicate cost 0
     on_gpu = [report for report in reports if report.device != "cpu"]
-    share = min(1.0, config.resources.gpu or 1.0)
+    share = min(1.0, study.resources.gpu or 1.0)
     usual = median(report.seconds for report in reports) / HOUR_S if reports else None
 
     def rest(what: str, runs: int) -> Rest:
@@ -264,11 +275,11 @@ def _stages(experiments: Sequence[ExperimentStatus], being: str | None) -> dict[
 
 
 def _steps(
-    path: Path,
+    path: Path | str,
     searched: bool,
     searchable: bool,
     best: Recommended | None,
-    why_none: str,
+    none: Step,
     experiments: Sequence[ExperimentStatus],
     stages: Mapping[str, str],
 ) -> tuple[Step, ...]:
@@ -290,7 +301,7 @@ def _steps(
         return (Step("next", f"rarecall search {path} --resume"),)
     if best is not None:
         return (Step("next", f"rarecall confirm {path}"),)
-    return (Step(f"{why_none}; by how much", f"rarecall pareto {path} --all"),)
+    return (none,)
 
 
 def status_lines(status: StudyStatus) -> list[str]:
@@ -301,12 +312,15 @@ def status_lines(status: StudyStatus) -> list[str]:
         f"{config.name}: baseline {status.seeds}/{config.baseline.seeds} seeds; trials: {told or 'none'}",
         f"budget: {status.trials} of {config.search.trials} asked",
     ]
+    if (used := used_line(status.account)) is not None:
+        lines.append(used)
     if status.best is not None and status.baseline is not None:
         lines.append(recommendation(status.best, status.baseline, config))
         lines.append(f"    {in_words(status.best.trial.strategy)}")
     for one in status.experiments:
         lines += _experiment_lines(one, status.stages[one.name])
     lines += _cost_lines(status.cost)
+    lines += [] if status.choice is None else [status.choice.line()]
     if status.being:
         lines.append(f"it is being {status.being} now")
     return lines + [f"{step.what}: {step.command}" for step in status.steps]
@@ -316,19 +330,12 @@ def _cost_lines(cost: Cost) -> list[str]:
     """What was spent, and what the rest should take; nothing before a run has finished."""
     if not cost.runs:
         return []
-    on_gpu = f", {hours(cost.gpu_hours)} GPU hours ({', '.join(cost.gpus)})" if cost.gpus else ""
-    lines = [f"cost so far: {hours(cost.hours)} run hours, {cost.runs} runs{on_gpu}"]
+    on_gpu = f", {amount(cost.gpu_hours)} GPU hours ({', '.join(cost.gpus)})" if cost.gpus else ""
+    lines = [f"cost so far: {amount(cost.hours)} run hours, {cost.runs} runs{on_gpu}"]
     for one in cost.rest:
         assert one.hours is not None, "some run has finished"
-        lines.append(f"expected rest {one.what}: {hours(one.hours)} run hours, {one.runs} runs")
+        lines.append(f"expected rest {one.what}: {amount(one.hours)} run hours, {one.runs} runs")
     return lines
-
-
-def hours(spent: float) -> str:
-    """Two digits that count, or more: `0.013`, `0.42`, `1,250.0`."""
-    if spent >= 10:
-        return f"{spent:,.1f}"
-    return f"{spent:.2f}" if spent >= 0.1 else f"{spent:.3f}"
 
 
 def _experiment_lines(one: ExperimentStatus, stage: str) -> list[str]:
@@ -354,6 +361,8 @@ def status_json(status: StudyStatus) -> dict[str, Any]:
         "being": status.being,
         "experiments": [_experiment_json(one, status.stages[one.name]) for one in status.experiments],
         "cost": asdict(status.cost),
+        "budget": [asdict(limit) | {"left": limit.left} for limit in status.account.limits],
+        "resources": None if status.choice is None else status.choice.model_dump(),
         "next": [step.command for step in status.steps],
     }
 

@@ -19,8 +19,9 @@ from search.judging.comparison import ComparePlan, Conclusion
 from search.judging.confirmation import Confirmation, load
 from search.record.experiments import BASELINE_ARM, COMPARISON, CONFIRMATIONS, ArmRun, is_result, seeds_of
 from search.record.folder import StudyFolder
+from search.record.outcomes import Baseline, StudyTrial, over_seeds
 from search.record.stored import unpacked
-from search.record.study import Baseline, Study, StudyTrial, over_seeds
+from search.record.study import Study
 from search.show.common import in_words
 from search.show.confirmation import confirmation_json
 from spaces.strategy import Strategy

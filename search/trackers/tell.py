@@ -17,7 +17,7 @@ def tell(tracker: TrackerName, study: TrackedStudy, folder: Path, uri: str | Non
     Args:
         tracker: By name.
         study: What to tell.
-        folder: Of the study, where a tracker keeps its files unless something else is said.
+        folder: For the study, where a tracker keeps its files unless something else is said.
         uri: Where else: a server, a database or, for TensorBoard, a folder. None for what the tracker's own
             environment variables say.
 
@@ -27,8 +27,11 @@ def tell(tracker: TrackerName, study: TrackedStudy, folder: Path, uri: str | Non
     """
     match tracker:
         case "mlflow":
-            usual = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{folder / 'mlflow.db'}"
-            return to_mlflow(study, uri or usual)
+            place = uri or os.environ.get("MLFLOW_TRACKING_URI")
+            if not place:
+                folder.mkdir(exist_ok=True)  # of a study on a storage it is none of the study's
+                place = f"{SQLITE}{folder / 'mlflow.db'}"
+            return to_mlflow(study, place)
         case "wandb":
             return to_wandb(study, uri, folder)
         case "tensorboard":

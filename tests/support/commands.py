@@ -106,7 +106,11 @@ def alive(processes: Sequence[psutil.Process]) -> list[str]:
 def study_file(folder: Path, **changes: object) -> str:
     """A toy study of one baseline seed whose epochs last half a second each; its name in the folder."""
     slow = {"model": "toy:sleep=0.5", "steps": 40, "eval_every": 10}
-    small = {"train": slow, "baseline": {"seeds": 1}, "search": {"trials": 4, "sampler": "random"}}
+    small = {
+        "train": slow,
+        "baseline": {"seeds": 1},
+        "search": {"trials": 4, "sampler": "random", "checkpoint_s": 0},
+    }
     request = config().model_dump(mode="json") | small | changes
     (folder / "study.yaml").write_text(yaml.safe_dump(request))
     return "study.yaml"

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from search.cluster import here
 from search.record.files import RunFiles
 from search.record.folder import StudyFolder
 from search.record.stored import decisive
-from search.request.config import Resources, StudyConfig
+from search.request.config import StudyConfig
+from search.work.allotting import Asked
 from search.work.protocol import Clock, Launch, Work
 from search.work.search_queue import SearchQueue, Snapshot
 from trainables.contract.trial import (
@@ -31,6 +32,7 @@ DATA = DataSpec(source="demo:toy", minority=("rare",))
 
 
 def config(**changes: Any) -> StudyConfig:
+    """A request for the toy, which unless said otherwise keeps a checkpoint of every epoch."""
     request: dict[str, Any] = {
         "name": "toy",
         "task": "toy",
@@ -40,7 +42,8 @@ def config(**changes: Any) -> StudyConfig:
         "space": "classification",
         "search": {"trials": 14, "sampler": "tpe"},
     }
-    return StudyConfig.model_validate(request | changes)
+    request |= changes
+    return StudyConfig.model_validate(request | {"search": {"checkpoint_s": 0} | request["search"]})
 
 
 def train_here(spec: TrialSpec, files: RunFiles, on_epoch: OnEpoch) -> Outcome:
@@ -70,9 +73,9 @@ class Here(here.Here):
         self.connections = 0
 
     @contextmanager
-    def connected(self, resources: Resources) -> Iterator[Launch]:
+    def connected(self, asked: Asked, reads: Sequence[str] = ()) -> Iterator[Launch]:
         self.connections += 1
-        with super().connected(resources) as launch:
+        with super().connected(asked) as launch:
             yield launch
 
     def launch(self, work: Work, files: RunFiles) -> None:

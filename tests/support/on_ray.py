@@ -1,7 +1,7 @@
 """A search on a real Ray, for tests: its queue with chosen runs made to misbehave, and what came of it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from search.cluster.launch import run_connected
 from search.record.folder import StudyFolder
 from search.record.study import Study
 from search.request.config import StudyConfig
+from search.work.allotting import Auto
 from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Answer, Job
 from search.work.search_queue import SearchQueue
@@ -48,6 +49,9 @@ class Sabotaged:
     def exhausted(self) -> bool:
         return self.work.exhausted()
 
+    def over(self) -> bool:
+        return self.work.over()
+
     def started(self, key: str) -> None:
         self.work.started(self._keys[key])
 
@@ -55,6 +59,10 @@ class Sabotaged:
         self.epochs.append((key, measured.epoch))
         answer = self.work.epoch(self._keys[key], measured)
         return "stop" if measured.epoch == self.stop_at.get(self._numbers[key]) else answer
+
+    def hung(self) -> set[str]:
+        known = {own: key for key, own in self._keys.items()}
+        return {known[own] for own in self.work.hung()}
 
     def finish(self, key: str, outcome: Outcome) -> None:
         self.outcomes[self._numbers[key]] = outcome
@@ -104,14 +112,18 @@ def search_on_ray(
     root: Path,
     faults: Mapping[int, str] | None = None,
     stop_at: Mapping[int, int] | None = None,
+    choose: Callable[[Study], Auto] | None = None,
     **changes: Any,
 ) -> Searched:
-    """Run a toy search, `in_process.config` with `changes`, on the Ray that this process is connected to."""
+    """Run a toy search, `in_process.config` with `changes`, on the Ray that this process is connected to.
+
+    `choose` makes what `resources: auto` asks of the cluster.
+    """
     request = config(**changes)
     folder = StudyFolder(root / "study")
     study = folder.create(request, "fingerprint", DATA.minority)
     queue = SearchQueue(study, folder.files, DATA, lambda snapshot: None, time.monotonic)
     work = Sabotaged(queue, faults or {}, stop_at or {})
-    run_connected(work, folder.files, request.resources)
+    run_connected(work, folder.files, request.resources if choose is None else choose(study))
     study.flush()
     return Searched(request, folder, study, work)

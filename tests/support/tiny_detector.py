@@ -117,3 +117,9 @@ def check_resumed(spec: TrialSpec, checkpoint: Path, root: Path) -> TrialReport:
     timeless = {"seconds", "restarts"}
     assert resumed.model_dump(exclude=timeless) == whole.model_dump(exclude=timeless)
     return whole
+
+
+def changed_pixels(label: Mapping[str, Any]) -> np.ndarray:
+    """What a tile of a training data set will look like: its change may wait for the warp that all need."""
+    change = label.get("change")
+    return np.asarray(label["img"] if change is None else change.applied(label["img"]))

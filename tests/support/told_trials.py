@@ -2,7 +2,7 @@
 
 from reports import DIVERGED, report_with
 
-from search.record.study import State, StudyTrial
+from search.record.outcomes import State, StudyTrial
 from spaces.strategy import PLAIN
 
 

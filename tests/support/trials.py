@@ -1,11 +1,12 @@
 """One trial, for tests: to its end, killed after an epoch, or in a process of its own."""
 
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 
-from trainables.contract.trial import EpochMetrics, Outcome, TrialFolder, TrialReport, TrialSpec
+from trainables.contract.trial import EpochMetrics, Outcome, Saves, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
 
 # For a process of its own, given a spec as JSON and a folder: it prints each epoch, then the outcome.
@@ -25,6 +26,15 @@ class Killed(Exception):
     """Stands for the end of a worker."""
 
 
+class Seldom(Saves):
+    """Writes a run's state after the first epoch, and then when it has to."""
+
+    def due(self, *, last: bool) -> bool:
+        super().due(last=last)
+        self._every_s = math.inf
+        return self.fresh
+
+
 def outcome_of(spec: TrialSpec, root: Path, resume: Path | None = None) -> Outcome:
     root.mkdir(parents=True, exist_ok=True)
     return run_trial(spec, TrialFolder(root, resume), lambda _: None)
@@ -36,8 +46,8 @@ def report_of(spec: TrialSpec, root: Path, resume: Path | None = None) -> TrialR
     return outcome
 
 
-def killed_after(epoch: int, spec: TrialSpec, root: Path) -> Path:
-    """The checkpoint that a run of `spec` leaves when it ends after `epoch`."""
+def killed_after(epoch: int, spec: TrialSpec, root: Path, saves: Saves | None = None) -> Path:
+    """The checkpoint that a run of `spec` leaves when it ends after `epoch`; usually of that very one."""
     root.mkdir()
 
     def kill(measured: EpochMetrics) -> None:
@@ -46,5 +56,5 @@ def killed_after(epoch: int, spec: TrialSpec, root: Path) -> Path:
             raise Killed
 
     with pytest.raises(Killed):
-        run_trial(spec, TrialFolder(root), kill)
+        run_trial(spec, TrialFolder(root, saves=saves or Saves()), kill)
     return root / "kept"

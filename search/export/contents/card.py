@@ -14,11 +14,13 @@ from search.judging.diagnostics import diagnose, lines
 from search.judging.learning import support_of
 from search.judging.statistics.values import Bounds
 from search.record.folder import StudyFolder
-from search.record.study import Baseline, Study
+from search.record.outcomes import Baseline
+from search.record.study import Study
 from search.request.config import StudyConfig
 from search.show.common import in_words
 from trainables.contract.tasks import MERGED, TASKS, Task
 from trainables.contract.trial import Metrics, WholeImages
+from trainables.storage.address import is_address, parsed
 
 READING = ("albumentations", "numpy", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
 CARD, PROVENANCE = "MODEL_CARD.md", "provenance.json"
@@ -51,6 +53,8 @@ def requirements(config: StudyConfig, formats: Collection[str]) -> dict[str, str
     more = ["timm"] if model.startswith("timm/") else []
     for_training = [*more, *(["safetensors"] if start.endswith(".safetensors") else [])]
     for_training += ["scikit-learn"] if config.data == "demo:digits" else []
+    place = config.data if isinstance(config.data, str) else config.data.images
+    for_training += ["pyarrow"] if is_address(place) else []
     added = {"pt": more, "train": for_training}
     written = {}
     for kind, packages in REQUIREMENTS[config.task].items():
@@ -169,6 +173,7 @@ def _data(study: Study) -> str:
     """Its name, without the place where it lies on this machine."""
     data = study.config.data
     place = data.images if isinstance(data, WholeImages) else data
+    place = parsed(place).place if is_address(place) else place
     return place if place.startswith("demo:") else "/".join(Path(place).parts[-2:])
 
 

@@ -12,6 +12,7 @@ from trainables.contract.tasks import TASKS
 from trainables.contract.trial import TrialSpec
 from trainables.data.boxes.listed import BoxImage
 from trainables.data.sources import boxes_of, images_of
+from trainables.storage.address import is_address
 from trainables.strategy.sampling import retain
 
 
@@ -53,6 +54,9 @@ def _boxes(spec: TrialSpec) -> Listed:
     train = data.splits["train"]
     kept = _kept(spec, data.class_names, [frozenset(image.classes.tolist()) for image in train])
     splits = data.splits | {"train": tuple(train[i] for i in kept)}
+    if is_address(spec.data.source):  # where they are on this machine says nothing to others
+        unfit = "it reads files of its machine, and the images lie on a storage"
+        return Listed({split: [image.name for image in images] for split, images in splits.items()}, unfit)
     elsewhere = [image.name for images in splits.values() for image in images if not _labelled(image)]
     unfit = ""
     if elsewhere:

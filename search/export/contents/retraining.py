@@ -20,6 +20,7 @@ from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.tasks import Task
 from trainables.contract.trial import TrainSpec
 from trainables.detector.models import OUR_DETECTORS, own_file
+from trainables.storage.reading import StorageAway
 
 SCRIPT, SETTINGS, LIST = "train.py", "train.json", "train.txt"
 # Task -> what of our source the others need alone.
@@ -72,10 +73,9 @@ def write_training(
 
 def _settings(folder: StudyFolder, study: Study, chosen: Chosen) -> dict[str, Any]:
     """What `train.py` reads."""
-    resources = study.config.resources
     return {
         "spec": chosen.spec(study).model_dump(mode="json"),
-        "threads": max(1, int(resources.cpu)),  # as `cluster.here` has it; sums depend on them
+        "threads": max(1, int(study.resources.cpu)),  # as `cluster.here` has it; sums depend on them
         "device": "cpu" if chosen.report.device == "cpu" else "cuda",
         "data_fingerprint": folder.provenance.data_fingerprint,
         "shown": study.config.shown_metrics,
@@ -103,7 +103,7 @@ def _listed(bundle: Path, study: Study, chosen: Chosen, found: DetectionPredicti
 
     try:
         listed = images_of_run(chosen.spec(study))
-    except UsageError as error:
+    except (UsageError, StorageAway) as error:
         return [f"There is no list of its training images: {error.message}."]
     images = listed.splits["train"]
     (bundle / LIST).write_text("".join(f"{name}\n" for name in images))

@@ -9,12 +9,14 @@ from search.judging.choosing import Recommended
 from search.judging.confirmation import Confirmation, Look, Result
 from search.judging.learning import support_of
 from search.judging.statistics.values import Bounds
-from search.record.study import Baseline, Study
+from search.record.outcomes import Baseline
+from search.record.study import Study
+from search.request.computing.budget import amount
 from search.request.config import StudyConfig
 from search.request.guards import MaxDrop
 from search.show.common import in_words
 from search.show.confirmation import advice_sentence
-from search.show.status import StudyStatus, hours
+from search.show.status import StudyStatus
 from trainables.contract.tasks import LOWER_IS_BETTER, MERGED
 from trainables.contract.trial import Metrics, Split
 
@@ -58,7 +60,7 @@ def _at_most(guard: MaxDrop) -> str:
     return f"{'rises' if rises else 'falls'} by no more than {guard.max_drop:g}"
 
 
-def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None, where: Path) -> Answer:
+def answer(study: Study, status: StudyStatus, confirmation: Confirmation | None, where: Path | str) -> Answer:
     """What is known so far: the last confirmation's best verdict, else what the search found.
 
     Args:
@@ -101,7 +103,7 @@ def _without_best(study: Study, status: StudyStatus, done: int, asked: int) -> A
 
 
 def _judged(
-    result: Result, confirmation: Confirmation, study: Study, status: StudyStatus, where: Path
+    result: Result, confirmation: Confirmation, study: Study, status: StudyStatus, where: Path | str
 ) -> Answer:
     verdict, name = result.verdict, result.candidate.name
     rare = ", ".join(study.minority)
@@ -183,7 +185,7 @@ def _computing(result: Result, status: StudyStatus) -> str:
     if result.seconds is not None:
         once = " One training takes {:.0f} s, one of the baseline {:.0f} s.".format(*result.seconds)
     return (
-        f"Computing: {status.cost.runs} trainings took {hours(status.cost.hours)} hours, added up: search, "
+        f"Computing: {status.cost.runs} trainings took {amount(status.cost.hours)} hours, added up: search, "
         f"confirmation and comparison.{once}"
     )
 

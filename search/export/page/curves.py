@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from search.record.study import StudyTrial
+from search.record.outcomes import StudyTrial
 from trainables.contract.trial import EpochMetrics, valued
 
 MOST_POINTS = 64

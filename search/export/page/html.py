@@ -32,15 +32,20 @@ def as_html(view: dict[str, Any], *, live: bool = False) -> str:
     return _filled("page.html", filled)
 
 
-def list_as_html(studies: Mapping[str, tuple[str, str]]) -> str:
-    """A page that lists studies: name -> address of its page, and what is said of it."""
+def list_as_html(studies: Mapping[str, tuple[str, str]], away: str = "") -> str:
+    """A page that lists studies.
+
+    Args:
+        studies: Name -> address of its page, and what is said of it.
+        away: Why it may be old, or nothing.
+    """
     rows = [
         f'<li><a href="{html.escape(link)}">{html.escape(name)}</a>: {html.escape(said)}</li>'
         for name, (link, said) in studies.items()
     ]
-    return _filled(
-        "studies.html", {"css": _asset("page.css"), "studies": "".join(rows) or "<li>none yet</li>"}
-    )
+    note = f'<p class="away">{html.escape(away)}</p>' if away else ""
+    listed = "".join(rows) or "<li>none yet</li>"
+    return _filled("studies.html", {"css": _asset("page.css"), "away": note, "studies": listed})
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

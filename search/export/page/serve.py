@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
+from search.export.page.following import Following, following_studies, following_study
 from search.export.page.html import as_html, as_json, list_as_html
 from search.export.page.view import Asked, view
-from search.record.folder import DATABASE, StudyFolder
+from search.record.folder import StudyFolder
+from search.storage.address import named
+from search.storage.mirror import DATABASE
 from spaces.errors import RarecallError
 
 PAUSE_S = 30.0  # between two looks at pictures and models, which take seconds each
@@ -29,6 +32,8 @@ Gather = Callable[[StudyFolder], Mapping[str, Any]]
 class Watched:
     """A study that is shown: its page is made anew when its record has changed.
 
+    Of a study on a storage its mirror is shown, which is followed meanwhile: no reader waits for a storage.
+
     Attributes:
         path: The study's folder.
         gather: Finds what the record does not hold.
@@ -36,6 +41,7 @@ class Watched:
 
     path: Path
     gather: Gather
+    following: Following | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _seen: Any = None
     _view: dict[str, Any] = field(default_factory=dict)
@@ -53,15 +59,17 @@ class Watched:
         with self._lock:
             now = self._state()
             if now is None or now != self._seen:
-                self._view, self._seen = view(StudyFolder(self.path), Asked(self.path)), now
+                folder = StudyFolder(self.path, offline=True)
+                self._view, self._seen = view(folder, Asked(named(self.path))), now
             return self._view
 
     def whole_view(self) -> dict[str, Any]:
         """The same with all that was looked at beside; raises as `view`."""
+        away = "" if self.following is None else self.following.ask()
         known = self.view()
         with self._lock:
             self._look_closer()
-            return {**known, **self._more}
+            return {**known, **self._more, "away": away}
 
     def _state(self) -> Any:
         """Changes when the record does; None where that cannot be told."""
@@ -69,7 +77,8 @@ class Watched:
         if not file.is_file():
             return None
         known = file.stat()
-        return known.st_mtime_ns, known.st_size, StudyFolder(self.path).being()
+        times = 0 if self.following is None else self.following.times
+        return known.st_mtime_ns, known.st_size, times, StudyFolder(self.path, offline=True).being()
 
     def _look_closer(self) -> None:
         """Have pictures and models looked at beside, when trials have been finished since the last time."""
@@ -110,6 +119,7 @@ class Dashboard(ThreadingHTTPServer):
         super().__init__((host, port), Handler)
         self.path, self.token, self._gather = path.resolve(), token, gather
         self._studies: dict[Path, Watched] = {}
+        self._following = following_studies(self.path)
 
     @property
     def address(self) -> str:
@@ -119,7 +129,9 @@ class Dashboard(ThreadingHTTPServer):
 
     def watched(self, path: Path) -> Watched:
         """A study, looked after from now on."""
-        return self._studies.setdefault(path, Watched(path, self._gather))
+        if path not in self._studies:
+            self._studies[path] = Watched(path, self._gather, following_study(path))
+        return self._studies[path]
 
     def study(self, name: str | None) -> Watched | None:
         """The one that is served, or of a folder that of a name; None if there is none."""
@@ -130,6 +142,10 @@ class Dashboard(ThreadingHTTPServer):
         if name in ("", ".", "..") or path.name != name or not _is_study(path):
             return None
         return self.watched(path)
+
+    def away(self) -> str:
+        """What is to be said of a folder of studies that cannot be brought from its storage."""
+        return "" if self._following is None else self._following.ask()
 
     def studies(self) -> list[str]:
         """Names of those of a folder."""
@@ -188,7 +204,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _list(self, token: str) -> str:
         """The page of a folder of studies."""
-        said = {}
+        said, away = {}, self.server.away()
         for name in self.server.studies():
             link = f"/study/{quote(os.fsencode(name))}/?token={quote(token)}"
             try:
@@ -196,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
             except RarecallError as error:
                 known = error.message
             said[os.fsencode(name).decode(errors="replace")] = link, known
-        return list_as_html(said)
+        return list_as_html(said, away)
 
     def _send(self, status: int, kind: str, text: str) -> None:
         content = text.encode(errors="replace")

@@ -18,8 +18,9 @@ from search.judging.front import Front, front, notes, notes_on_baseline
 from search.record.experiments import COMPARISON
 from search.record.files import RunFiles
 from search.record.folder import StudyFolder
+from search.record.outcomes import Baseline, StudyTrial
 from search.record.stored import unpacked
-from search.record.study import Baseline, Study, StudyTrial
+from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.guards import MaxDrop
 from search.show.common import in_words
@@ -43,7 +44,7 @@ class Asked:
         anonymous: Whether no path and no name of an image may stand on it.
     """
 
-    where: Path
+    where: Path | str
     anonymous: bool = False
 
 
@@ -285,7 +286,7 @@ def _arms(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _judged(confirmation: Confirmation | None, where: Path) -> dict[str, Any] | None:
+def _judged(confirmation: Confirmation | None, where: Path | str) -> dict[str, Any] | None:
     if confirmation is None or not confirmation.looks:
         return None
     look, plan = confirmation.looks[-1], confirmation.plan

@@ -18,7 +18,9 @@ from rich.console import Console
 from search.judging.choosing import choose
 from search.record.folder import StudyFolder
 from search.show.common import bar
+from search.storage.address import named
 from spaces.errors import RunError, UsageError
+from trainables.contract.predictions import WEIGHTS
 from trainables.contract.trial import Merging
 from trainables.data.boxes.decoding import Unreadable
 from trainables.data.boxes.tiling import Floats, Grid, Ints
@@ -128,18 +130,22 @@ def weights_of(place: Path, trial: int | None) -> Path:
     """
     study = StudyFolder(place)
     if study.study_yaml.is_file():
-        chosen = choose(study.open(), trial)
+        opened = study.open()
+        if opened.config.task != "detection":
+            raise UsageError(
+                f"predict: for detection, the study's task is {opened.config.task}",
+                "`rarecall export` writes a predict.py beside the weights",
+            )
+        chosen = choose(opened, trial)
         assert chosen.report is not None, "a chosen trial has finished"
-        found = study.files.result(chosen.report.key)
-        if found is None:
-            raise UsageError(f"the files of trial {chosen.number} are gone from {place}, or damaged")
-        return found / "weights.pt"
+        return study.files.to_use(chosen.report.key, f"trial {chosen.number}") / WEIGHTS
     if trial is not None:
-        raise UsageError(f"--trial: {place} is no study")
-    file = place / "weights.pt" if place.is_dir() else place
+        raise UsageError(f"--trial: {named(place)} is no study")
+    file = place / WEIGHTS if place.is_dir() else place
     if not file.is_file():
         raise UsageError(
-            f"no weights in {place}", "a study's folder, one that `rarecall export` wrote, or a weights.pt"
+            f"no weights in {named(place)}",
+            "a study's folder, one that `rarecall export` wrote, or a weights.pt",
         )
     return file
 

@@ -57,6 +57,7 @@ def describe_tiles(config: StudyConfig, console: Console | None) -> DataSummary:
     ]
     return replace(
         tiles,
+        fingerprint=made.fingerprint,  # of the whole images: whoever encodes the tiles may do it otherwise
         unit=whole.unit,
         one_piece=whole.one_piece,
         test_from_val=whole.test_from_val,

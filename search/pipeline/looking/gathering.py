@@ -17,6 +17,7 @@ from spaces.errors import RunError, UsageError
 from spaces.strategy import PLAIN
 from trainables.contract.trial import DataSpec
 from trainables.data.summary import DataSummary, without_names
+from trainables.storage.reading import StorageAway
 
 MOST_CLASSES = 6  # with a column of their own
 
@@ -63,10 +64,10 @@ def _data(
     try:
         summary = described(study.config, console)
         data = check_data(study.config, summary)
-    except UsageError as error:
+    except (UsageError, StorageAway) as error:
         why = "it cannot be read here" if anonymous else str(error).splitlines()[0]
         return None, {"heads": [], "rows": [], "notes": [f"The data set is not shown: {why}."]}
-    if summary.fingerprint != folder.provenance.data_fingerprint:
+    if not summary.is_that(folder.provenance.data_fingerprint):
         said = "The data set has changed since the study was made, so no pictures of it are shown."
         return None, {"heads": [], "rows": [], "notes": [said]}
     notes = [without_names(note) if anonymous else note for note in summary.notes()]

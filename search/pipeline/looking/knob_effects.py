@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from search.record.study import StudyTrial
+from search.record.outcomes import StudyTrial
 from search.request.config import StudyConfig
 
 LEAST_TRIALS = 8

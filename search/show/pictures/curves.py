@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from search.judging.choosing import Recommended
 from search.judging.front import Front
-from search.record.study import Baseline
+from search.record.outcomes import Baseline
 from search.request.config import StudyConfig
 from trainables.contract.tasks import LOWER_IS_BETTER
 from trainables.contract.trial import EpochMetrics, TrialReport, valued

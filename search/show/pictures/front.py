@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from search.judging.choosing import Recommended
 from search.judging.front import Front
-from search.record.study import Baseline, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.request.guards import Floor, MaxDrop
 from search.show.common import in_words

@@ -30,7 +30,7 @@ from search.cli.main import main
         ),
         pytest.param(
             ["export", "STUDY"],
-            "search.cli.export.export_run",
+            "search.cli.after.export.export_run",
             "interrupted; no bundle was written",
             id="export",
         ),
@@ -43,7 +43,9 @@ from search.cli.main import main
             "interrupted; nothing was cut yet",
             id="tile, before it cuts",
         ),
-        pytest.param(["dashboard", "STUDY"], "search.cli.report.Dashboard", "interrupted", id="dashboard"),
+        pytest.param(
+            ["dashboard", "STUDY"], "search.cli.after.report.Dashboard", "interrupted", id="dashboard"
+        ),
         pytest.param(["status", "STUDY"], "search.cli.search.study_status", "interrupted", id="status"),
         pytest.param(
             ["confirm", "STUDY", "--fresh"],

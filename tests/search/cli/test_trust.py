@@ -19,7 +19,7 @@ from search.cli.main import main
 from search.cluster.launch import run_connected
 from search.record.files import RunFiles
 from search.record.folder import StudyFolder
-from search.request.config import Resources
+from search.request.computing.resources import Resources
 from search.work.protocol import Answer, Job
 from trainables.contract.trial import EpochMetrics, Outcome, TrialFailure, TrialReport, TrialSpec
 from trainables.contract.trust import trusting_weights
@@ -132,11 +132,17 @@ class Runs:
     def exhausted(self) -> bool:
         return not self.waiting
 
+    def over(self) -> bool:
+        return False
+
     def started(self, key: str) -> None:
         """Nothing to note."""
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         return "go on"
+
+    def hung(self) -> set[str]:
+        return set()
 
     def finish(self, key: str, outcome: Outcome) -> None:
         self.outcomes[key] = outcome

@@ -31,6 +31,7 @@ guards: [{metric: accuracy, max_drop: 0.9}]
 baseline: {strategy: plain, seeds: 2}
 space: classification
 search: {trials: 1, seed: 0}
+keep: all
 """
 
 

@@ -1,13 +1,18 @@
+import shutil
 from pathlib import Path
 
 import pytest
-from in_process import DATA, config
+from in_process import DATA, Bench, Here, config, failure
 from reports import report_with
+from toy_experiments import confirmed_here
 
-from search.judging.choosing import choose_finalists, choose_merging, recommended
+from search.judging.choosing import choose_finalists, choose_merging, recommended, without_use
+from search.judging.confirmation import Asked
 from search.record.folder import StudyFolder
-from search.record.study import Baseline, Study, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
+from search.record.study import Study
 from spaces.strategy import PLAIN, Strategy
+from trainables.contract.trial import TrialFailure, TrialSpec
 
 CONFIG = config()
 MEASURED = Baseline(metrics={}, sd={"map50_95": 0.01, "minority_ap50": 0.0}, seeds=(0, 1, 2), reports=())
@@ -167,3 +172,33 @@ def test_the_way_of_merging_is_chosen_by_the_baseline(
     tmp_path: Path, asked: str, measured: list[dict[str, float]], expected: str
 ) -> None:
     assert choose_merging(told(tmp_path / "study", asked, *measured)) == expected
+
+
+def test_weights_are_of_use_once_a_confirmation_has_taken_their_trial(
+    searched_study: Path, tmp_path: Path
+) -> None:
+    folder = StudyFolder(Path(shutil.copytree(searched_study, tmp_path / "study")))
+    unused = without_use(folder.open())
+    keys = {trial.report.key: trial.number for trial in folder.open().trials() if trial.report is not None}
+    failed = unused - set(keys)  # for good
+    assert unused & set(keys) < set(keys)
+    taken, *others = sorted(unused - failed)
+    asked = Asked(trials=(keys[taken],), seeds=2, baseline_seeds=2, one_look=True)
+    confirmed_here(folder.path, asked)
+    assert without_use(folder.open()) == set(others) | failed
+
+
+@pytest.mark.parametrize(("retry", "expected"), [(False, True), (True, False)])
+def test_what_failed_for_good_asks_for_nothing_any_more(tmp_path: Path, retry: bool, expected: bool) -> None:
+    bench = Bench(tmp_path, config(search={"trials": 2, "sampler": "random"}))
+    failed: list[str] = []
+
+    def fails(spec: TrialSpec) -> TrialFailure | None:
+        if spec.strategy == PLAIN or failed:
+            return None
+        failed.append(spec.key)
+        return failure(spec, "diverged").model_copy(update={"retry": retry})
+
+    Here(instead=fails).launch(bench.work, bench.folder.files)
+    bench.study.flush()
+    assert (failed[0] in without_use(bench.study)) == expected

@@ -10,7 +10,7 @@ from reports import report_with
 from search.judging.diagnostics import Diagnosis, diagnose
 from search.judging.front import notes_on_baseline
 from search.judging.learning import still_learning
-from search.record.study import Baseline
+from search.record.outcomes import Baseline
 from spaces.strategy import PLAIN
 from trainables.contract.trial import EpochMetrics, Metrics, TrialReport
 

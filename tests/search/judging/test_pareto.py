@@ -6,7 +6,7 @@ from told_trials import trial
 
 from search.judging.choosing import Recommended
 from search.judging.front import front, notes_on_baseline
-from search.record.study import Baseline, over_seeds
+from search.record.outcomes import Baseline, over_seeds
 from search.show.front import as_json, as_rows, baseline_rows
 
 OBJECTIVES = ("minority_recall", "map50_95")

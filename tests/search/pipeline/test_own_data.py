@@ -2,12 +2,13 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from detection_files import CATEGORIES, SLIDES, coco, write_coco, write_yolo
+from detection_files import CATEGORIES, SLIDES, coco, plain, write_coco, write_yolo
 from drawn_images import write_folder
 from rich.console import Console
 
@@ -104,3 +105,37 @@ def test_pixel_max_belongs_to_the_study_and_cannot_change_on_the_way(tmp_path: P
     for wrong in (0, 65536, "4095x", 1.5):
         with pytest.raises(UsageError, match="pixel_max"):
             asked(tmp_path, DETECTION, data, pixel_max=wrong)
+
+
+def labelled(root: Path) -> Path:
+    return write_yolo(
+        root,
+        {
+            split: {f"{split}{i}": "0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1" for i in range(6)}
+            for split in ("train", "val")
+        },
+    )
+
+
+def test_other_content_under_the_same_name_and_of_the_same_size_is_other_data(tmp_path: Path) -> None:
+    data = labelled(tmp_path / "data")
+    make(asked(tmp_path, DETECTION, data)[0])
+    changed = tmp_path / "data" / "images" / "train" / "train0.png"
+    before = changed.read_bytes()
+    changed.touch()
+    continued(asked(tmp_path, DETECTION, data)[0], tmp_path / "study.yaml")
+    plain((20, 10), "another").save(changed)
+    assert len(changed.read_bytes()) == len(before)
+    with pytest.raises(UsageError, match=r"has changed since .* was made: its fingerprint differs"):
+        continued(asked(tmp_path, DETECTION, data)[0], tmp_path / "study.yaml")
+
+
+def test_a_study_whose_fingerprint_an_earlier_version_wrote_goes_on(tmp_path: Path) -> None:
+    data = labelled(tmp_path / "data")
+    first, _ = asked(tmp_path, DETECTION, data)
+    make(first)
+    place = tmp_path / "runs" / "own" / "provenance.json"
+    stored = json.loads(place.read_text())
+    assert stored["data_fingerprint"] == first.summary.fingerprint != first.summary.listed_as
+    place.write_text(json.dumps(stored | {"data_fingerprint": first.summary.listed_as}))
+    continued(asked(tmp_path, DETECTION, data)[0], tmp_path / "study.yaml")

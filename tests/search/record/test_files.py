@@ -8,30 +8,15 @@ from pathlib import Path
 
 import pytest
 from in_process import DATA, config
+from left_by_runs import KEY, checkpoint, result
 from reports import report_with
 from trials import outcome_of, report_of
 
-from search.record.files import RunFiles, replace
-from trainables.contract.kept import Progress, write_progress, write_result
+from search.record.files import RunFiles
+from spaces.errors import UsageError
+from trainables.contract.kept import disown_weights, write_result
 from trainables.contract.trial import PROGRESS, REPORT, EpochMetrics, TrialFolder, TrialReport, TrialSpec
 from trainables.worker.run import run_trial
-
-KEY = "key"
-
-
-def checkpoint(folder: Path, epochs: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "state.bin").write_text(f"after {epochs}")
-    curve = tuple(EpochMetrics(epoch=epoch + 1, metrics={}) for epoch in range(epochs))
-    write_progress(folder, Progress(curve=curve, seconds=1.0))
-    return folder
-
-
-def result(folder: Path, key: str = KEY) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.pt").write_bytes(b"weights" * 100)
-    write_result(folder, report_with({"minority_recall": 0.5}, key=key))
-    return folder
 
 
 @pytest.fixture
@@ -63,6 +48,47 @@ def test_a_finished_run_is_known_by_its_report(files: RunFiles) -> None:
     report = files.report(KEY)
     assert report is not None
     assert report.metrics == {"minority_recall": 0.5}
+
+
+def test_a_result_without_its_weights_is_whole_and_says_so(files: RunFiles) -> None:
+    done = result(files.root / KEY / "checkpoint_000001")
+    (done / "predictions.npz").write_bytes(b"predictions")
+    write_result(done, report_with({"minority_recall": 0.5}, key=KEY))
+    checkpoint(files.root / KEY / "resume", 3)
+    aside = sum(path.stat().st_size for path in (files.root / KEY / "resume").iterdir())
+    assert files.to_use(KEY, "trial 3", hashed=True) == done
+    assert files.remove_weights(KEY) == 700 + aside
+    assert sorted(path.name for path in done.iterdir()) == ["predictions.npz", "report.json"]
+    assert [path.name for path in (files.root / KEY).iterdir()] == [done.name]
+    assert files.result(KEY, hashed=True) == done
+    assert files.report(KEY) is not None
+    with pytest.raises(UsageError, match="weights of trial 3 were removed when the search had ended") as said:
+        files.to_use(KEY, "trial 3")
+    assert "confirm STUDY --trial N" in said.value.hint
+    assert "keep: all" in said.value.hint
+    assert files.remove_weights(KEY) == 0
+
+
+def test_nothing_is_left_to_go_on_from_of_a_run_that_has_failed_for_good(files: RunFiles) -> None:
+    checkpoint(files.root / KEY / "checkpoint_000003", 3)
+    size = sum(path.stat().st_size for path in (files.root / KEY).rglob("*") if path.is_file())
+    assert files.remove_weights(KEY) == size
+    assert list((files.root / KEY).iterdir()) == []
+
+
+def test_weights_go_another_time_if_the_removal_was_cut(files: RunFiles) -> None:
+    done = result(files.root / KEY / "checkpoint_000001")
+    (weights,) = disown_weights(done)
+    assert files.to_use(KEY, "trial 3", hashed=True) == done
+    assert files.remove_weights(KEY) == 700
+    assert not weights.exists()
+
+
+def test_a_result_that_does_not_say_what_it_holds_keeps_its_weights(files: RunFiles) -> None:
+    done = result(files.root / KEY / "checkpoint_000001")
+    (done / REPORT).unlink()  # as of 0.1.0
+    assert files.remove_weights(KEY) == 0
+    assert (done / "weights.pt").exists()
 
 
 def test_a_report_of_another_run_is_not_taken(files: RunFiles) -> None:
@@ -169,9 +195,9 @@ def test_a_checkpoint_is_not_replaced_by_one_that_was_cut(files: RunFiles, cut: 
     older = checkpoint(files.root / KEY / "checkpoint_000000", 3)
     newer = checkpoint(files.root / KEY / "checkpoint_000001", 4)
     cut(newer / "state.bin")
-    replace(older, newer)
+    files.replace(str(older), str(newer))
     assert older.exists()
-    replace(older, checkpoint(newer, 4))
+    files.replace(str(older), str(checkpoint(newer, 4)))
     assert not older.exists()
 
 

@@ -1,14 +1,9 @@
-"""A study in a database that others use: what it leaves there, and its password, which is nowhere.
-
-With `RARECALL_TEST_POSTGRES`, the address of an empty PostgreSQL database with a password, that is used, too.
-"""
+"""A study in a database that others use: what it leaves there, and its password, which is nowhere."""
 
 import errno
 import fcntl
-import gc
 import os
 import sqlite3
-import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +21,6 @@ from search.record.folder import StudyFolder
 from search.show.common import wide_console
 from spaces.errors import UsageError
 
-POSTGRES = os.environ.get("RARECALL_TEST_POSTGRES")
 SECRET = "s3cr3t/:pw"  # as typed in an address
 UNREACHABLE = ["--address", "127.0.0.1:1"]
 
@@ -166,30 +160,3 @@ def test_a_file_system_without_locks_is_said_to_be_one(
     refused(argv, searched_study, capsys, f"has no file locks ({os.strerror(how)})")
     assert tree(searched_study) == before
     assert main(["status", str(searched_study)]) == 0
-
-
-@pytest.mark.skipif(POSTGRES is None, reason="RARECALL_TEST_POSTGRES names no database")
-def test_postgres(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert POSTGRES is not None
-    secret = POSTGRES.partition("@")[0].rpartition(":")[2]
-    file = study_file(tmp_path, study_db=POSTGRES)
-    runs = tmp_path / "runs"
-    search = ["search", str(file), "--runs", str(runs)]
-    assert main([*search, *UNREACHABLE]) == 3
-    assert optuna.get_all_study_names(POSTGRES) == []
-    assert main([*search, "--here", "--json"]) in (0, 1)
-    assert main(["status", str(runs / "toy")]) == 3
-    monkeypatch.setenv(PASSWORD, secret)
-    assert main(["status", str(runs / "toy")]) == 0
-    monkeypatch.delenv(PASSWORD)
-    file.write_text(file.read_text().replace("trials: 2", "trials: 3"))
-    assert main([*search, "--here", "--json", "--resume"]) in (0, 1)
-    said = capsys.readouterr()
-    assert secret not in said.out + said.err
-    assert all(secret.encode() not in path.read_bytes() for path in runs.rglob("*") if path.is_file())
-    for name in optuna.get_all_study_names(POSTGRES):
-        optuna.delete_study(study_name=name, storage=POSTGRES)
-    with warnings.catch_warnings(action="ignore"):  # its driver wants each connection closed by hand
-        gc.collect()

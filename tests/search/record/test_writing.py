@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from in_process import Bench, config
 
 from search.cli.main import main
 from search.record.folder import StudyFolder
+from search.request.computing.budget import Spent
 from spaces.errors import RunError
 from trainables.contract.trial import TrialFailure
 
@@ -83,6 +85,20 @@ def test_what_waits_behind_a_failed_write_is_not_written(bench: Bench) -> None:
     reopened = bench.folder.open()
     assert reopened.baseline_trials() == seeds
     assert reopened.experiment("compare").plan is None
+
+
+def test_a_record_is_read_with_all_that_waits_to_be_written(bench: Bench) -> None:
+    kept = Spent(seconds=16 * 3600)
+    experiment = bench.study.begin("compare")
+    bench.study.flush()
+    other = sqlite3.connect(bench.folder.path / "study.db", isolation_level=None, check_same_thread=False)
+    with closing(other):
+        other.execute("BEGIN IMMEDIATE")  # the writer waits
+        experiment.keep_spent(kept)
+        ends = Timer(0.5, lambda: other.execute("ROLLBACK"))
+        ends.start()
+        assert bench.study.experiment("compare").spent == kept
+        ends.join()
 
 
 @pytest.fixture

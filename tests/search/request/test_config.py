@@ -136,6 +136,14 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
             id="several GPUs",
         ),
         pytest.param(
+            {"resources": "much"}, "resources: should be 'auto', got 'much'", id="resources in words"
+        ),
+        pytest.param(
+            {"resources": {"gpus": 1}},
+            "resources.gpus: unknown key\nhint: did you mean 'gpu'?",
+            id="a misspelt resource",
+        ),
+        pytest.param(
             {"train": TOY["train"] | {"tune": "minority_recall"}},
             "train.tune: only for classification, got minority_recall",
             id="tuning after training elsewhere",
@@ -320,3 +328,12 @@ def test_a_studys_own_file_is_read_though_an_earlier_version_asked_for_more(tmp_
     path = write(tmp_path, **DETECTOR)
     assert load_config(path, stored=True).train.amp == "bf16"
     assert load_config(write(tmp_path, resources={"gpu": 2}), stored=True).resources.gpu == 2
+
+
+def test_resources_may_be_left_to_be_chosen_which_is_no_part_of_a_runs_name(tmp_path: Path) -> None:
+    asked, left = load_config(write(tmp_path)), load_config(write(tmp_path, resources="auto"))
+    assert left.resources == "auto"
+    assert left.model_dump(mode="json")["resources"] == "auto"
+    assert left.fixed() == asked.fixed()
+    mixed = DETECTOR["train"] | {"amp": "bf16"}
+    assert load_config(write(tmp_path, **DETECTOR | {"train": mixed}, resources="auto")).resources == "auto"

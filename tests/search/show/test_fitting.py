@@ -15,7 +15,7 @@ from search.judging.confirmation import Confirmation
 from search.judging.front import front
 from search.judging.judge import judge
 from search.record.experiments import BASELINE_ARM
-from search.record.study import Baseline
+from search.record.outcomes import Baseline
 from search.show.arms import arms_table
 from search.show.comparison import as_table
 from search.show.confirmation import HEADS, verdict_table

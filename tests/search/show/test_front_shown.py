@@ -10,7 +10,7 @@ from rich.console import Console
 from told_trials import trial
 
 from search.judging.front import front
-from search.record.study import Baseline, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
 from search.request.config import StudyConfig
 from search.request.guards import Floor, MaxDrop
 from search.request.reading import load_config

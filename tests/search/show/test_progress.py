@@ -119,3 +119,36 @@ def test_on_a_terminal_it_is_named_beside_its_bar(snapshot: Snapshot) -> None:
     said = printed([replace(snapshot, running=runs, silent_after_s=60.0)], terminal=True)
     assert "no report for 11:40" in said
     assert said.count("no report") == said.count("no report for 11:40")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_that_no_run_gets_a_place_is_said_until_one_does(
+    terminal: bool, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screens, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(screens, "NO_PLACE_S", 0.2)
+    console = console_of(terminal=terminal)
+    with search_screen(config(), console) as show:
+        time.sleep(0.1)
+        assert screens.NO_PLACE not in written(console)
+        until = time.monotonic() + 10
+        while screens.NO_PLACE not in written(console):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        show(snapshot)
+    assert terminal or written(console).count(screens.NO_PLACE) == 1
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("is_here", [True, False])
+def test_it_is_not_said_where_a_run_had_one_nor_of_this_machine(
+    terminal: bool, is_here: bool, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screens, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(screens, "NO_PLACE_S", 0.2)
+    console = console_of(terminal=terminal)
+    with search_screen(config(), console, is_here=is_here) as show:
+        if not is_here:
+            show(replace(snapshot, ended=(), done=0, baseline_done=0, running=(Running("trial 1", 0),)))
+        time.sleep(0.6)
+    assert screens.NO_PLACE not in written(console)

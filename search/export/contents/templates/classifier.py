@@ -271,6 +271,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="default: which of them is in this folder")
     parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     args = parser.parse_args()
+    if folders := [file for file in args.files if Path(file).is_dir()]:
+        parser.error(f"a folder; name the images in it, e.g. {folders[0]}/*.png")
     if missing := [file for file in args.files if not Path(file).is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     if args.weights is not None and (args.weights.suffix not in NETWORKS or not args.weights.is_file()):

@@ -50,8 +50,8 @@ def asked(settings: Settings, args: argparse.Namespace) -> Settings:
     """What is trained: as it was, but for what a person says otherwise, and where the bundle is."""
     spec: Settings = settings["spec"]
     if args.data is not None:
-        place = args.data if args.data.startswith("demo:") else str(Path(args.data).resolve())
-        spec["data"]["source"] = place
+        elsewhere = args.data.startswith("demo:") or "://" in args.data
+        spec["data"]["source"] = args.data if elsewhere else str(Path(args.data).resolve())
     if args.seed is not None:
         spec["seed"] = args.seed
     for name in ("model", "weights"):
@@ -92,12 +92,12 @@ def main() -> None:
     try:
         data = spec.data
         if data.tile is None:
-            fingerprint = describe(data.source, spec.task, data.pixel_max).fingerprint
+            same = describe(data.source, spec.task, data.pixel_max).is_that(settings["data_fingerprint"])
         else:
-            fingerprint = boxes_of(data.place).fingerprint
+            same = boxes_of(data.place).fingerprint == settings["data_fingerprint"]
     except RarecallError as error:
         raise SystemExit(str(error)) from None
-    if fingerprint != settings["data_fingerprint"]:
+    if not same:
         print("note: these are not the data that it was trained on: their fingerprint differs")
     with trusting_weights(args.trust_weights):
         outcome = run_trial(spec, TrialFolder(out), told)

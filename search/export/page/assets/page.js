@@ -42,6 +42,7 @@ function headline() {
   const next = view.next.map((step) => h("li", {}, step.what === "next" ? "" : `${step.what}: `, h("code", {}, step.command)));
   return h("header", {},
     h("h1", {}, `${view.title} · ${view.task}${view.being ? ` · being ${view.being} now` : ""}`),
+    view.away ? h("p", { class: "away", role: "status" }, view.away) : null,
     h("p", { class: "question" }, view.question),
     h("div", { class: `answer ${outcome}` }, h("p", { class: "headline" }, headline), h("span", { class: "badge" }, outcome), h("ul", {}, sentences.map((one) => h("li", {}, labelled(one))))),
     next.length ? h("div", {}, h("strong", {}, "Next"), h("ul", {}, next)) : null);

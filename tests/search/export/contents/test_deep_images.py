@@ -61,6 +61,7 @@ def exported(root: Path, request: dict[str, object], data: Path) -> Path:
         "pixel_max": 4095,
         "baseline": {"strategy": "plain", "seeds": 1},
         "search": {"trials": 1, "seed": 0},
+        "keep": "all",
     }
     (root / "study.yaml").write_text(yaml.safe_dump(request))
     quiet = Console(file=io.StringIO())

@@ -38,6 +38,7 @@ guards: [{metric: accuracy, max_drop: 0.9}]
 baseline: {strategy: plain, seeds: 1}
 space: {retention: [0.3, 0.5], focal_gamma: [0.5, 1.5], augment_minority: [0.3, 0.5]}
 search: {trials: 1, seed: 0}
+keep: all
 """
 TILES = """
 name: again
@@ -50,6 +51,7 @@ guards: [{metric: map50_95, max_drop: 0.9}]
 baseline: {strategy: plain, seeds: 1}
 space: SPACE
 search: {trials: 1, seed: 0}
+keep: all
 """
 WEIGHTED = "{sampler_power: [0.8, 1.0], focal_gamma: [0.5, 1.5], augment_minority: [0.3, 0.5]}"
 # As the command `yolo`, without network and a person's settings.

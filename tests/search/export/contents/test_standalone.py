@@ -38,6 +38,7 @@ train: {{model: {model}, imgsz: {side}, batch: 8, steps: 8, eval_every: 4, lr: 0
 guards: [{{metric: accuracy, max_drop: 1}}]
 baseline: {{strategy: plain, seeds: 1}}
 search: {{trials: 1, seed: 0}}
+keep: all
 """
 
 # Runs the script as a person would, twice, and asks it for its logits; none of our packages can be imported,

@@ -8,7 +8,7 @@ from in_process import config
 from told_trials import trial
 
 from search.pipeline.looking.knob_effects import GRID, LEAST_TRIALS, knob_effects
-from search.record.study import StudyTrial
+from search.record.outcomes import StudyTrial
 from spaces.strategy import PLAIN, Strategy
 
 SPACE = {"sampler_power": [0.0, 1.0], "focal_gamma": [0.0, 2.0]}

@@ -12,7 +12,7 @@ from told_trials import trial
 
 from search.judging.choosing import Recommended
 from search.judging.front import front
-from search.record.study import Baseline, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
 from search.show.pictures.confusion import confusion_picture, draw_confusion
 from search.show.pictures.curves import MOST, Band, curves_picture
 from search.show.pictures.drawn_curves import draw_curves

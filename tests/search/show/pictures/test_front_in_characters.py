@@ -10,7 +10,7 @@ from told_trials import trial
 
 from search.judging.choosing import Recommended
 from search.judging.front import front
-from search.record.study import Baseline, StudyTrial
+from search.record.outcomes import Baseline, StudyTrial
 from search.show.pictures.characters import ROWS, front_in_characters
 from search.show.pictures.front import FrontPicture, Limit, front_picture
 

@@ -2,21 +2,23 @@
 
 import argparse
 import json
+from functools import partial
 
 from rich.console import Console
 
-from search.cli.common import DONE, FILE, Commands, add_trust, command
+from search.cli.common import DONE, FILE, Commands, add_runs, add_trust, cluster_of, command
 from search.judging.diagnostics import few_objects, lines
 from search.request.config import StudyConfig
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
-from search.show.common import wide_console
+from search.show.common import progress_console, wide_console
 from search.show.fitting import show
 from search.trackers.told import check_installed
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, Split
 from trainables.data.summary import DataSummary
 
+CHECK = "Validate a study file and its data, and plan it; spends nothing, unless with --probe."
 STRATEGIES = "The strategies that have a name: their knobs, what they are, which `compare` runs unasked."
 SPLITS: tuple[Split, ...] = ("val", "test")
 SHOWN = ("detection", "classification")  # the toy is for our own tests
@@ -31,9 +33,16 @@ def add_strategies(commands: Commands) -> None:
 
 def add(commands: Commands) -> None:
     """`rarecall check`."""
-    parser = command(commands, "check", "Validate a study file and its data; spends nothing.", FILE)
+    parser = command(commands, "check", CHECK, FILE, interrupted="nothing of it is kept")
+    add_runs(parser)
+    parser.add_argument("--address", help="plan for a running Ray cluster, e.g. auto; default: this machine")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="make some runs of three epochs each, to tell how long one takes",
+    )
     add_trust(parser)
-    parser.set_defaults(run=_check)
+    parser.set_defaults(run=_check, here=False)
 
 
 def _strategies(args: argparse.Namespace) -> int:
@@ -49,11 +58,22 @@ def _check(args: argparse.Namespace) -> int:
     config = load_config(args.study)
     check_installed(config.tracking)
     # What reads data and counts resources; loaded only here, as reading results needs neither torch nor ray.
-    from search.cluster.launch import impossible_here  # noqa: PLC0415
+    from search.cluster.launch import places  # noqa: PLC0415
+    from search.cluster.room import impossible_here  # noqa: PLC0415
+    from search.pipeline.allotting import least  # noqa: PLC0415
     from search.pipeline.opening import data_of  # noqa: PLC0415
+    from search.pipeline.planning.known import known, occupied  # noqa: PLC0415
+    from search.pipeline.planning.plan import plan  # noqa: PLC0415
+    from search.pipeline.planning.probing import probe  # noqa: PLC0415
+    from search.pipeline.planning.saying import plan_json, plan_lines  # noqa: PLC0415
 
     data, summary = data_of(config, args.study.name, Console(stderr=True))
-    lacking = impossible_here(config.resources)
+    lacking = impossible_here(least(config)) if args.address is None else []
+    if args.probe:
+        room = partial(places, address=args.address)
+        probe(config, data, args.runs, cluster_of(args), room, progress_console(stderr=args.json))
+    found = known(config, args.runs)
+    planned = plan(config, found, places(occupied(config, found), args.address))
     images = {split: counted.images for split, counted in summary.splits.items()}
     labels = {split: counted.objects for split, counted in summary.splits.items()}
     notes = [*summary.notes(), *_few_objects(config, data, summary)]
@@ -72,6 +92,7 @@ def _check(args: argparse.Namespace) -> int:
         "notes": notes,
         "fingerprint": summary.fingerprint,
         "impossible_here": lacking,
+        "plan": plan_json(planned),
     }
     if args.json:
         print(json.dumps(shown, indent=2))
@@ -82,6 +103,8 @@ def _check(args: argparse.Namespace) -> int:
     print(f"minority: {rare}; {of}: {', '.join(f'{split} {count}' for split, count in images.items())}")
     for note in notes:
         print(note)
+    for line in plan_lines(planned):
+        print(line)
     for what in lacking:
         print(f"warning: {what}; run it on one that has, or on a cluster (--address)")
     return DONE

@@ -1,0 +1,1 @@
+"""What becomes of a study that has been searched: `report`, `dashboard`, `export`, `track`."""

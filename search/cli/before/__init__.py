@@ -1,0 +1,1 @@
+"""What can be known, and mended, before anything is spent: `check`, `strategies`, `doctor`."""

@@ -1,0 +1,1 @@
+"""What a study is going to take: what is known of it, the plan, and whether a budget covers it."""

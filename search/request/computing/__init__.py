@@ -1,0 +1,1 @@
+"""What a study may take: resources of each run, a budget, and what a cluster is asked for."""
