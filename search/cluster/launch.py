@@ -2,15 +2,12 @@
 
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune when it is imported or starts. Its loggers would write four files per trial that nobody
@@ -27,10 +24,19 @@ import ray
 from ray import tune
 from ray.exceptions import AuthenticationError
 
+from search.cluster.callbacks import (
+    CountsFromCheckpoint,
+    EndsOverdue,
+    FreesName,
+    KeepNewest,
+    SaysNothing,
+    Started,
+    StopsOnError,
+)
 from search.cluster.growing import ask_ahead, may_grow_to, nodes_to_come, runs_at_once
 from search.cluster.nodes import check_shared, guard_token, open_to_all, other_versions, refused_hint
 from search.cluster.room import impossible_here, local_resources, room_for
-from search.cluster.searcher import SaysNothing, StopsOnError, WorkScheduler, WorkSearcher
+from search.cluster.searcher import WorkScheduler, WorkSearcher
 from search.cluster.stopping import Stop
 from search.cluster.watch import Watch, attended
 from search.record.files import RunFiles
@@ -205,7 +211,7 @@ def run_connected(
     patience_s = 0.0 if _is_own() and system is None else AWAY_S
     root = f"{folder}/{files.root.name}"
     searcher = WorkSearcher(work, allotment, grown, patience_s=patience_s, root=root)
-    newest = _KeepNewest(files)
+    newest = KeepNewest(files)
     tuner = tune.Tuner(
         tune.with_resources(train_on_ray, occupied),
         tune_config=tune.TuneConfig(
@@ -222,10 +228,10 @@ def run_connected(
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             callbacks=[
                 newest,
-                _CountsFromCheckpoint(),
-                _FreesName(),
-                _Started(searcher),
-                _EndsOverdue(searcher),
+                CountsFromCheckpoint(),
+                FreesName(),
+                Started(searcher),
+                EndsOverdue(searcher),
                 SaysNothing(),
             ],
             stop=StopsOnError(searcher),
@@ -273,109 +279,6 @@ def _watch() -> Watch:
     return Watch(places, OWN_PATIENCE_S if own else PATIENCE_S, tuple(own))
 
 
-class _Started(tune.Callback):  # type: ignore[misc]
-    """Tells the work when a run really starts: Ray takes one more than fits, to have it ready."""
-
-    def __init__(self, searcher: WorkSearcher) -> None:
-        self._searcher = searcher  # and not the work: Ray pickles its callbacks too
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has a worker."""
-        self._searcher.work_started(trial.trial_id)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
-        return {}
-
-
 def _unexpected(record: logging.LogRecord) -> bool:
     """Whether what Tune logs is news: it shows a traceback of each worker that we have killed, too."""
     return not (record.exc_info and "killed by `ray.kill`" in str(record.exc_info[1]))
-
-
-class _EndsOverdue(tune.Callback):  # type: ignore[misc]
-    """Between two events: ends trials that take too long or hang, and Tune itself once nobody waits for it.
-
-    A stock scheduler stops a trial when it reports, which one that hangs never does; its worker is killed.
-    """
-
-    def __init__(self, searcher: WorkSearcher) -> None:
-        self._searcher = searcher  # and not the work, as in `_Started`
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune has handled an event, or waited for one in vain."""
-        self._searcher.check_left()
-        to_kill = self._searcher.to_kill()
-        for trial in [trial for trial in trials if trial.trial_id in to_kill] if to_kill else ():
-            if not to_kill[trial.trial_id]:
-                trial.max_failures = 0  # else Tune would run it again
-            ray.kill(trial.temporary_state.ray_actor)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """As of `_Started`."""
-        return {}
-
-
-class _KeepNewest(tune.Callback):  # type: ignore[misc]
-    """Removes a trial's checkpoint once it has a newer one.
-
-    `CheckpointConfig(num_to_keep=1)` would do that too, but it also makes Ray write all trials' state at
-    every checkpoint of every trial.
-    """
-
-    def __init__(self, files: RunFiles) -> None:
-        self._files = files
-        self._newest: dict[str, str] = {}  # by Ray's trial id
-        # The older one goes when the newer one is safely on the disk: waiting for that holds up nobody.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
-        self._pending: list[Future[None]] = []
-
-    @contextmanager
-    def tidying(self) -> Iterator[None]:
-        """After the context nothing is removed any more."""
-        with self._thread:
-            yield
-        for removed in self._pending:
-            removed.result()
-
-    def on_checkpoint(
-        self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
-    ) -> None:
-        """A trial has a new checkpoint, already where it stays."""
-        newer = checkpoint.path
-        older = self._newest.get(trial.trial_id)
-        self._newest[trial.trial_id] = newer
-        if older is not None and older != newer:
-            self._pending = [one for one in self._pending if not one.done() or one.exception() is not None]
-            self._pending.append(self._thread.submit(self._files.replace, older, newer))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles callbacks into its experiment's folder; nothing of ours must outlive the process."""
-        return {}
-
-
-class _CountsFromCheckpoint(tune.Callback):  # type: ignore[misc]
-    """Lets a trial lose any number of workers, as long as it gets on: Ray counts failures over its life."""
-
-    def on_checkpoint(
-        self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
-    ) -> None:
-        """A trial has a new checkpoint: what was lost before it counts no more."""
-        trial.run_metadata.num_failures = 0
-
-
-class _FreesName(tune.Callback):  # type: ignore[misc]
-    """Lets a run that has crashed be run again into the same folder.
-
-    Ray names a trial's folder `<key>_1a2b`, where nobody looks for it, while its staging folder of an earlier
-    trial of that name exists. With Ray's loggers off it is empty.
-    """
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has ended with an outcome, or before it had a worker, and perhaps such a folder."""
-        if Path(trial.local_path).exists():
-            shutil.rmtree(trial.local_path)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial was lost for good."""
-        shutil.rmtree(trial.local_path)

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
-from ray.tune import Stopper
 from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -271,25 +269,3 @@ class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
                 1  # no fault of the run's; a notice beforehand Ray does not count
             )
         super().on_trial_error(tune_controller, trial)
-
-
-class SaysNothing(TrialProgressCallback):  # type: ignore[misc]
-    """In place of Tune's own, which prints a line of a trial without a result, whatever `verbose` is."""
-
-    def _print(self, msg: str) -> None:
-        """The screen is ours."""
-
-
-class StopsOnError(Stopper):  # type: ignore[misc]
-    """Ends all trials once the work has raised; they go on another time."""
-
-    def __init__(self, searcher: WorkSearcher) -> None:
-        self._searcher = searcher
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never one trial alone."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether to end."""
-        return self._searcher.error is not None
