@@ -29,6 +29,7 @@ guards: [{{metric: map50_95, max_drop: 0.9}}]
 baseline: {{strategy: plain, seeds: 1}}
 space: detection
 search: {{trials: 1, seed: 0}}
+keep: all
 """
 PLAIN_ULTRALYTICS = """
 import json, sys
