@@ -13,7 +13,7 @@ from rich.console import Console
 from rarecall.study import Study
 from search.judging.confirmation import Asked
 from search.record.folder import StudyFolder
-from search.storage.address import runs_folder, study_folder
+from search.record.storage.address import runs_folder, study_folder
 from spaces.errors import UsageError
 from trainables.contract.trust import trusting_weights
 

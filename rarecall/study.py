@@ -15,6 +15,8 @@ from search.judging.confirmation import latest
 from search.judging.front import front
 from search.record.experiments import COMPARISON
 from search.record.folder import StudyFolder
+from search.record.storage.address import mirrored, named, study_folder
+from search.record.storage.mirror import DATABASE
 from search.record.stored import unpacked
 from search.record.study import Study as Record
 from search.show.comparison import as_rows as comparison_rows
@@ -24,8 +26,6 @@ from search.show.pictures.drawn_curves import curves_figure
 from search.show.pictures.drawn_front import front_figure
 from search.show.pictures.front import front_picture
 from search.show.status import study_status
-from search.storage.address import mirrored, named, study_folder
-from search.storage.mirror import DATABASE
 from spaces.errors import UsageError
 
 AGAIN_S = 5.0  # between two looks at a storage

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from search.cluster.stopping import Stop
 from search.cluster.watch import end_descendants
-from search.storage.address import runs_folder, study_folder
+from search.record.storage.address import runs_folder, study_folder
 from spaces.errors import UsageError
 from trainables.contract.trust import FLAG
 from trainables.storage.address import is_address

@@ -6,11 +6,11 @@ import json
 from search.cli.common import DONE, FOLDER, NOTHING_FOUND, Commands, add_cluster, cluster_of, command
 from search.judging.confirmation import Asked, latest, ledger, refuse_another_plan
 from search.record.folder import StudyFolder
+from search.record.storage.address import named
 from search.show.common import progress_console, wide_console
 from search.show.confirmation import HEADS, confirmation_json, ledger_sentence, sentences, verdict_table
 from search.show.fitting import say, show
 from search.show.front import fused_by, fusions_table
-from search.storage.address import named
 from spaces.errors import UsageError
 
 FUSE = "Any finished model beside any other: one for the minority, one for the rest; no training."

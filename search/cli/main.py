@@ -19,9 +19,9 @@ from search.cli.common import DONE, FAILED, INTERRUPTED, USAGE, OnHead, Parser, 
 from search.cli.unexpected import report as report_unexpected
 from search.cluster.stopping import take_as_ctrl_c
 from search.record.folder import StudyFolder
+from search.record.storage.address import named
 from search.request.reading import load_config
 from search.show.common import ReaderLeft, print_nowhere
-from search.storage.address import named
 from spaces.errors import Interrupted, RarecallError, UsageError
 from trainables.contract.trust import trusting_weights
 

@@ -24,6 +24,7 @@ from search.cli.common import (
 from search.judging.choosing import Recommended, choose_merging, recommended
 from search.judging.front import Front, front
 from search.record.folder import StudyFolder
+from search.record.storage.address import named
 from search.record.study import Study
 from search.show.common import progress_console, wide_console, write_csv
 from search.show.fitting import say, show
@@ -42,7 +43,6 @@ from search.show.front import (
 from search.show.pictures.characters import front_in_characters
 from search.show.pictures.front import front_picture
 from search.show.status import status_json, status_lines, study_status
-from search.storage.address import named
 from spaces.errors import UsageError
 
 KINDS = ("png", "svg")  # of pictures

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.cluster.launch import connected
-from search.cluster.nodes import Answer, Node, alive, ask, skew_s
-from search.cluster.room import local_resources
-from search.health import facts
-from search.health.checks import (
+from search.cluster.health import facts
+from search.cluster.health.checks import (
     check_clocks,
     check_disks,
     check_gpus,
@@ -26,8 +23,11 @@ from search.health.checks import (
     check_token_files,
     check_versions,
 )
-from search.health.node import Check, Examined, Facts
-from search.storage.remote import Remote
+from search.cluster.health.node import Check, Examined, Facts
+from search.cluster.launch import connected
+from search.cluster.nodes import Answer, Node, alive, ask, skew_s
+from search.cluster.room import local_resources
+from search.record.storage.remote import Remote
 from spaces.errors import RarecallError
 from trainables.storage.address import Address
 from trainables.storage.reading import ANSWERS_S

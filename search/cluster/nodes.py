@@ -13,8 +13,8 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.health import facts
-from search.health.checks import REACH, differences
+from search.cluster.health import facts
+from search.cluster.health.checks import REACH, differences
 from search.record.files import RunFiles
 from spaces.errors import UsageError
 

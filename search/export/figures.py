@@ -8,6 +8,7 @@ from search.judging.front import front
 from search.record.experiments import COMPARISON
 from search.record.folder import StudyFolder
 from search.record.outcomes import StudyTrial
+from search.record.storage.address import named
 from search.record.stored import unpacked
 from search.record.study import Study
 from search.show.pictures.comparison import comparison_picture, draw_comparison
@@ -16,7 +17,6 @@ from search.show.pictures.curves import curves_picture
 from search.show.pictures.drawn_curves import draw_curves
 from search.show.pictures.drawn_front import draw_front
 from search.show.pictures.front import front_picture
-from search.storage.address import named
 from spaces.errors import UsageError
 from trainables.contract.predictions import PREDICTIONS_FILE, ClassificationPredictions, load_predictions
 from trainables.contract.tasks import TASKS

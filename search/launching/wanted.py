@@ -11,10 +11,10 @@ from search.cluster.room import room_for
 from search.pipeline.opening import data_of
 from search.pipeline.planning.known import known, occupied
 from search.pipeline.planning.plan import Plan, plan
+from search.record.storage.address import mirror_of
 from search.request.computing.resources import AUTO
 from search.request.config import StudyConfig
 from search.request.reading import load_config
-from search.storage.address import mirror_of
 from spaces.errors import UsageError
 from trainables.contract.trust import FLAG, trusts_weights
 from trainables.storage.address import Address

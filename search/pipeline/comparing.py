@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.export.trackers.told import check_installed
 from search.judging.choosing import choose_merging
 from search.judging.compare import compare
 from search.judging.comparison import ComparePlan, Comparison, Conclusion
@@ -28,7 +29,6 @@ from search.request.arms import matched_pairs
 from search.show.common import write_csv
 from search.show.comparison import as_rows
 from search.show.pictures.comparison import comparison_picture, draw_comparison
-from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from spaces.strategy import Strategy

@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from search.export.trackers.told import check_installed
 from search.judging.choosing import choose, choose_finalists, choose_merging
 from search.judging.confirmation import (
     Asked,
@@ -27,7 +28,6 @@ from search.record.experiments import CONFIRMATIONS, Wanted
 from search.record.folder import StudyFolder
 from search.record.stored import packed
 from search.record.study import Study
-from search.trackers.told import check_installed
 from search.work.protocol import Cluster
 from spaces.errors import UsageError
 from trainables.contract.trial import DataSpec

@@ -16,9 +16,9 @@ from search.judging.fusion import Fusion, Model, Rules, fusions, ranked, togethe
 from search.pipeline.opening import read_study
 from search.record.folder import StudyFolder
 from search.record.outcomes import Baseline, StudyTrial
+from search.record.storage.address import named
 from search.record.study import Study
 from search.show.common import bar
-from search.storage.address import named
 from spaces.errors import RunError, UsageError
 from trainables.contract.predictions import (
     MERGED_FILE,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from search.pipeline.images.study_tiles import describe_tiles
 from search.record.folder import StudyFolder
+from search.record.storage.address import mirrored, named
 from search.record.study import Study
 from search.request.arms import named_strategy, needs_whole_images
 from search.request.computing.resources import AUTO
@@ -20,7 +21,6 @@ from search.request.config import FREE, FREE_SEARCH, LEAST_EPOCHS_OF_TWO, StudyC
 from search.request.data_check import check_data, why_no_copies
 from search.request.reading import load_config, not_runnable
 from search.show.common import bar
-from search.storage.address import mirrored, named
 from search.work.protocol import Cluster, ClusterLost
 from spaces.errors import UsageError
 from spaces.strategy import NAMED, Strategy

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.export.trackers.told import check_installed
 from search.judging.choosing import without_use
 from search.pipeline.allotting import asked_of
 from search.pipeline.opening import (
@@ -19,7 +20,6 @@ from search.pipeline.opening import (
 from search.pipeline.tracking import telling
 from search.request.computing.budget import ended_line
 from search.show.screens import search_screen
-from search.trackers.told import check_installed
 from search.work.protocol import Cluster, ClusterLost
 from search.work.search_queue import SearchQueue, Snapshot
 from spaces.errors import Interrupted, RarecallError, UsageError

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from search.export.trackers.runs import TrackedStudy, tracked, tracked_search
+from search.export.trackers.tell import tell
+from search.export.trackers.told import Told
 from search.record.folder import StudyFolder
 from search.request.config import TrackerName
-from search.trackers.runs import TrackedStudy, tracked, tracked_search
-from search.trackers.tell import tell
-from search.trackers.told import Told
 from search.work.search_queue import Snapshot
 from spaces.errors import RarecallError
 

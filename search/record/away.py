@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from search.record.files import ASIDE, RunFiles
-from search.storage.lease import LEASE
-from search.storage.remote import Remote
+from search.record.storage.lease import LEASE
+from search.record.storage.remote import Remote
 from trainables.contract.kept import WEIGHT_FILES, Progress, Result
 from trainables.contract.trial import PROGRESS, REPORT, EpochMetrics, TrialReport
 

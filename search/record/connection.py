@@ -18,8 +18,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from search.record.storage.snapshot import snapshot
 from search.request.database_url import hidden, without_password
-from search.storage.snapshot import snapshot
 from spaces.errors import RarecallError, RunError, UsageError
 
 # `look`: of a file that stays locked, as it was before that transaction. `read`: likewise where nobody may

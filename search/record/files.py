@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.storage.mirror import STOP
+from search.record.storage.mirror import STOP
 from spaces.errors import RunError, UsageError
 from trainables.contract.kept import disown_weights, looks_whole, stated_report, whole_progress, whole_report
 from trainables.contract.predictions import WEIGHTS

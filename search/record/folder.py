@@ -20,15 +20,15 @@ from search.record.away import TRIALS, StoredFiles
 from search.record.connection import SAVED, Access
 from search.record.experiments import now
 from search.record.files import RunFiles
+from search.record.storage.address import mirrored, named
+from search.record.storage.lease import is_own
+from search.record.storage.locks import locked
+from search.record.storage.mirror import DATABASE, Copying, ask_to_stop, bring, brought, copying
+from search.record.storage.remote import Remote
 from search.record.stored import packed, unpacked
 from search.record.study import Study
 from search.request.config import StudyConfig
 from search.request.reading import load_config
-from search.storage.address import mirrored, named
-from search.storage.lease import is_own
-from search.storage.locks import locked
-from search.storage.mirror import DATABASE, Copying, ask_to_stop, bring, brought, copying
-from search.storage.remote import Remote
 from spaces.errors import RunError, UsageError
 from spaces.frozen import Frozen
 from trainables.contract.tasks import TASKS

@@ -9,7 +9,7 @@ from in_process import DATA, config
 
 from search.cli.common import runs_path
 from search.record.folder import StudyFolder
-from search.storage.lease import LEASE, Lease
+from search.record.storage.lease import LEASE, Lease
 
 
 class Machines:

@@ -17,8 +17,8 @@ from search.export.page.html import check_writable, write_page
 from search.export.page.serve import Dashboard
 from search.export.page.view import Asked, view
 from search.record.folder import StudyFolder
+from search.record.storage.address import named
 from search.show.common import progress_console
-from search.storage.address import named
 from spaces.errors import UsageError
 from trainables.storage.address import is_address, parsed
 

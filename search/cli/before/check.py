@@ -7,13 +7,13 @@ from functools import partial
 from rich.console import Console
 
 from search.cli.common import DONE, FILE, Commands, add_runs, add_trust, cluster_of, command
+from search.export.trackers.told import check_installed
 from search.judging.diagnostics import few_objects, lines
 from search.request.config import StudyConfig
 from search.request.reading import load_config
 from search.show.arms import arms_json, arms_table
 from search.show.common import progress_console, wide_console
 from search.show.fitting import show
-from search.trackers.told import check_installed
 from trainables.contract.tasks import TASKS
 from trainables.contract.trial import DataSpec, Split
 from trainables.data.summary import DataSummary

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from rich.table import Table
 
 from search.cli.common import DONE, NOTHING_FOUND, Commands, add_runs, command
-from search.health.node import Check
+from search.cluster.health.node import Check
+from search.record.storage.address import mirrored_runs
 from search.show.common import wide_console
 from search.show.fitting import show
-from search.storage.address import mirrored_runs
 
 TEXT = "What would hinder a search on this machine or cluster, and how to mend it; exits 1 for a problem."
 STYLES = {"ok": "", "warning": "yellow", "problem": "bold red"}

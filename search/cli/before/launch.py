@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from search.cli.common import DONE, FILE, Commands, add_runs, add_trust, command, path, printable
-from search.storage.address import mirrored_runs
+from search.record.storage.address import mirrored_runs
 from spaces.errors import UsageError
 
 if TYPE_CHECKING:

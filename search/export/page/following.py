@@ -8,9 +8,9 @@ from pathlib import Path
 
 from search.export.page.view import Asked, view
 from search.record.folder import StudyFolder
-from search.storage.address import mirror_of, mirrored, mirrored_runs, named
-from search.storage.mirror import brought
-from search.storage.remote import Remote
+from search.record.storage.address import mirror_of, mirrored, mirrored_runs, named
+from search.record.storage.mirror import brought
+from search.record.storage.remote import Remote
 from spaces.errors import RarecallError, RunError
 from trainables.storage.reading import ANSWERS_S
 

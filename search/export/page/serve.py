@@ -20,8 +20,8 @@ from search.export.page.following import Following, following_studies, following
 from search.export.page.html import as_html, as_json, list_as_html
 from search.export.page.view import Asked, view
 from search.record.folder import StudyFolder
-from search.storage.address import named
-from search.storage.mirror import DATABASE
+from search.record.storage.address import named
+from search.record.storage.mirror import DATABASE
 from spaces.errors import RarecallError
 
 PAUSE_S = 30.0  # between two looks at pictures and models, which take seconds each

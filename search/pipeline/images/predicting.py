@@ -17,8 +17,8 @@ from rich.console import Console
 
 from search.judging.choosing import choose
 from search.record.folder import StudyFolder
+from search.record.storage.address import named
 from search.show.common import bar
-from search.storage.address import named
 from spaces.errors import RunError, UsageError
 from trainables.contract.predictions import WEIGHTS
 from trainables.contract.trial import Merging

@@ -15,7 +15,7 @@ from pyarrow.fs import FileSystem
 from raylets import Raylets, raylets
 from s3_server import KEYS, S3, WHY_NOT, s3_server
 
-from search.storage.lease import LEASE, Lease
+from search.record.storage.lease import LEASE, Lease
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 on_s3 = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)

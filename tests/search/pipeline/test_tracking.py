@@ -14,13 +14,13 @@ from rich.console import Console
 from toy_experiments import SMALL
 
 from search.cli.main import main
+from search.export.trackers import told
+from search.export.trackers.told import Told
 from search.judging.confirmation import Asked
 from search.pipeline import tracking
 from search.pipeline.confirming import confirm
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
-from search.trackers import told
-from search.trackers.told import Told
 from spaces.errors import Interrupted, RunError, UsageError
 
 

@@ -7,7 +7,7 @@ import pytest
 from left_by_runs import KEY, checkpoint, result
 
 from search.record.away import StoredFiles
-from search.storage.remote import Remote
+from search.record.storage.remote import Remote
 from spaces.errors import RunError
 from trainables.storage.address import parsed
 

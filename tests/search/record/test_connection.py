@@ -19,7 +19,7 @@ import rarecall
 from search.cli.main import main
 from search.record import connection
 from search.record.folder import StudyFolder
-from search.storage.snapshot import snapshot
+from search.record.storage.snapshot import snapshot
 from spaces.errors import RunError
 
 COMMANDS = ("status", "pareto", "confirm", "compare", "export", "search --resume --here")

@@ -9,7 +9,7 @@ from machines import Machines, written
 import rarecall
 from search.cli.main import main
 from search.record.away import StoredFiles
-from search.storage.remote import Remote
+from search.record.storage.remote import Remote
 from trainables.storage.address import parsed
 
 

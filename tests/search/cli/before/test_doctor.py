@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search.cli.main import main
-from search.health.checks import MUCH_SKEW_S, check_storage_clock
+from search.cluster.health.checks import MUCH_SKEW_S, check_storage_clock
 
 
 def checks(runs: str, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:

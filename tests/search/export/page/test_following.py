@@ -17,7 +17,7 @@ from served_pages import TOKEN, served
 from search.export.page import following
 from search.export.page.following import brought_here
 from search.record.folder import StudyFolder
-from search.storage.address import runs_folder, study_folder
+from search.record.storage.address import runs_folder, study_folder
 from spaces.errors import RunError
 
 

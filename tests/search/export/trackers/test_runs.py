@@ -8,8 +8,8 @@ from in_process import Bench, Here, config, failure
 from places import ROOT
 from toy_experiments import GOOD, SMALL, confirmed_here
 
+from search.export.trackers.runs import TrackedRun, tracked, tracked_search
 from search.record.folder import StudyFolder
-from search.trackers.runs import TrackedRun, tracked, tracked_search
 from spaces.errors import Interrupted
 
 FINISHED = ROOT / "tests" / "studies" / "0.1.0" / "finished"

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
+from search.export.trackers.runs import TrackedStudy
+from search.export.trackers.to_mlflow import SQLITE, to_mlflow
+from search.export.trackers.to_tensorboard import to_tensorboard
+from search.export.trackers.to_wandb import to_wandb
+from search.export.trackers.told import Told
 from search.request.config import TrackerName
-from search.trackers.runs import TrackedStudy
-from search.trackers.to_mlflow import SQLITE, to_mlflow
-from search.trackers.to_tensorboard import to_tensorboard
-from search.trackers.to_wandb import to_wandb
-from search.trackers.told import Told
 
 
 def tell(tracker: TrackerName, study: TrackedStudy, folder: Path, uri: str | None = None) -> Told:

@@ -4,7 +4,7 @@ import pytest
 
 from search.cli.common import runs_path, study_path
 from search.cli.main import main
-from search.storage.address import mirrored, named
+from search.record.storage.address import mirrored, named
 from spaces.errors import UsageError
 from trainables.storage.address import parsed
 

@@ -11,17 +11,17 @@ import pytest
 from machines import Machines, written
 from s3_server import KEYS, WHY_NOT, s3_server
 
-from search.storage.lease import CLAIMS, STALE_S, current
-from search.storage.remote import Remote
+from search.record.storage.lease import CLAIMS, STALE_S, current
+from search.record.storage.remote import Remote
 from spaces.errors import UsageError
 from trainables.storage.address import parsed
 
 WANTS = """
 import json, sys, time
 from pathlib import Path
-from search.storage import lease
+from search.record.storage import lease
 from trainables.storage.address import parsed
-from search.storage.remote import Remote
+from search.record.storage.remote import Remote
 from spaces.errors import UsageError
 lease.SETTLE_S = 0.0  # what settles who has it is to be seen alone
 address, mirror, rounds = parsed(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

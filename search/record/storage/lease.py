@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from search.storage.remote import Remote
+from search.record.storage.remote import Remote
 from spaces.errors import RunError, UsageError
 from spaces.frozen import Frozen
 

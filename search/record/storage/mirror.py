@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from search.storage.lease import LEASE, REFRESH_S, Lease, current, is_own, refreshed, release, take
-from search.storage.locks import one_at_a_time
-from search.storage.remote import Remote
+from search.record.storage.lease import LEASE, REFRESH_S, Lease, current, is_own, refreshed, release, take
+from search.record.storage.locks import one_at_a_time
+from search.record.storage.remote import Remote
 from spaces.errors import RarecallError, RunError, UsageError
 from spaces.frozen import Frozen
 

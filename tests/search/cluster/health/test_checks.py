@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.cluster.nodes import skew_s
-from search.health.checks import (
+from search.cluster.health.checks import (
     GIB,
     check_clocks,
     check_disks,
@@ -19,7 +18,8 @@ from search.health.checks import (
     check_token_files,
     check_versions,
 )
-from search.health.node import Check, Examined, Facts
+from search.cluster.health.node import Check, Examined, Facts
+from search.cluster.nodes import skew_s
 
 OWN = {"python": "3.11.7", "torch": "2.14.1", "rarecall": "0.1.0", "rarecall's code": "26439609"}
 

@@ -6,8 +6,8 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
-from search.trackers.runs import TrackedRun, TrackedStudy
-from search.trackers.told import Told, talking_to
+from search.export.trackers.runs import TrackedRun, TrackedStudy
+from search.export.trackers.told import Told, talking_to
 from spaces.errors import RunError, UsageError
 
 CONTENT = ".rarecall"  # in a run's folder: its id and all that was told of it

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from search.storage.address import mirrored
+from search.record.storage.address import mirrored
 from spaces.errors import UsageError
 
 OWN_DISK = "set RARECALL_CACHE to a folder on this machine's own disk"

@@ -13,8 +13,8 @@ from machines import Machines, written
 
 from search.cli.main import main
 from search.record.folder import StudyFolder
-from search.storage import mirror
-from search.storage.lease import LEASE, OWN, STALE_S
+from search.record.storage import mirror
+from search.record.storage.lease import LEASE, OWN, STALE_S
 from spaces.errors import RunError, UsageError
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 
-from search.health import facts
-from search.health.node import Facts
+from search.cluster.health import facts
+from search.cluster.health.node import Facts
 
 
 def test_this_machine_answers_in_the_words_of_a_node(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from search.trackers.runs import TrackedRun, TrackedStudy
-from search.trackers.told import Told, talking_to
+from search.export.trackers.runs import TrackedRun, TrackedStudy
+from search.export.trackers.told import Told, talking_to
 
 NOTES = "tracked.json"  # in wandb's folder: project -> id -> content
 # Unless the person says otherwise.

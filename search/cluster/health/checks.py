@@ -3,8 +3,8 @@
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
-from search.health.facts import ABSENT, CODE
-from search.health.node import Check, Examined, Room, Verdict
+from search.cluster.health.facts import ABSENT, CODE
+from search.cluster.health.node import Check, Examined, Room, Verdict
 
 GIB = 2**30
 FEW_GIB, LEAST_GIB = 10, 1  # of a disk: a study of a hundred small detectors takes some; one checkpoint

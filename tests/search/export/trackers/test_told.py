@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from places import ROOT
 
+from search.export.trackers.runs import TrackedStudy, tracked
+from search.export.trackers.tell import tell
+from search.export.trackers.told import talking_to
 from search.record.folder import StudyFolder
 from search.request.config import TrackerName
-from search.trackers.runs import TrackedStudy, tracked
-from search.trackers.tell import tell
-from search.trackers.told import talking_to
 from spaces.errors import RunError, UsageError
 
 FINISHED = ROOT / "tests" / "studies" / "0.1.0" / "finished"

@@ -9,8 +9,8 @@ from commands import end, start, study_file
 from machines import Machines, written
 
 from search.cli.main import main
-from search.storage import mirror
-from search.storage.mirror import STOP
+from search.record.storage import mirror
+from search.record.storage.mirror import STOP
 from spaces.errors import UsageError
 
 

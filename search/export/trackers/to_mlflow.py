@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from search.trackers.runs import TrackedRun, TrackedStudy
-from search.trackers.told import Told, talking_to
+from search.export.trackers.runs import TrackedRun, TrackedStudy
+from search.export.trackers.told import Told, talking_to
 from spaces.errors import UsageError
 
 SQLITE = "sqlite:///"
