@@ -1,3 +1,4 @@
+import multiprocessing
 import shutil
 import signal
 from collections.abc import Iterator
@@ -22,6 +23,15 @@ def local_ray() -> Iterator[None]:
 
     with connected(None, cpus=2):
         yield
+
+
+@pytest.fixture
+def forkserver() -> Iterator[None]:
+    """Python starts processes as it does by itself from 3.14 on."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
 
 
 @pytest.fixture(scope="session")

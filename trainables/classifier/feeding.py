@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.classifier.applied import MAJORITY, MINORITY, AppliedStrategy
-from trainables.contract.node import own_threads
+from trainables.contract.node import loader_start, own_threads
 from trainables.contract.trial import TrainSpec
 from trainables.data.images.listed import LabelledImages
 from trainables.strategy.augmentation import seed_pipeline, transform_image
@@ -80,6 +80,7 @@ def fed(
         sampler=range(start * parts.per_epoch, len(parts)),
         num_workers=workers,
         pin_memory=on_gpu,
+        multiprocessing_context=loader_start(workers),
         generator=torch.Generator(),  # else it would draw from the state that dropout draws from
     )
     for index, images in loader:

@@ -1,7 +1,7 @@
 """The classifier: a small CNN, AdamW, an EMA of its weights, and the strategy's families around them.
 
-Everything random is a function of (seed, epoch) or of torch's generator, whose state is in the checkpoint; so
-a resumed run ends with the same weights, bit for bit on a CPU, as one that was never stopped.
+Everything random is a function of (seed, epoch) or of torch's generators, whose states are in the
+checkpoint; so a resumed run ends with the same weights, bit for bit on a CPU, as one that was never stopped.
 """
 
 import math
@@ -215,6 +215,7 @@ class _Run:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "drawn": self.drawn,
             "largest_batch": self.largest_batch,
             "parts": self.parts,
@@ -230,6 +231,8 @@ class _Run:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_rng"].cpu())
+        if self.device.type == "cuda" and state.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)  # dropout's
         self.drawn = state["drawn"].cpu()
         self.epoch, self.macro_f1 = state["epoch"], state["macro_f1"]
         self.largest_batch, self.peak_lr = state["largest_batch"], state["peak_lr"]

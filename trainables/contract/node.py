@@ -69,6 +69,11 @@ def decoding_threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
 
 
+def loader_start(workers: int) -> Literal["fork"] | None:
+    """How a loader starts its processes, in torch's words; with others its data would be pickled."""
+    return "fork" if workers else None
+
+
 def own_gpus() -> float:
     """How much of a GPU the run was given: 0, a share of one, or 1.
 

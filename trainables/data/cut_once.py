@@ -21,7 +21,7 @@ from trainables.data.boxes.listed import BoxData
 from trainables.data.boxes.tiles import DATA, Counts, count, written
 from trainables.data.boxes.tiling import Grid
 from trainables.data.boxes.whole import load_whole
-from trainables.data.probing import Watch, locked
+from trainables.data.probing import Watch, changed_ns, locked
 from trainables.data.staging.staged import by_address, local
 from trainables.data.tiled import cut_into, images_in, refuse_among, request_of, whole_images
 from trainables.storage.address import is_address
@@ -110,8 +110,10 @@ def cut_once(data: BoxData, tile: TileSpec, *, workers: int, watch: Watch) -> Cu
     """
     grid = Grid(tile.size, tile.overlap, jpeg=tile.jpeg)
     fingerprint = hashlib.sha256(json.dumps(request_of(data, grid), sort_keys=True).encode()).hexdigest()
-    out = _tiles_folder() / fingerprint[:16]
     wholes = whole_images(data, grid)
+    # The fingerprint, equal on all nodes, goes by a part of each image's content.
+    changed = [changed_ns(whole.image.path) for whole in wholes]
+    out = _tiles_folder() / hashlib.sha256(repr((fingerprint, changed)).encode()).hexdigest()[:16]
     with _by_key(), _occupied(out):
         left_out: Mapping[str, str] = {}
         before = written(out)

@@ -13,6 +13,10 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from spaces.errors import UsageError
 from trainables.contract.node import cache_folder
@@ -108,10 +112,10 @@ def make_room(size: int) -> int:
 def _nobody_uses(folder: Path, stack: ExitStack) -> bool:
     """Whether no process fills or uses a folder; none can until the stack is left."""
     for name in (LOCK, USED):
-        held = stack.enter_context(folder.with_suffix(name).open("rb"))
-        try:
+        try:  # NFS locks for one alone only what is open for writing
+            held = stack.enter_context(folder.with_suffix(name).open("r+b"))
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # it is locked, another person's, or gone
             return False
     return True
 
@@ -145,6 +149,14 @@ def _blocks(file: str) -> int:
         return os.lstat(file).st_blocks * 512
     except FileNotFoundError:
         return 0
+
+
+def save(file: Path, values: npt.NDArray[Any]) -> None:
+    """Write an array file that is on the disk before the folder gets its name."""
+    with file.open("wb") as stored:
+        np.save(stored, values)
+        stored.flush()
+        os.fsync(stored.fileno())
 
 
 def reserve(file: Path, size: int) -> None:

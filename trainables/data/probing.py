@@ -130,12 +130,21 @@ def _seen(file: Path, see: Callable[[Path], Look]) -> Look:
     return replace(see(file), digest=_digest(file))
 
 
-def _state(file: str) -> State:
+def _state(file: Path | str) -> State:
     try:
         found = os.stat(file)
     except OSError as error:
         raise UsageError(f"data: {error}") from error
     return found.st_size, found.st_mtime_ns
+
+
+def changed_ns(file: Path) -> int:
+    """When a file was changed, as this node tells it; a copy on another node may have another time.
+
+    Raises:
+        UsageError: It is gone.
+    """
+    return _state(file)[1]
 
 
 def _digest(file: Path) -> str:

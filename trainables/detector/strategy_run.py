@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from trainables.contract.memory import out_of_memory
-from trainables.contract.node import own_threads
+from trainables.contract.node import loader_start, own_threads
 from trainables.contract.predictions import DetectionPredictions
 from trainables.contract.trial import Diverged, TrialFolder, TrialSpec
 from trainables.data.boxes.listed import BoxData, BoxImage
@@ -212,6 +212,8 @@ class StrategyRun(DetectionTrainer):  # type: ignore[misc]
             collate_fn=dataset.collate_fn,
             worker_init_fn=seed_worker,
             pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else it would draw from the state that dropout draws from
+            multiprocessing_context=loader_start(self.args.workers),
         )
 
     def setup_model(self) -> Any:

@@ -83,6 +83,11 @@ class Storage:
         self.address = address
         self.patience_s = PATIENCE_S if patience_s is None else patience_s
         self._away = False  # and said so
+        self._left = threading.Event()
+
+    def leave(self) -> None:
+        """Let calls that other threads make again end as soon as they fail: nobody waits for them."""
+        self._left.set()
 
     @cached_property
     def _connected(self) -> tuple[Any, str]:
@@ -222,14 +227,14 @@ class Storage:
                 got = call()
             except OSError as error:
                 final = self._final(error)
-                if final is not None or time.monotonic() + pause > until:
+                if final is not None or self._left.is_set() or time.monotonic() + pause > until:
                     raise final or self._stayed_away(error) from error
                 if not self._away:
                     self._away = True
                     logging.getLogger(__name__).warning(
                         "%s is away, trying for %.0f s: %s", self.address.place, self.patience_s, _line(error)
                     )
-                time.sleep(pause)
+                self._left.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 self._away = False

@@ -108,24 +108,6 @@ Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
-class AugmentedTile:
-    """A tile after one freshly drawn transform.
-
-    Attributes:
-        image: (height, width, 3) RGB, the sides swapped after a quarter turn.
-        boxes: (m, 4) xyxy in pixels, clipped to the image.
-        row: (m,) which of the n boxes they were.
-        lost: Boxes that have lost their label though a part of the object is still to be seen, or that lay
-            outside from the start.
-    """
-
-    image: Pixels
-    boxes: Boxes
-    row: Rows
-    lost: int
-
-
-@dataclass(frozen=True)
 class Change:
     """A transform as it was drawn, for images of one size.
 
@@ -154,7 +136,12 @@ class Change:
         return (width, height) if self.symmetry % 2 else (height, width)
 
     def see(self, boxes: Boxes) -> tuple[Boxes, Rows, int]:
-        """Boxes (n, 4) xyxy within the image after it: `boxes`, `row` and `lost` of an `AugmentedTile`."""
+        """What boxes (n, 4) xyxy within the image are after it.
+
+        Returns:
+            (m, 4) xyxy in pixels, clipped to the image; (m,) which of the n boxes they were; how many have
+            lost their label though a part of the object is still to be seen, or lay outside from the start.
+        """
         moved, share = _see(self.matrix[None], boxes, self.size)
         row = np.flatnonzero(share[0] >= VISIBLE)
         lost = int((box_areas(boxes) == 0).sum() + ((share[0] > 0) & (share[0] < VISIBLE)).sum())
@@ -205,7 +192,20 @@ def draw_change(
     rare: npt.NDArray[np.bool_],
     spare_all: bool = True,
 ) -> Change:
-    """Draw a transform; no pixels are needed. Arguments as of `augment_tile` and `draw_window`."""
+    """Draw a transform: a window of a tile, the square's eight symmetries, stain, and light.
+
+    The window is turned a little, lies wholly inside the tile and is enlarged to the tile's size, so that no
+    pixel is made up. A symmetry of the square keeps boxes tight; for the small turn each box is taken for the
+    ellipse in it, where turning its corners would inflate it.
+
+    Args:
+        size: (height, width) of the tile.
+        boxes: (n, 4) xyxy in pixels, within it.
+        strength: In [0, 1]; scales every limit, and is the probability of a symmetry drawn from the eight.
+        rng: What all is drawn from.
+        rare: (n,) which boxes hold a minority object: a window that cuts one off is not taken.
+        spare_all: As of `draw_window`.
+    """
     matrix = draw_window(size, boxes, strength=strength, rng=rng, rare=rare, spare_all=spare_all)
     return Change(
         size=size,
@@ -216,33 +216,6 @@ def draw_change(
         contrast=1 + CONTRAST_TILE * strength * rng.uniform(-1, 1),
         brightness=255 * BRIGHTNESS_TILE * strength * rng.uniform(-1, 1),
     )
-
-
-def augment_tile(
-    image: Pixels,
-    boxes: Boxes,
-    *,
-    strength: float,
-    rng: np.random.Generator,
-    rare: npt.NDArray[np.bool_],
-) -> AugmentedTile:
-    """Transform an RGB tile with its boxes: a window of it, the square's eight symmetries, stain, and light.
-
-    The window is turned a little, lies wholly inside the tile and is enlarged to the tile's size, so that no
-    pixel is made up. A symmetry of the square keeps boxes tight; for the small turn each box is taken for the
-    ellipse in it, where turning its corners would inflate it.
-
-    Args:
-        image: (height, width, 3) RGB.
-        boxes: (n, 4) xyxy in pixels.
-        strength: In [0, 1]; scales every limit, and is the probability of a symmetry drawn from the eight.
-        rng: What all is drawn from.
-        rare: (n,) which boxes hold a minority object: a window that cuts one off is not taken.
-    """
-    size = (image.shape[0], image.shape[1])
-    inside = clip_boxes(boxes, size)
-    change = draw_change(size, inside, strength=strength, rng=rng, rare=rare)
-    return AugmentedTile(change.applied(image), *change.see(inside))
 
 
 def turn(image: Pixels, boxes: Boxes, symmetry: int) -> tuple[Pixels, Boxes]:

@@ -46,9 +46,11 @@ def recoloured(images: Tensor, colours: Floats) -> Tensor:
         colours: (n, LENGTH) `packed` rows.
     """
     changed = torch.from_numpy(np.flatnonzero(colours[:, CHANGED])).to(images.device)
-    if len(changed):
-        images = images.index_copy(0, changed, _restained(images[changed], colours[colours[:, CHANGED] > 0]))
-    return _turned_hues(images, colours[:, GAINS]) if colours[:, GAINS].any() else images
+    with torch.autocast(images.device.type, enabled=False):  # Ultralytics prepares batches within one
+        if len(changed):
+            restained = _restained(images[changed], colours[colours[:, CHANGED] > 0])
+            images = images.index_copy(0, changed, restained)
+        return _turned_hues(images, colours[:, GAINS]) if colours[:, GAINS].any() else images
 
 
 def _restained(images: Tensor, colours: Floats) -> Tensor:

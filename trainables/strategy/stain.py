@@ -21,24 +21,6 @@ TO_HED: Floats = np.linalg.inv(FROM_HED).astype(np.float32)
 DENSITY: Floats = -np.log((np.arange(256) + 0.5) / 256).astype(np.float32)
 
 
-def stain_densities(image: Pixels) -> Floats:
-    """How much of each stain there is in each pixel.
-
-    Args:
-        image: (height, width, 3) RGB.
-
-    Returns:
-        (height, width, 3) of haematoxylin, eosin and DAB, in natural units of optical density; what the three
-        cannot explain makes one of them negative.
-    """
-    return _mixed(cv2.LUT(image, DENSITY), TO_HED)
-
-
-def stained(densities: Floats) -> Pixels:
-    """The picture with these stains, (height, width, 3) RGB: the inverse of `stain_densities`."""
-    return np.asarray(cv2.convertScaleAbs(_through(_mixed(densities, FROM_HED)), alpha=256, beta=-0.5))
-
-
 def jittered_light(image: Pixels, *, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Floats:
     """The light of the picture with each stain's density scaled and shifted.
 

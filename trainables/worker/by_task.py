@@ -112,6 +112,10 @@ def _tiles_ready(data: DataSpec, train: TrainSpec, splits: Sequence[str]) -> Seq
 
 BY_TASK: dict[Task, TaskFunctions] = {
     "toy": TaskFunctions(_train_toy),
-    "classification": TaskFunctions(_train_classifier, _check_classifier_name, _check_classifier),
-    "detection": TaskFunctions(_train_detector, _check_detector, _check_detector_itself, _copied_tiles),
+    "classification": TaskFunctions(
+        _train_classifier, _check_classifier_name, _check_classifier, make_ready=_images_ready
+    ),
+    "detection": TaskFunctions(
+        _train_detector, _check_detector, _check_detector_itself, _copied_tiles, _tiles_ready
+    ),
 }

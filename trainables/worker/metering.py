@@ -136,7 +136,8 @@ def _gpu_busy() -> float | None:
         return None
     try:
         return float(torch.cuda.utilization() / 100)
-    except pynvml.NVMLError:  # e.g. a part of a GPU (MIG), of which nobody knows
+    # Of a part of a GPU (MIG) nobody knows, or torch does not find it; an AMD one may lack its library.
+    except (pynvml.NVMLError, RuntimeError, ModuleNotFoundError):
         return None
 
 

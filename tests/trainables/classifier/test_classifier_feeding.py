@@ -81,3 +81,10 @@ def test_each_draw_of_an_image_is_transformed_in_its_own_way(data: Path) -> None
     batch = made.images(image, 3, 0)
     assert len({one.tobytes() for one in batch}) == 4
     np.testing.assert_array_equal(batch[2:], made.images(image[2:], 3, 2))
+
+
+def test_loaders_pickle_no_images_whatever_python_starts_processes_with(data: Path, forkserver: None) -> None:
+    made = parts(data)
+    made.__reduce_ex__ = None  # type: ignore[assignment, method-assign]
+    alone = fed(parts(data), 0, on_gpu=False, workers=0)
+    assert same(alone, fed(made, 0, on_gpu=False, workers=1)) == 24

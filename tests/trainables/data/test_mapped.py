@@ -1,11 +1,14 @@
 """What lies in the cache once per node: it goes when room is needed, unless somebody uses it."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -17,6 +20,7 @@ SIZE = 2**20
 USES = """
 import sys
 from pathlib import Path
+from typing import IO
 from trainables.data.mapped import made_once
 def make(partial):
     raise AssertionError("it is there")
@@ -69,6 +73,36 @@ def test_what_another_process_uses_stays(cache: Path) -> None:
         assert [folder.is_dir() for folder in (oldest, newer)] == [True, False]
     assert make_room(3 * SIZE) >= 3 * SIZE
     assert not oldest.is_dir()
+
+
+def test_room_is_made_where_a_lock_for_one_alone_needs_a_file_open_for_writing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def on_nfs(file: IO[bytes] | int, operation: int) -> None:
+        reads_alone = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if operation & fcntl.LOCK_EX and reads_alone:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", on_nfs)
+    oldest = made(cache, "a", 100)
+    made(cache, "b", 200)
+    assert make_room(2 * SIZE) >= 2 * SIZE
+    assert not oldest.is_dir()
+
+
+def test_what_cannot_be_locked_counts_as_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(cache, "a", 100)
+    made(cache, "b", 200)
+
+    def refused(file: IO[bytes] | int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    assert make_room(2 * SIZE) < 2 * SIZE
+    assert folder.is_dir()
 
 
 def test_nothing_goes_where_that_would_not_be_enough(cache: Path) -> None:

@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,8 @@ from trainables.data.sources import boxes_of, bring, describe, images_of
 from trainables.data.staging import fetched as fetching
 from trainables.data.staging.fetched import DataChanged
 from trainables.data.staging.staged import as_seen, local, seen, stage
-from trainables.storage.reading import Storage
+from trainables.storage.address import parsed
+from trainables.storage.reading import Storage, StorageAway
 
 FOLDERS = {"train/a": 6, "train/b": 4, "val/a": 3, "val/b": 3}
 ALL = sorted(f"{folder}/{i:03}.jpg" for folder, count in FOLDERS.items() for i in range(count))
@@ -244,6 +247,9 @@ def test_what_is_not_there_or_does_not_fit_is_told_and_nothing_fetched(
     ("key", "value"),
     [
         ("path", "/data/set"),
+        ("path", "../set"),
+        ("val", "../../images/val"),
+        ("val", ["images/val", "../more"]),
         ("train", "/data/set/train"),
         ("val", ["images/val", "/data/set/val"]),
         ("images", {"val": "s3://b/x"}),
@@ -255,9 +261,7 @@ def test_a_data_yaml_that_names_what_is_not_below_it_is_refused_before_anything_
     file = write_yolo(tmp_path / "storage", {"train": {"a": ""}, "val": {"b": ""}})
     described = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump(described | {key: value}))
-    with pytest.raises(
-        UsageError, match=f"{key}: '.*' is no relative name, and only what lies below file://"
-    ):
+    with pytest.raises(UsageError, match=f"{key}: '.*' is not in file://"):
         bring(f"file://{file}", "detection")
     assert fetched(log) == ["data.yaml"]
 
@@ -337,3 +341,21 @@ def test_what_a_killed_process_has_left_goes_too(
     monkeypatch.setenv(LIMIT, str(1.2 * size / 2**30))
     stage(f"file://{other}")
     assert not left.exists()
+
+
+def test_what_other_threads_try_again_ends_once_it_is_left(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, storage = threading.Event(), Storage(parsed(f"file://{pictures}"))
+
+    def away(self: Storage, name: str) -> str:
+        tried.set()
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(Storage, "_of", away)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(storage.read, "a")
+        assert tried.wait(10)
+        storage.leave()
+        with pytest.raises(StorageAway):
+            reading.result(timeout=10)

@@ -155,3 +155,20 @@ def test_batches_are_the_same_from_any_number_of_loaders(
         assert one["counts"] == other["counts"]
         for name in ("img", "cls", "bboxes", "batch_idx"):
             assert torch.equal(one[name], other[name])
+
+
+def test_a_loaders_first_batch_draws_nothing_from_what_dropout_draws_from(
+    tiles: Path, tmp_path: Path
+) -> None:
+    run = set_up(tiny_spec(tiles, {}), tmp_path)
+    before = torch.get_rng_state()
+    next(iter(run.train_loader))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_loaders_pickle_no_data_whatever_python_starts_processes_with(
+    tiles: Path, tmp_path: Path, forkserver: None
+) -> None:
+    run = set_up(tiny_spec(tiles, {"augment_minority": 1.0}), tmp_path)
+    assert len(batches(run, 1)) > 0

@@ -1,4 +1,5 @@
 import random
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from trainables.strategy.augmentation import (
     ROTATE_TILE_DEGREES,
     WHOLE,
-    AugmentedTile,
-    augment_tile,
     box_areas,
+    clip_boxes,
     contrast_kept,
+    draw_change,
     draw_window,
     image_pipeline,
     image_strength,
@@ -111,10 +112,25 @@ def tile_of_discs(seed: int = 0, side: int = 128) -> tuple[np.ndarray, np.ndarra
     return image, np.array(boxes, dtype=np.float32)
 
 
+class AugmentedTile(NamedTuple):
+    image: np.ndarray
+    boxes: np.ndarray
+    row: np.ndarray
+    lost: int
+
+
+def augment_tile(
+    image: np.ndarray, boxes: np.ndarray, *, strength: float, rare: np.ndarray, seed: int = 0
+) -> AugmentedTile:
+    size, rng = (image.shape[0], image.shape[1]), np.random.default_rng(seed)
+    inside = clip_boxes(boxes, size)
+    change = draw_change(size, inside, strength=strength, rng=rng, rare=rare)
+    return AugmentedTile(change.applied(image), *change.see(inside))
+
+
 def augmented(strength: float, seed: int, rare: int | None = None) -> AugmentedTile:
     image, boxes = tile_of_discs()
-    rng = np.random.default_rng(seed)
-    return augment_tile(image, boxes, strength=strength, rng=rng, rare=np.arange(len(boxes)) == rare)
+    return augment_tile(image, boxes, strength=strength, rare=np.arange(len(boxes)) == rare, seed=seed)
 
 
 def blobs(image: np.ndarray) -> np.ndarray:
@@ -202,16 +218,13 @@ def test_an_object_cut_to_a_sliver_loses_its_label_and_is_counted() -> None:
 def test_a_box_that_lies_outside_is_counted_as_lost() -> None:
     image, _ = tile_of_discs()
     boxes = np.array([[128.5, 10, 140, 20], [60, 60, 70, 70]])
-    rng = np.random.default_rng(0)
-    done = augment_tile(image, boxes, strength=0.5, rng=rng, rare=np.array([False, True]))
+    done = augment_tile(image, boxes, strength=0.5, rare=np.array([False, True]))
     assert (done.row.tolist(), done.lost) == ([1], 1)
 
 
 def test_a_tile_without_objects_stays_one() -> None:
-    rng = np.random.default_rng(0)
-    done = augment_tile(
-        tile_of_discs()[0], np.zeros((0, 4)), strength=1.0, rng=rng, rare=np.zeros(0, dtype=bool)
-    )
+    nothing = np.zeros((0, 4)), np.zeros(0, dtype=bool)
+    done = augment_tile(tile_of_discs()[0], nothing[0], strength=1.0, rare=nothing[1])
     assert (done.boxes.shape, done.row.shape, done.lost) == ((0, 4), (0,), 0)
 
 

@@ -51,6 +51,14 @@ def test_stain_and_light_are_the_hosts(images: np.ndarray, strength: float) -> N
         assert (found != images).mean() > 0.5
 
 
+def test_they_are_as_exact_within_autocast(images: np.ndarray) -> None:
+    rows = np.stack([packed(change, np.full(3, 0.1)) for change in changes(1.0, 4)])
+    wanted = on_device(images, rows)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = on_device(images, rows)
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_only_the_images_that_change_do(images: np.ndarray) -> None:
     (change,) = changes(1.0, 1)
     rows = [packed(None, np.zeros(3)), packed(change, np.zeros(3)), *[packed(None, np.zeros(3))] * 2]

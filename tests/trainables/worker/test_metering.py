@@ -112,8 +112,16 @@ def test_of_a_gpu_how_busy_it_was_and_what_cuda_takes_beside_tensors(
     assert (used.gpu_memory, used.gpu_total) == (13 * 2**30, 80 * 2**30)
 
 
-def test_a_gpu_that_cannot_say_how_busy_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeGpu(monkeypatch, pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED))
+@pytest.mark.parametrize(
+    "why",
+    [
+        pytest.param(pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED), id="a part of a GPU"),
+        pytest.param(RuntimeError("device_id 0 is out of range for torch.cuda"), id="one named by its UUID"),
+        pytest.param(ModuleNotFoundError("No module named 'amdsmi'"), id="AMD's"),
+    ],
+)
+def test_a_gpu_that_cannot_say_how_busy_it_is(why: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeGpu(monkeypatch, why)
     used = measured().used(NODE)
     assert used.gpu_busy is None
     assert used.gpu_total == 80 * 2**30

@@ -22,10 +22,10 @@ from spaces.errors import RunError, UsageError
 from trainables.contract.node import cache_folder, decoding_threads
 from trainables.data.boxes.listed import BoxData, BoxImage
 from trainables.data.files import first_of_file
-from trainables.data.mapped import made_once, make_room, reserve, room
-from trainables.data.probing import TOLD_EVERY, told
+from trainables.data.mapped import made_once, make_room, reserve, room, save
+from trainables.data.probing import TOLD_EVERY, changed_ns, told
 
-VERSION = 1  # of how images are stored
+VERSION = 2  # of how images are stored
 PIXELS, PLACES = "pixels.u8", "places.npy"
 GREY = 114  # of what is padded, as in Ultralytics
 HELD_BYTES = 2**30  # of images that are none of the data set's, kept by one trial
@@ -213,7 +213,8 @@ class _NoRoom(Exception):
 def _key(images: Sequence[BoxImage], form: Form, side: int) -> str:
     digest = hashlib.sha256(repr((VERSION, cv2.__version__, form, side, images[0].pixel_max)).encode())
     for image in images:
-        digest.update(repr((image.look.digest, image.size)).encode())
+        # A look's digest is of a part of the content.
+        digest.update(repr((image.look.digest, changed_ns(image.path), image.size)).encode())
     return digest.hexdigest()[:32]
 
 
@@ -230,7 +231,7 @@ def _fill(partial: Path, images: Sequence[BoxImage], form: Form, side: int) -> N
         reserve(partial / PIXELS, total)
     except OSError as error:
         raise _NoRoom from error
-    np.save(partial / PLACES, np.array([place_of[i] for i in first], dtype=np.int64))
+    save(partial / PLACES, np.array([place_of[i] for i in first], dtype=np.int64))
     with (partial / PIXELS).open("r+b") as out:
 
         def put(i: int) -> None:

@@ -18,7 +18,7 @@ from trainables.contract.node import cache_folder, decoding_threads
 from trainables.data.images.data_set import ClassificationData
 from trainables.data.images.decoding import Unreadable, decode, probe
 from trainables.data.images.listed import ImageFile
-from trainables.data.mapped import LIMIT, made_once, make_room, reserve, room
+from trainables.data.mapped import LIMIT, made_once, make_room, reserve, room, save
 from trainables.data.probing import TOLD_EVERY, check_unreadable, told
 
 VERSION = 2  # of how images are decoded and stored
@@ -70,7 +70,7 @@ def _make(partial: Path, files: list[ImageFile], side: int, pixel_max: int | Non
         if new != old:
             pixels[new] = pixels[old]
     pixels.flush()  # to the disk, before the folder gets its name
-    np.save(partial / READABLE, readable)
+    save(partial / READABLE, readable)
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:

@@ -94,8 +94,11 @@ def _fetched(folder: Path, storage: Storage, listing: Listing, known: dict[str, 
         for name, got in zip(missing, pool.map(bring, range(len(missing)), missing), strict=True):
             kept[name], done = got, done + got[0]
             told(done, total)
+    except BaseException:  # an interrupt, or what failed, waits only for what is on its way
+        storage.leave()
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt waits only for what is on its way
+        pool.shutdown(cancel_futures=True)
     coming.rmdir()
     return kept
 

@@ -6,6 +6,7 @@ another folder, and what was interrupted is gone on with.
 """
 
 import hashlib
+import posixpath
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -208,7 +209,7 @@ def _of_data(found: Listing) -> Listing:
 
 def _begin(partial: Path, storage: Storage, place: Place, listing: Listing) -> None:
     """Fill a folder that nobody uses yet."""
-    _check_relative(storage, place)
+    _check_relative(storage, place, listing)
     try:
         fill(partial, storage, listing)
         if _listing(storage, place) != listing:
@@ -220,7 +221,7 @@ def _begin(partial: Path, storage: Storage, place: Place, listing: Listing) -> N
         raise
 
 
-def _check_relative(storage: Storage, place: Place) -> None:
+def _check_relative(storage: Storage, place: Place, listing: Listing) -> None:
     """Refuse a data.yaml that names what is not below its folder, before anything else is transferred."""
     if not place.name.endswith((".yaml", ".yml")):
         return
@@ -231,14 +232,27 @@ def _check_relative(storage: Storage, place: Place) -> None:
             described = read_yaml(file, errors="replace")
         except UsageError as error:
             raise UsageError(error.message.replace(folder, place.folder.place), error.hint) from None
-    for key in ("path", "images", *SPLITS, ALL) if isinstance(described, dict) else ():
+    if not isinstance(described, dict):
+        return
+    root = "".join(_texts(described.get("path")))
+    for key in ("path", "images", *SPLITS, ALL):
         for named in _texts(described.get(key)):
-            if PurePosixPath(named).is_absolute() or is_address(named):
+            outside = _outside("", named, {}) if key == "path" else _outside(root, named, listing)
+            if outside or is_address(named):
                 raise UsageError(
-                    f"data: {place.shown}: {key}: '{named}' is no relative name, and only what lies below "
-                    f"{place.folder.place} is brought to the nodes",
+                    f"data: {place.shown}: {key}: '{named}' is not in {place.folder.place}, and only what "
+                    "lies below that is brought to the nodes",
                     "name files relative to the data file, and leave `path` out",
                 )
+
+
+def _outside(root: str, named: str, listing: Listing) -> bool:
+    """Whether a name leaves the folder; Roboflow's `../train` may stand for `train`."""
+    names = (named, named.removeprefix("../"))
+    place, beside = (posixpath.normpath(posixpath.join(root, name)) for name in names)
+    if not place.startswith(("/", "..")):
+        return False
+    return not any(name == beside or name.startswith(f"{beside}/") for name in listing)
 
 
 def _texts(value: Any) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from trainables.contract.node import loader_start
 from trainables.data.boxes.listed import BoxImage
 from trainables.data.boxes.stored import Tiles
 
@@ -45,4 +46,7 @@ class Squares(Dataset[tuple[int, torch.Tensor]]):
 
 def square_loader(squares: Squares, batch: int, workers: int, *, pin: bool) -> Any:
     """Batches of them, in order."""
-    return DataLoader(squares, batch_size=batch, num_workers=workers, pin_memory=pin)
+    start = loader_start(workers)
+    return DataLoader(
+        squares, batch_size=batch, num_workers=workers, pin_memory=pin, multiprocessing_context=start
+    )

@@ -94,8 +94,9 @@ def tune_biases(
     """Per-class biases for the highest `goal`, shrunk to what cross-validation supports.
 
     Coordinate ascent over the classes, the rarest first; for each class every threshold that changes a
-    decision is tried, so a step is exact, and the whole a local optimum. All fits are shrunk by one factor,
-    the one whose out-of-fold decisions score best; none that beats untouched decisions leaves them so.
+    decision is tried, so a step is exact but for logits that tie, and the whole a local optimum. All fits are
+    shrunk by one factor, the one whose out-of-fold decisions score best; none that beats untouched decisions
+    leaves them so.
 
     Args:
         logits: (n, n_classes), finite.

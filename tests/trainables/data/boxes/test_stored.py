@@ -97,6 +97,22 @@ def test_an_image_changed_in_place_is_decoded_again(images: tuple[BoxImage, ...]
     assert not np.array_equal(before, images[1].pixels())
 
 
+def test_a_retouched_image_is_decoded_again_though_its_digest_is_the_same(
+    images: tuple[BoxImage, ...], tmp_path: Path
+) -> None:
+    file = images[0].path
+    Image.new("RGB", (200, 200)).save(file, format="BMP")
+    of_data = tmp_path / "data" / "data.yaml"
+    before = load_detection(of_data).splits["train"]
+    assert not Tiles(before, "fitted", 200)(before[0]).any()
+    content = bytearray(file.read_bytes())
+    content[30_000:30_300] = b"\xff" * 300
+    file.write_bytes(content)
+    after = load_detection(of_data).splits["train"]
+    assert after[0].look.digest == before[0].look.digest
+    assert Tiles(after, "fitted", 200)(after[0]).any()
+
+
 def test_an_image_that_has_another_size_now_is_refused(images: tuple[BoxImage, ...]) -> None:
     Image.new("RGB", (30, 64)).save(images[0].path)
     with pytest.raises(UsageError, match="it has changed while it was used"):

@@ -8,7 +8,6 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,27 +34,8 @@ class Labels(NamedTuple):
     boxes: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Labels of many files.
-
-    Attributes:
-        files: Their paths.
-        states: (n_files, 2) size in bytes, time of change in ns.
-        starts: (n_files + 1,) where each one's boxes begin.
-        classes: (n,) of all boxes.
-        boxes: (n, 4)
-    """
-
-    files: list[str]
-    states: Ints
-    starts: Ints
-    classes: Ints
-    boxes: npt.NDArray[np.float32]
-
-    def of(self, i: int) -> Labels:
-        rows = slice(*self.starts[i : i + 2])
-        return Labels(self.classes[rows], self.boxes[rows])
+State = tuple[int, int]  # of a file: size in bytes, time of change in ns
+Kept = dict[str, tuple[State, Labels]]  # by the files' paths
 
 
 def read_labels(files: Sequence[Path | str], n_classes: int) -> list[Labels]:
@@ -76,27 +56,20 @@ def read_labels(files: Sequence[Path | str], n_classes: int) -> list[Labels]:
     place = cache_folder() / "labels" / f"{of_set}.npz"
     with writing_to(place.parent):
         place.parent.mkdir(exist_ok=True)
-    states = np.array([_state(path) for path in paths], dtype=np.int64)  # (n_files, 2)
+    states = {path: _state(path) for path in paths}
     with locked(place.with_suffix(".lock")):
         kept = _load(place)
-        if kept is not None and kept.files == paths and (kept.states == states).all():
-            return [kept.of(i) for i in range(len(paths))]
-        labels = _with_new(kept, paths, states, n_classes)
-        with writing_to(place.parent):
-            _save(place, paths, states, labels)
-    return labels
-
-
-def _with_new(kept: _Kept | None, paths: list[str], states: Ints, n_classes: int) -> list[Labels]:
-    known = {} if kept is None else {path: i for i, path in enumerate(kept.files)}
-    labels = []
-    for path, state in zip(paths, states, strict=True):
-        i = known.get(path)
-        if kept is not None and i is not None and (kept.states[i] == state).all():
-            labels.append(kept.of(i))
-        else:
-            labels.append(parse(_text(Path(path)), path, n_classes))
-    return labels
+        known = {path: kept[path] for path in states if path in kept and kept[path][0] == states[path]}
+        new = {
+            path: (state, parse(_text(Path(path)), path, n_classes))
+            for path, state in states.items()
+            if path not in known
+        }
+        if new:
+            with writing_to(place.parent):
+                _save(place, kept | new)
+        known |= new
+    return [known[path][1] for path in paths]
 
 
 def _state(path: str) -> tuple[int, int]:
@@ -118,25 +91,31 @@ def _text(label_file: Path) -> str:
     return ""
 
 
-def _load(place: Path) -> _Kept | None:
+def _load(place: Path) -> Kept:
     """What is kept; nothing of a file that is damaged: all is read again."""
     try:
         with place.open("rb") as file, np.load(file) as stored:
-            files = stored["files"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-            counts = stored["counts"]
-            starts = np.concatenate([[0], np.cumsum(counts)])
-            return _Kept(files, stored["states"], starts, stored["classes"].astype(np.int64), stored["boxes"])
+            paths = stored["files"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+            states, counts, boxes = stored["states"].tolist(), stored["counts"], stored["boxes"]
+            classes = stored["classes"].astype(np.int64)
     except (FileNotFoundError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
+        return {}
+    ends = np.cumsum(counts).tolist()
+    kept = {}
+    for path, (size, changed), end, count in zip(paths, states, ends, counts.tolist(), strict=True):
+        rows = slice(end - count, end)
+        kept[path] = ((size, changed), Labels(classes[rows], boxes[rows]))
+    return kept
 
 
-def _save(place: Path, paths: list[str], states: Ints, labels: list[Labels]) -> None:
+def _save(place: Path, kept: Kept) -> None:
+    labels = [of for _, of in kept.values()]
     partial = place.with_suffix(".tmp")  # whoever writes has the lock
     with partial.open("wb") as stored:
         np.savez(
             stored,
-            files=np.frombuffer("\0".join(paths).encode("utf-8", "surrogateescape"), dtype=np.uint8),
-            states=states,
+            files=np.frombuffer("\0".join(kept).encode("utf-8", "surrogateescape"), dtype=np.uint8),
+            states=np.array([state for state, _ in kept.values()], dtype=np.int64),  # (n_files, 2)
             counts=np.array([len(of.classes) for of in labels], dtype=np.int64),
             classes=np.concatenate([of.classes for of in labels]).astype(np.int32),
             boxes=np.concatenate([of.boxes for of in labels]),

@@ -128,3 +128,15 @@ def test_names_that_are_no_utf_8_are_kept(tmp_path: Path, read: list[str]) -> No
     for _ in range(2):
         assert read_labels([file], 2)[0].classes.tolist() == [0]
     assert len(read) == 1
+
+
+def test_splits_that_share_a_folder_are_kept_side_by_side(tmp_path: Path, read: list[str]) -> None:
+    files = write(tmp_path / "labels", 5)
+    first = [read_labels(split, 2) for split in (files[:3], files[2:])]
+    assert sorted(read) == [file.name for file in files]
+    again = [read_labels(split, 2) for split in (files[:3], files[2:])]
+    assert len(read) == 5
+    for before, after in zip(first, again, strict=True):
+        for one, other in zip(before, after, strict=True):
+            np.testing.assert_array_equal(one.classes, other.classes)
+            np.testing.assert_array_equal(one.boxes, other.boxes)
