@@ -115,6 +115,6 @@ def _remove_weights(found: Opened) -> str | None:
         return None
     count = sum(size > 0 for size in freed)
     return (
-        f"note: removed the weights of {count} trials that are neither on the front nor named, "
+        f"note: removed the weights of {count} trial{'s' * (count > 1)}, neither on the front nor named, "
         f"{sum(freed) / 2**20:.1f} MiB; `keep: all` in the study file keeps them"
     )
