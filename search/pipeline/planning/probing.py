@@ -71,7 +71,7 @@ class Timed:
         """Never."""
         return False
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, resources: Resources) -> None:
         """A run has a worker.
 
         Raises:
@@ -80,6 +80,9 @@ class Timed:
         if key in self._moments:
             raise RunError("a worker was lost in the probe", "once more: rarecall check STUDY --probe")
         self._moments[key] = [self._clock()]
+
+    def lost(self, key: str) -> None:
+        """It is told of if it gets another worker, or ends."""
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         """A run has finished an epoch."""

@@ -16,6 +16,7 @@ from search.judging.confirmation import latest
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
 from search.request.computing.budget import Budget
+from search.work.spending import account
 from spaces.errors import UsageError
 from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFolder, TrialSpec
 from trainables.worker.run import run_trial
@@ -97,6 +98,23 @@ def test_a_trial_goes_on_from_the_epoch_at_which_the_budget_has_ended_it(
     assert states(path) == ["complete"] * TRIALS
     both = [one for one in more.epochs if one in cluster.epochs]
     assert [cluster.epochs[one] + more.epochs[one] for one in both] == [[1, 2, 3, 4]]
+
+
+def test_hours_of_a_gpu_end_a_search_in_this_process_where_auto_has_nothing_to_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "_this_machine", lambda: {"CPU": 4.0, "GPU": 1.0})
+    budget = {"gpu_hours": 3, "confirm_share": 0}  # an hour a run, two of them the baseline's
+    search(
+        study_file(tmp_path, resources="auto", budget=budget),
+        tmp_path,
+        cluster=Slow(),
+        resume=False,
+        console=quiet(),
+    )
+    assert states(tmp_path / "toy") == ["complete"]
+    found = account(StudyFolder(tmp_path / "toy").open())
+    assert found.searching.gpu_seconds == 3 * 3600
 
 
 def test_a_budget_that_is_gone_before_any_trial_says_so(
