@@ -23,6 +23,7 @@ from search.pipeline.opening import data_of
 from search.record.experiments import CONFIRMATIONS
 from search.record.folder import StudyFolder
 from search.record.stored import packed
+from search.request.computing.resources import Resources
 from search.request.config import ConfirmConfig
 from search.request.reading import load_config
 from search.work.experiment_queue import ExperimentQueue
@@ -53,8 +54,11 @@ class Together:
     def over(self) -> bool:
         return False
 
-    def started(self, key: str) -> None:
-        self._by_key[key].started(key)
+    def started(self, key: str, resources: Resources) -> None:
+        self._by_key[key].started(key, resources)
+
+    def lost(self, key: str) -> None:
+        self._by_key[key].lost(key)
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         return self._by_key[key].epoch(key, measured)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from search.cluster.room import fitting
 from search.request.computing.resources import Resources
 from search.work.allotting import Node
 
@@ -35,7 +36,10 @@ def nodes_to_come(grown: Grown | None) -> list[Node]:
 
 
 def runs_at_once(grown: Grown | None, resources: Resources) -> int | None:
-    """How many runs an elastic cluster can hold once it has all its nodes; None of one that does not grow.
+    """How many runs an elastic cluster can hold once it has all its nodes.
+
+    None of one that does not grow, or of which that is not known: of machines of one's own, Ray's `local`
+    provider, no resources are stated.
 
     Args:
         grown: As of `may_grow_to`.
@@ -43,13 +47,14 @@ def runs_at_once(grown: Grown | None, resources: Resources) -> int | None:
     """
     if grown is None:
         return None
-    asked = {"CPU": resources.cpu} | ({"GPU": resources.gpu} if resources.gpu > 0 else {})
     most, runs = int(grown.get("max_workers", 2)), 0  # Ray's own default
     for name, node in grown["available_node_types"].items():
         is_head = name == grown["head_node_type"]
-        nodes = min(int(node.get("max_workers", 0 if is_head else most)), most) + is_head
+        workers = min(int(node.get("max_workers", 0 if is_head else most)), most)
         has = node.get("resources", {})
-        runs += nodes * min(int(has.get(kind, 0) // needed) for kind, needed in asked.items())
+        if workers and not has:
+            return None
+        runs += (workers + is_head) * min(fitting(resources, has).values())
     return min(max(1, runs), MOST_AT_ONCE)
 
 

@@ -102,6 +102,7 @@ class Here:
         self._train = train
         self.clock = clock
         self._stop = Stop() if stop is None else stop
+        self._resources = Resources()  # of each run, while connected
 
     @contextmanager
     def connected(self, asked: Asked, reads: Sequence[str] = ()) -> Iterator[Launch]:
@@ -110,7 +111,8 @@ class Here:
         One that asks for a share of a GPU has all of it, since no other runs beside it. So there is nothing
         to choose either.
         """
-        resources = asked if isinstance(asked, Resources) else Allotment(asked, [_this_machine()]).resources
+        nodes = [] if isinstance(asked, Resources) else [_this_machine()]
+        self._resources = resources = Allotment(asked, nodes).resources
         threads, gpus = max(1, int(resources.cpu)), math.ceil(resources.gpu)
         with _environment({"OMP_NUM_THREADS": str(threads), GPUS: str(gpus)}):
             yield self.launch
@@ -139,7 +141,7 @@ class Here:
                 if work.epoch(spec.key, measured) == "stop" and not last:
                     raise _Stopped
 
-            work.started(spec.key)
+            work.started(spec.key, self._resources)
             try:
                 with _at_most(job.timeout_s):
                     outcome = self._train(spec, folder, on_epoch)

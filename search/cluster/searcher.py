@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from search.cluster.growing import Grown, runs_at_once
 from search.cluster.lost import is_everywhere, is_node_lost, lacking_on_node, reason_of
+from search.request.computing.resources import Resources
 from search.work.allotting import Allotment
 from search.work.protocol import Answer, Work
 from spaces.errors import RunError
@@ -59,6 +60,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         self._work, self._allotment, self._grown = work, allotment, grown
         self._patience_s, self._root = patience_s, root
         self._keys: dict[str, str] = {}  # Ray's trial id -> TrialSpec.key
+        self._resources: dict[str, Resources] = {}  # Ray's trial id -> what it occupies
         self._timeouts: dict[str, float | None] = {}  # Ray's trial id -> Job.timeout_s
         self._started: dict[str, float] = {}  # Ray's trial id -> when it got its worker
         self._hung: set[str] = set()  # Ray's ids of trials that have hung once
@@ -112,6 +114,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         if job is None:
             return Searcher.FINISHED if exhausted else None
         self._keys[trial_id] = job.spec.key
+        self._resources[trial_id] = self._allotment.resources
         self._timeouts[trial_id] = job.timeout_s
         return {
             "spec": job.spec.model_dump(mode="json"),
@@ -131,7 +134,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         """A trial has a worker."""
         self._started[trial_id] = time.monotonic()
         with self._reaching() as work:
-            work.started(self._keys[trial_id])
+            work.started(self._keys[trial_id], self._resources[trial_id])
 
     def to_kill(self) -> dict[str, bool]:
         """The trials whose worker is to be killed, each told once, and whether another may go on with it.
@@ -189,6 +192,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
         """
         self._started.pop(trial_id, None)
         self._timeouts.pop(trial_id)
+        self._resources.pop(trial_id)
         ended, key = self._ended.pop(trial_id, None), self._keys.pop(trial_id)
         if self.error is not None:
             return
@@ -204,6 +208,8 @@ class WorkSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed here
     def failed(self, trial_id: str, error: BaseException) -> None:
         """An attempt of a trial was lost; Ray may make another one."""
         self._started.pop(trial_id, None)
+        with self._reaching() as work:
+            work.lost(self._keys[trial_id])
         self.reasons[trial_id] = reason = reason_of(error)
         lacking = lacking_on_node(reason)
         if lacking is not None and self.error is None:  # else it would fail one run after the other

@@ -59,6 +59,14 @@ class RunFiles:
         """A file in the study's folder: whoever makes it asks the process that has the study to end."""
         return self.root.parent / STOP
 
+    def forget_request(self) -> None:
+        """One that names a process asks another, which has ended without reading it.
+
+        An empty one is a scheduler's, to whoever is about to begin.
+        """
+        if self.stop_request.is_file() and self.stop_request.read_text():
+            self.stop_request.unlink()
+
     def result(self, key: str, *, hashed: bool = False) -> Path | None:
         """The folder with a finished run's weights and predictions, or None where it is gone or damaged.
 

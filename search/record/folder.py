@@ -237,6 +237,7 @@ class StudyFolder:
             lock.write(being)
             lock.flush()
             if self._remote is None:
+                self.files.forget_request()
                 yield
                 return
             new, self._new = self._new, False
@@ -280,7 +281,7 @@ class StudyFolder:
             hint = "" if self._remote else f"if somebody does, unseen from here: touch {request}"
             raise UsageError(f"nobody works on {named(self.path)}", hint)
         if self._remote is None or self._locally() is not None:
-            request.touch()
+            request.write_text(being)
         else:
             ask_to_stop(self._remote)
         return being

@@ -57,7 +57,7 @@ class ExperimentQueue(RunQueue):
         clock: Clock,
         limits: SearchConfig | None = None,
     ) -> None:
-        meter = Meter(clock, lambda: record.resources, record, spent_in(record))
+        meter = Meter(clock, record, spent_in(record))
         super().__init__(files, clock, meter, limits)
         self._title, self._record, self._on_change = title, record, on_change
         self._wanted = {one.spec.key: one for one in wanted}

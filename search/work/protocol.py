@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from search.record.files import RunFiles
+from search.request.computing.resources import Resources
 from search.work.allotting import Asked
 from spaces.errors import RunError
 from trainables.contract.trial import EpochMetrics, Outcome, TrialSpec
@@ -51,8 +52,11 @@ class Work(Protocol):
     def over(self) -> bool:
         """Whether what was taken, and has no worker yet, is not to get one: it is `stopped` instead."""
 
-    def started(self, key: str) -> None:
-        """A run has a worker; also after a lost one."""
+    def started(self, key: str, resources: Resources) -> None:
+        """A run has a worker, where it occupies so much; also after a lost one."""
+
+    def lost(self, key: str) -> None:
+        """A run has lost its worker; it may get another one."""
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         """A run has finished an epoch; whether it is to go on. After its last the answer changes nothing."""

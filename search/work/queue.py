@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from search.record.files import RunFiles
+from search.request.computing.resources import Resources
 from search.request.config import SearchConfig
 from search.work.protocol import Answer, Clock, Job
 from search.work.silence import Silence
@@ -145,12 +146,16 @@ class RunQueue(ABC):
             self._refill()
         return self._waiting.popleft() if self._waiting else None
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, resources: Resources) -> None:
         """A run has a worker; also after a lost one."""
         self._release(key)
         self._crew.started(key, self._label(key))
-        self.meter.started(key, whole_device=key in self._whole)
+        self.meter.started(key, gpu=1.0 if key in self._whole else resources.gpu)
         self._changed()
+
+    def lost(self, key: str) -> None:
+        """A run has lost its worker: waiting for another takes nothing."""
+        self.meter.ended(key)
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         """A run has finished an epoch; it goes on unless all is over."""

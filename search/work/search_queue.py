@@ -75,7 +75,7 @@ class SearchQueue(RunQueue):
         clock: Clock,
     ) -> None:
         self._before = account(study)
-        meter = Meter(clock, lambda: study.resources, study, spent_in_search(study))
+        meter = Meter(clock, study, spent_in_search(study))
         super().__init__(files, clock, meter, study.config.search)
         self._ended_by: Limit | None = None
         self._unmeasured = 0  # seeds of the baseline that the budget's end has left

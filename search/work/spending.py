@@ -4,7 +4,7 @@ What a process takes is written beside its runs, now and then and at its end. If
 since it wrote last is not counted.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -34,29 +34,28 @@ class Meter:
 
     Args:
         clock: Of the cluster.
-        resources: Of a run, as far as they are known: `auto` is chosen while the first one runs.
         kept: Where it is written.
         before: What was taken before.
     """
 
-    def __init__(self, clock: Clock, resources: Callable[[], Resources], kept: Kept, before: Spent) -> None:
-        self._clock, self._resources, self._kept, self._before = clock, resources, kept, before
+    def __init__(self, clock: Clock, kept: Kept, before: Spent) -> None:
+        self._clock, self._kept, self._before = clock, kept, before
         self._began = self._written = clock()
-        self._open: dict[str, tuple[float, bool]] = {}  # key -> when it got its worker; whether a whole GPU
+        self._open: dict[str, tuple[float, float]] = {}  # key -> when it got its worker; its share of a GPU
         self._ended = Spent()
 
-    def started(self, key: str, *, whole_device: bool) -> None:
-        """A run has a worker; also after a lost one, which counts up to then."""
-        self._open.setdefault(key, (self._clock(), whole_device))
+    def started(self, key: str, *, gpu: float) -> None:
+        """A run has a worker, and there as much of a GPU."""
+        self.ended(key)
+        self._open[key] = (self._clock(), min(1.0, gpu))
 
     def ended(self, key: str) -> None:
-        """A run has left its worker, if it ever had one."""
+        """A run has left its worker, if it had one, or lost it."""
         if key in self._open:
             self._ended += self._of(*self._open.pop(key))
 
-    def _of(self, since: float, whole_device: bool) -> Spent:
+    def _of(self, since: float, share: float) -> Spent:
         seconds = self._clock() - since
-        share = 1.0 if whole_device else min(1.0, self._resources().gpu)
         return Spent(run_seconds=seconds, gpu_seconds=share * seconds)
 
     @property

@@ -85,7 +85,7 @@ class Here(here.Here):
             if outcome is None:
                 self._run(job, work, files)
             else:
-                work.started(job.spec.key)
+                work.started(job.spec.key, self._resources)
                 work.finish(job.spec.key, outcome)
 
 

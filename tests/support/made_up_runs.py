@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from reports import report_with
 
+from search.request.computing.resources import Resources
 from search.work.protocol import Work
 from trainables.contract.trial import EpochMetrics, TrialSpec
 
@@ -33,7 +34,7 @@ class Workers:
 
     def __init__(self, count: int, rng: np.random.Generator) -> None:
         self.count, self._rng = count, rng
-        self.now = 0.0
+        self.now, self.resources = 0.0, Resources()
         self.ended: list[tuple[float, float]] = []
         self.started: list[tuple[float, float]] = []
         self._busy: list[_Run] = []
@@ -50,7 +51,7 @@ class Workers:
         for _ in range(at_most):
             while len(self._busy) < self.count and (job := work.take()) is not None:
                 self.started.append((self.now, self.run_seconds))
-                work.started(job.spec.key)
+                work.started(job.spec.key, self.resources)
                 self._next_epoch(_Run(0.0, job.spec.key, job.spec, self.now, 0.0, 0))
             if not self._busy:
                 assert work.exhausted()

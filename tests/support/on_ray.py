@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from search.cluster.launch import run_connected
 from search.record.folder import StudyFolder
 from search.record.study import Study
+from search.request.computing.resources import Resources
 from search.request.config import StudyConfig
 from search.work.allotting import Auto
 from search.work.experiment_queue import ExperimentQueue
@@ -52,8 +53,11 @@ class Sabotaged:
     def over(self) -> bool:
         return self.work.over()
 
-    def started(self, key: str) -> None:
-        self.work.started(self._keys[key])
+    def started(self, key: str, resources: Resources) -> None:
+        self.work.started(self._keys[key], resources)
+
+    def lost(self, key: str) -> None:
+        self.work.lost(self._keys[key])
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         self.epochs.append((key, measured.epoch))

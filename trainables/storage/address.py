@@ -4,7 +4,9 @@ Text alone: connects to nothing.
 """
 
 import re
+import string
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from spaces.errors import UsageError
 
@@ -65,7 +67,8 @@ def parsed(text: str) -> Address:
     """An address that a person has typed.
 
     Raises:
-        UsageError: It is none, or a password is in it: it would stand in process lists.
+        UsageError: It is none, or not as pyarrow takes it, or a password is in it: it would stand in process
+            lists.
     """
     scheme, _, rest = text.partition(":")
     if scheme.lower() not in SCHEMES:
@@ -75,6 +78,14 @@ def parsed(text: str) -> Address:
             f"no password or key may be in the address of a storage ({scheme}://…)",
             "set what the storage's own programs read, e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "here and on every node",
+        )
+    if "#" in text:  # pyarrow would leave out what follows
+        raise UsageError(f"'{text}': no # may be in the address of a storage", "%23 in its place means it")
+    quoted = quote(text, safe=string.punctuation)
+    if quoted != text:
+        raise UsageError(
+            f"'{text}': no blanks, nor letters beyond ASCII, may be in the address of a storage",
+            f"this means the same: {quoted}",
         )
     place, _, query = rest.partition("?")
     path = place.removeprefix("//")

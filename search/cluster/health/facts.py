@@ -151,22 +151,35 @@ def cache_folder() -> dict[str, Any] | None:
     return {"error": "", "room": room(str(folder))}
 
 
-def free_memory() -> dict[str, int] | None:
-    """Bytes that processes can still take: of the machine, or of the container if that allows less."""
+def free_memory(root: Path = Path("/")) -> dict[str, int] | None:
+    """Bytes that processes can still take: of the machine, or of the container if that allows less.
+
+    Args:
+        root: Of the file system.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = _numbers(root / "proc/meminfo")
     except FileNotFoundError:
         return None
-    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if len(line.split()) > 1}
-    total, free = sizes["MemTotal"], sizes["MemAvailable"]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    total, free = sizes["MemTotal:"] * 1024, sizes["MemAvailable:"] * 1024
+    for folder, limit, used, idle in (
+        ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        if Path(limit).is_file() and (most := Path(limit).read_text().strip()).isdigit():
+        group = root / folder
+        if (group / limit).is_file() and (most := (group / limit).read_text().strip()).isdigit():
+            told = group / "memory.stat"  # some sandboxes have none
+            # Of files that were read: given up as soon as memory is short.
+            cached = _numbers(told).get(idle, 0) if told.is_file() else 0
             total = min(total, int(most))
-            free = min(free, int(most) - int(Path(used).read_text()))
+            free = min(free, int(most) - int((group / used).read_text()) + cached)
     return {"total": total, "free": free}
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """Of the kernel's lines, each with a name and a number."""
+    rows = [line.split() for line in file.read_text().splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1}
 
 
 def leave_mark(runs: Path, mark: str) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def _bring_studies(runs: Path) -> None:
     remote.check()
     here = [path.name for path in runs.iterdir() if path.is_dir()]
     for name in sorted({*remote.folders(), *here}):
+        if name.startswith("."):  # what probes have measured, which is on no storage
+            continue
         StudyFolder(runs / name).bring()
 
 

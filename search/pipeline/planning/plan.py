@@ -42,15 +42,21 @@ class Plan:
         assert self.known is not None
         return need(runs * self.known.run_s, self.gpu, self.at_once)
 
-    def fitting(self) -> int:
-        """How many trials the budget has room for, of those that are asked for."""
-        one = self.taking(1)
+    def fitting(self) -> int | None:
+        """How many trials the budget has room for, of those that are asked for; None if that is not known."""
+        one, unknown = self.taking(1), self.unknown()
         found = [self.trials]
         for limit in self.account.limits:
             assert self.account.budget is not None
-            each = self.account.budget.measured(one)[limit.name]
-            found.append(int(limit.of_search / each) - self.baseline)
-        return max(0, min(found))
+            if limit.name not in unknown:
+                each = self.account.budget.measured(one)[limit.name]
+                found.append(int(limit.of_search / each) - self.baseline)
+        return max(0, min(found)) if len(found) > 1 or not unknown else None
+
+    def unknown(self) -> list[str]:
+        """Limits of the budget that the known runs say nothing of: they had no GPU."""
+        budget = self.account.budget
+        return [] if budget is None or self.gpu else budget.of_gpus
 
 
 def need(run_seconds: float, gpu: float, at_once: float) -> Spent:

@@ -16,10 +16,13 @@ from rich.console import Console
 
 from search.pipeline.allotting import least
 from search.pipeline.planning.known import PROBED_EPOCHS, PROBES, Probe
+from search.record.away import TRIALS, StoredFiles
 from search.record.experiments import now
 from search.record.files import RunFiles
-from search.record.folder import StudyFolder
 from search.record.sampler import drawn
+from search.record.storage.address import mirrored_runs
+from search.record.storage.lease import LEASE
+from search.record.storage.remote import Remote
 from search.request.computing.resources import AUTO, Choice, Resources
 from search.request.config import LEAST_EPOCHS_OF_TWO, StudyConfig
 from search.show.common import bar
@@ -71,7 +74,7 @@ class Timed:
         """Never."""
         return False
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, resources: Resources) -> None:
         """A run has a worker.
 
         Raises:
@@ -80,6 +83,9 @@ class Timed:
         if key in self._moments:
             raise RunError("a worker was lost in the probe", "once more: rarecall check STUDY --probe")
         self._moments[key] = [self._clock()]
+
+    def lost(self, key: str) -> None:
+        """It is told of if it gets another worker, or ends."""
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         """A run has finished an epoch."""
@@ -192,7 +198,14 @@ def _least_epochs(config: StudyConfig) -> int:
 @contextmanager
 def _files(runs: Path) -> Iterator[RunFiles]:
     """Where the runs of a probe leave theirs, for as long."""
-    files = StudyFolder(runs / PROBES / secrets.token_hex(4)).files
+    name, address = secrets.token_hex(4), mirrored_runs(runs)
+    root = runs / PROBES / name / TRIALS
+    files = RunFiles(root)
+    if address is not None:  # nodes share no folder
+        remote = Remote(address / PROBES / name)
+        remote.check()
+        remote.write(LEASE, b"")  # which nodes look for
+        files = StoredFiles(root, remote)
     try:
         files.root.mkdir(parents=True)
     except OSError as error:

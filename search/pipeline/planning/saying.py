@@ -42,12 +42,18 @@ def _budget_lines(planned: Plan, confirming: Spent) -> list[str]:
     budget = planned.account.budget
     if budget is None:
         return []
-    fit = planned.fitting()
+    fit, unknown = planned.fitting(), planned.unknown()
     listed = ", ".join(f"{one.allowed:g} {UNITS[one.name]}" for one in planned.account.limits)
+    fits = f"{'all' if fit == planned.trials else f'about {fit} of'} {planned.trials} trials fit"
     lines = [
         f"budget: {listed}, of which {budget.confirm_share:.0%} are kept for confirming; "
-        f"{'all' if fit == planned.trials else f'about {fit} of'} {planned.trials} trials fit"
+        f"{'how many trials fit is not known' if fit is None else fits}"
     ]
+    if unknown:
+        lines.append(
+            f"warning: the run that is known had no GPU, so it says nothing of {' and '.join(unknown)}: "
+            "`rarecall check --probe` where there is one"
+        )
     needed = budget.measured(confirming)
     for limit in planned.account.limits:
         if needed[limit.name] > limit.kept:

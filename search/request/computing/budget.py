@@ -148,6 +148,12 @@ class Account:
         all_of_it = self.searching + self.confirming
         return max(1.0, all_of_it.run_seconds / all_of_it.seconds) if all_of_it.seconds else 1.0
 
+    @property
+    def gpu(self) -> float:
+        """Share of a GPU that runs had, on average; 0 before any."""
+        all_of_it = self.searching + self.confirming
+        return all_of_it.gpu_seconds / all_of_it.run_seconds if all_of_it.run_seconds else 0.0
+
     def lacking(self, need: Spent) -> str | None:
         """Why what is left does not cover `need`, in words; None if it does."""
         for limit in self.limits:

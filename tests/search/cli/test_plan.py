@@ -63,6 +63,20 @@ def test_an_earlier_study_of_the_same_kind_tells_how_long(
     assert plan["run_s"] is None  # with other resources another time
 
 
+def test_runs_that_had_no_gpu_say_nothing_of_its_hours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Bench(tmp_path, config(resources="auto", **SMALL)).run()
+    said, plan = checked(tmp_path, capsys, resources="auto", budget={"gpu_hours": 9})
+    assert said[2].endswith("how many trials fit is not known")
+    assert said[3].startswith("warning: the run that is known had no GPU, so it says nothing of gpu_hours: ")
+    assert plan["fitting"] is None
+    said, plan = checked(tmp_path, capsys, resources="auto", budget={"gpu_hours": 9, "hours": 1000})
+    assert said[2].endswith("all 14 trials fit")
+    assert said[3].startswith("warning: the run that is known had no GPU")
+    assert plan["fitting"] == 14
+
+
 def test_runs_that_find_no_room_are_planned_as_if(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said, plan = checked(tmp_path, capsys, resources={"cpu": 4000, "gpu": 0})
     assert "1 at once: if there were room: on this machine, " in said[0]

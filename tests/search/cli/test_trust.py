@@ -135,7 +135,10 @@ class Runs:
     def over(self) -> bool:
         return False
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, resources: Resources) -> None:
+        """Nothing to note."""
+
+    def lost(self, key: str) -> None:
         """Nothing to note."""
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:

@@ -7,6 +7,7 @@ from in_process import DATA, config
 
 from search.cluster.launch import run_connected
 from search.record.folder import StudyFolder
+from search.request.computing.resources import Resources
 from search.work.protocol import Answer
 from search.work.search_queue import SearchQueue
 from trainables.contract.trial import EpochMetrics
@@ -24,9 +25,9 @@ class Watched(SearchQueue):
     def at(self) -> float:
         return LIMIT_S + 1 if self.epochs >= 9 else 0.0
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, resources: Resources) -> None:
         self.late += self.epochs >= 9
-        super().started(key)
+        super().started(key, resources)
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         self.epochs += 1

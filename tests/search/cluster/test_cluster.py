@@ -16,6 +16,7 @@ from search.cluster import growing
 from search.cluster.launch import MAX_RETRIES, RayCluster
 from search.cluster.searcher import WorkSearcher
 from search.record.folder import StudyFolder
+from search.request.computing.resources import Resources
 from search.work.protocol import Answer, Job
 from search.work.search_queue import SearchQueue
 from trainables.contract.trial import EpochMetrics, Outcome
@@ -49,7 +50,7 @@ class LosesNode:
     raylet: psutil.Process
     pids: dict[str, int] = field(default_factory=dict)  # run -> the worker it was last heard of
     ran: list[str] = field(default_factory=list)
-    lost: str | None = None  # the run that trained on the node when it went
+    left: str | None = None  # the run that trained on the node when it went
 
     def take(self) -> Job | None:
         job = self.work.take()
@@ -63,13 +64,16 @@ class LosesNode:
     def over(self) -> bool:
         return self.work.over()
 
-    def started(self, key: str) -> None:
-        self.work.started(key)
+    def started(self, key: str, resources: Resources) -> None:
+        self.work.started(key, resources)
+
+    def lost(self, key: str) -> None:
+        self.work.lost(key)
 
     def epoch(self, key: str, measured: EpochMetrics) -> Answer:
         answer = self.work.epoch(key, measured)
-        if self.lost is None and len(self.ran) > 4 and 2 <= measured.epoch < EPOCHS and self._on_node(key):
-            self.lost = key
+        if self.left is None and len(self.ran) > 4 and 2 <= measured.epoch < EPOCHS and self._on_node(key):
+            self.left = key
             self.cluster.remove_node(self.node, allow_graceful=False)
         return answer
 
@@ -115,7 +119,7 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
     with RayCluster(cluster.address).connected(request.resources) as launch:
         launch(work, folder.files)
 
-    assert work.lost is not None, "no run was ever seen on the second node"
+    assert work.left is not None, "no run was ever seen on the second node"
     assert not raylet.is_running()
     assert work.work.complete()
     told = [*study.baseline_trials(), *study.trials()]
@@ -126,8 +130,8 @@ def test_a_node_lost_in_the_midst_of_a_search_loses_no_trial(
         assert trial.report is not None
         restarts[trial.report.key] = trial.report.restarts
         assert [point.epoch for point in folder.files.curve(trial.report)] == [*range(1, EPOCHS + 1)]
-    assert {key for key, count in restarts.items() if count} == {work.lost}
-    assert restarts[work.lost] == 1
+    assert {key for key, count in restarts.items() if count} == {work.left}
+    assert restarts[work.left] == 1
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+from ray.autoscaler._private.local.config import prepare_local
 from ray.tune.execution.tune_controller import _get_max_pending_trials
 from ray.tune.search import SearchGenerator
 
@@ -34,6 +35,24 @@ def test_tune_has_as_many_runs_waiting_for_a_node_as_the_grown_cluster_holds(
     growing.ask_ahead(found)
     assert found == at_once
     assert _get_max_pending_trials(SearchGenerator(searcher_of(_Taken()))) == at_once
+
+
+def test_no_bound_is_known_of_machines_of_ones_own_as_their_resources_are_not_stated() -> None:
+    provider = {"type": "local", "head_ip": "head", "worker_ips": ["one", "two"]}
+    prepared, _ = prepare_local({"cluster_name": "onprem", "provider": provider})
+    assert growing.runs_at_once(prepared, Resources()) is None
+    work = _Taken()
+    searcher = searcher_of(work, prepared)
+    searcher._keys |= {"first": "key", "second": "another"}
+    searcher.suggest("third")
+    assert work.asked == 1
+
+
+@pytest.mark.parametrize(("gpu", "on_each"), [(0.1, 10), (0.2, 5), (0.3, 3), (0.7, 1), (1, 1)])
+def test_a_cluster_that_grows_holds_as_many_shares_of_each_gpu_as_fit(gpu: float, on_each: int) -> None:
+    types = {"head": {"resources": {"CPU": 0}}, "spot": {"resources": {"CPU": 100, "GPU": 2}}}
+    grown = {"max_workers": 3, "head_node_type": "head", "available_node_types": types}
+    assert growing.runs_at_once(grown, Resources(cpu=1, gpu=gpu)) == 3 * 2 * on_each
 
 
 @pytest.mark.parametrize(("asked", "waiting"), [("auto", 1), ("8", 8)])

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from search.cluster.launch import connected
-from search.cluster.room import impossible_here
+from search.cluster.room import impossible_here, room_for
 from search.request.computing.resources import Resources
 from spaces.errors import UsageError
 
@@ -29,3 +29,10 @@ def test_no_ray_is_started_for_what_it_could_not_hold() -> None:
     with pytest.raises(UsageError, match=r"resources\.cpu: a trial asks for 3, this machine has 2"), too_much:
         pass
     assert not ray.is_initialized()
+
+
+def test_parts_of_a_cpu_and_of_a_gpu_are_counted_as_ray_counts_them() -> None:
+    node = {"CPU": 1.0, "GPU": 2.0}
+    assert room_for(Resources(cpu=0.1), [node, node], "2 nodes") == (20, "on 2 nodes, 2 CPUs hold 20")
+    words = "on 1 node, 1 CPUs hold 5 and 2 GPUs hold 10"
+    assert room_for(Resources(cpu=0.2, gpu=0.2), [node], "1 node") == (5, words)

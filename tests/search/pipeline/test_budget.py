@@ -16,7 +16,8 @@ from search.judging.confirmation import latest
 from search.pipeline.searching import search
 from search.record.folder import StudyFolder
 from search.request.computing.budget import Budget
-from spaces.errors import UsageError
+from search.work.spending import account
+from spaces.errors import Interrupted, UsageError
 from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFolder, TrialSpec
 from trainables.worker.run import run_trial
 
@@ -99,6 +100,23 @@ def test_a_trial_goes_on_from_the_epoch_at_which_the_budget_has_ended_it(
     assert [cluster.epochs[one] + more.epochs[one] for one in both] == [[1, 2, 3, 4]]
 
 
+def test_hours_of_a_gpu_end_a_search_in_this_process_where_auto_has_nothing_to_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "_this_machine", lambda: {"CPU": 4.0, "GPU": 1.0})
+    budget = {"gpu_hours": 3, "confirm_share": 0}  # an hour a run, two of them the baseline's
+    search(
+        study_file(tmp_path, resources="auto", budget=budget),
+        tmp_path,
+        cluster=Slow(),
+        resume=False,
+        console=quiet(),
+    )
+    assert states(tmp_path / "toy") == ["complete"]
+    found = account(StudyFolder(tmp_path / "toy").open())
+    assert found.searching.gpu_seconds == 3 * 3600
+
+
 def test_a_budget_that_is_gone_before_any_trial_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,14 +147,25 @@ def test_a_confirmation_that_the_budget_does_not_cover_is_not_begun(searched: Pa
     assert confirmed_here(searched).finished
 
 
+class HourByHour(Here):
+    """Each run takes an hour, and nobody knew."""
+
+    def __init__(self, at_most: int = 1000) -> None:
+        super().__init__(at_most=at_most)
+        self.clock = lambda: 3600.0 * len(self.ran)
+
+
+def test_a_look_that_was_interrupted_goes_on_whatever_its_first_runs_have_taken(searched: Path) -> None:
+    set_budget(searched, hours=5)
+    with pytest.raises(Interrupted):
+        confirmed_here(searched, here=HourByHour(at_most=6))
+    cluster = HourByHour()
+    with pytest.raises(UsageError, match=r"runs of confirm/1 should take"):  # of its second look
+        confirmed_here(searched, here=cluster, resume=True)
+    assert len(cluster.ran) == 16 - 6
+
+
 def test_a_look_is_finished_once_begun_and_the_next_one_waits_for_more(searched: Path) -> None:
-    class HourByHour(Here):
-        """Each run takes an hour, and nobody knew."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.clock = lambda: 3600.0 * len(self.ran)
-
     set_budget(searched, hours=10)
     cluster = HourByHour()
     with pytest.raises(UsageError, match=r"runs of confirm/1 should take about .* 0.000 of 10 h are left"):

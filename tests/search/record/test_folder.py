@@ -22,6 +22,22 @@ def test_an_attempt_that_ended_before_the_request_was_written_is_no_study(tmp_pa
     assert bench.folder.open().trials() == []
 
 
+def test_a_request_to_a_process_that_was_killed_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    folder = Bench(tmp_path, config()).folder
+    with folder.claimed("searched"):
+        assert StudyFolder(folder.path).ask_to_stop() == "searched"
+    assert folder.files.stop_request.exists()
+    with folder.claimed("searched"):
+        assert not folder.files.stop_request.exists()
+
+
+def test_a_request_to_whoever_is_about_to_begin_is_heard(tmp_path: Path) -> None:
+    folder = Bench(tmp_path, config()).folder
+    folder.files.stop_request.touch()  # as a Slurm job's script does while the command starts
+    with folder.claimed("searched"):
+        assert folder.files.stop_request.exists()
+
+
 def test_provenance_says_what_a_study_ran_with(tmp_path: Path) -> None:
     bench = Bench(tmp_path, config())
     stored = json.loads((bench.folder.path / "provenance.json").read_text())

@@ -9,6 +9,7 @@ from in_process import Bench, config
 from made_up_runs import Workers
 
 from search.request.computing.budget import Budget, Limit
+from search.request.computing.resources import Resources
 from search.work.spending import account
 
 TRIALS, SEEDS, EPOCHS = 8, 2, 4
@@ -25,6 +26,7 @@ def bench_of(folder: Path, workers: Workers, budget: dict[str, Any] | None, gpu:
         resources={"cpu": 1, "gpu": gpu},
         budget=budget,
     )
+    workers.resources = Resources(cpu=1, gpu=gpu)
     return Bench(folder, request, workers.clock)
 
 

@@ -13,6 +13,7 @@ from search.judging.front import front
 from search.record.experiments import ExperimentRecord, Wanted, seed_of
 from search.record.folder import StudyFolder
 from search.record.study import Study
+from search.request.computing.resources import Resources
 from search.work.experiment_queue import ExperimentQueue, ExperimentSnapshot
 from search.work.protocol import Job
 from spaces.errors import RunError
@@ -111,7 +112,7 @@ def test_a_run_that_had_a_worker_when_the_process_ended_is_made_again(trial: Tri
     work = trial.work(TWO_ARMS)
     job = work.take()
     assert job is not None
-    work.started(job.spec.key)
+    work.started(job.spec.key, Resources())
     trial.reopen()
     _, ran = trial.run(TWO_ARMS)
     assert job.spec in ran
@@ -204,7 +205,7 @@ def test_the_screen_names_who_runs(trial: Trial) -> None:
     for _ in range(5):
         job = work.take()
         assert job is not None
-        work.started(job.spec.key)
+        work.started(job.spec.key, Resources())
     work.epoch(TWO_ARMS[4].spec.key, EpochMetrics(epoch=1, metrics={}))
     running = [(run.label, run.epoch) for run in trial.snapshots[-1].running]
     assert running[0] == ("baseline seed 1", 0)

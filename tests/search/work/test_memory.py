@@ -8,6 +8,7 @@ import pytest
 from in_process import DATA, Bench, config, train_here
 
 from search.record.experiments import Wanted
+from search.request.computing.resources import Resources
 from search.work.experiment_queue import ExperimentQueue
 from search.work.protocol import Job
 from search.work.queue import RunQueue
@@ -15,7 +16,7 @@ from spaces.errors import RunError
 from spaces.strategy import NAMED
 from trainables.contract.trial import TrialFailure
 
-SHARED = {"cpu": 1, "gpu": 0.25}
+SHARED = Resources(cpu=1, gpu=0.25)
 
 
 def out_of_memory(job: Job) -> TrialFailure:
@@ -32,7 +33,7 @@ def taken(work: RunQueue) -> Job:
 
 def started(work: RunQueue) -> Job:
     job = taken(work)
-    work.started(job.spec.key)
+    work.started(job.spec.key, SHARED)
     return job
 
 
@@ -78,7 +79,7 @@ def test_until_it_has_a_worker_no_other_run_is_handed_out(two: Two) -> None:
     two.train(second)  # its share is free, and yet
     assert two.work.take() is None
     assert not two.work.exhausted()
-    two.work.started(again.spec.key)
+    two.work.started(again.spec.key, SHARED)
     following = taken(two.work)
     assert not following.whole_device
     assert following.spec not in {first.spec, second.spec}
@@ -91,7 +92,7 @@ def test_a_second_one_waits_until_the_first_has_its_gpu(two: Two) -> None:
     waiting = {first.spec, second.spec}
     one = taken(two.work)
     assert two.work.take() is None
-    two.work.started(one.spec.key)
+    two.work.started(one.spec.key, SHARED)
     other = taken(two.work)
     assert {one.spec, other.spec} == waiting
     assert one.whole_device
@@ -111,7 +112,7 @@ def test_with_the_whole_gpu_it_has_a_result_like_any_other(tmp_path: Path) -> No
     two = Two("experiment", tmp_path)
     assert isinstance(two.work, ExperimentQueue)
     while (job := two.work.take()) is not None:
-        two.work.started(job.spec.key)
+        two.work.started(job.spec.key, SHARED)
         if job.whole_device:
             two.train(job)
         else:
@@ -128,7 +129,7 @@ def test_in_an_experiment_a_second_time_is_no_result_and_is_not_tried_again(tmp_
     assert isinstance(two.work, ExperimentQueue)
     tried = []
     while (job := two.work.take()) is not None:
-        two.work.started(job.spec.key)
+        two.work.started(job.spec.key, SHARED)
         tried.append((job.spec.seed, job.whole_device))
         if job.spec.seed == 1:
             two.work.finish(job.spec.key, out_of_memory(job))

@@ -26,6 +26,29 @@ def test_this_machine_answers_in_the_words_of_a_node(tmp_path: Path) -> None:
     assert 0 < found.memory.free <= found.memory.total
 
 
+@pytest.mark.parametrize(
+    ("group", "limit", "used", "idle"),
+    [
+        pytest.param("", "memory.max", "memory.current", "inactive_file", id="cgroup v2"),
+        pytest.param(
+            "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", id="cgroup v1"
+        ),
+    ],
+)
+def test_files_that_a_container_has_cached_are_no_memory_that_it_lacks(
+    tmp_path: Path, group: str, limit: str, used: str, idle: str
+) -> None:
+    folder = tmp_path / "sys/fs/cgroup" / group
+    folder.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  64 kB\nMemFree: 1 kB\nMemAvailable:  48 kB\n")
+    for name, text in ((limit, "32768\n"), (used, "30000\n"), ("memory.stat", f"anon 5000\n{idle} 20000\n")):
+        (folder / name).write_text(text)
+    assert facts.free_memory(tmp_path) == {"total": 32768, "free": 22768}
+    (folder / limit).write_text("max\n")
+    assert facts.free_memory(tmp_path) == {"total": 64 * 1024, "free": 48 * 1024}
+
+
 def test_its_functions_run_where_rarecall_is_not_installed() -> None:
     cloudpickle.register_pickle_by_value(facts)
     try:

@@ -16,6 +16,7 @@ from served_pages import TOKEN, served
 
 from search.export.page import following
 from search.export.page.following import brought_here
+from search.pipeline.planning.known import PROBES
 from search.record.folder import StudyFolder
 from search.record.storage.address import runs_folder, study_folder
 from spaces.errors import RunError
@@ -129,6 +130,16 @@ def test_all_studies_of_a_storage_are_listed_and_new_ones_come_in(machines: Mach
         wait_for(lambda: 'href="/study/other/' in get(address, ""))
         assert 'href="/study/toy/' not in get(address, "")
     assert not (place / "data").exists()
+
+
+def test_what_probes_have_measured_stays_where_a_storage_is_looked_at(machines: Machines) -> None:
+    with searched(machines):
+        pass
+    measured = runs_folder(machines.there.as_uri()) / PROBES / "kind.json"
+    measured.parent.mkdir()
+    measured.write_text("{}")
+    brought_here(study_folder(machines.there.as_uri()))
+    assert measured.exists()
 
 
 def test_what_is_away_and_was_never_here_is_said_at_once(tmp_path: Path, machines: Machines) -> None:

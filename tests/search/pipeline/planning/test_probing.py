@@ -12,11 +12,15 @@ from in_process import DATA, Here, config
 from toy_experiments import quiet, request_of
 
 from search.cli.main import main
+from search.cluster.health import facts
 from search.cluster.here import Here as Shipped
 from search.pipeline.planning.known import PROBES, Probe, known
 from search.pipeline.planning.probing import probe
+from search.record.files import RunFiles
+from search.record.storage.address import runs_folder
 from search.request.computing.resources import Resources
 from search.request.config import StudyConfig
+from search.work.protocol import Work
 from spaces.errors import RunError, UsageError
 from trainables.contract.trial import EpochMetrics, OnEpoch, Outcome, TrialFailure, TrialFolder, TrialSpec
 from trainables.worker.run import run_trial
@@ -65,6 +69,28 @@ def test_the_start_an_epoch_and_the_end_are_told_apart_and_nothing_else_is_left(
     assert said is not None
     assert (said.run_s, said.resources) == (5 + 10 * 20 + 7, ONE_CPU)
     assert said.by.endswith(", 2 at once")
+
+
+def test_on_a_storage_nodes_without_a_common_folder_reach_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RARECALL_CACHE", str(tmp_path / "cache"))
+    storage = tmp_path / "there"
+    storage.mkdir()
+    places = list[tuple[str, str]]()
+
+    class Nodes(Clockwork):
+        def launch(self, work: Work, files: RunFiles) -> None:
+            with files.marked() as (path, address, mark):
+                places.append((path, facts.lacks([path] if path else [], address, mark)))
+            assert Path(files.storage[0]).is_relative_to(storage)
+            super().launch(work, files)
+
+    runs = runs_folder(storage.as_uri())
+    request, _ = probed(Nodes(), runs)
+    assert places == [("", "")]
+    assert known(request, runs) is not None
+    assert not [path for path in (*storage.rglob("*"), *runs.rglob("trials")) if path.is_file()]
 
 
 @pytest.mark.parametrize(("steps", "run_s"), [(10, 32), (20, 52), (30, 72), (1000, 2012)])

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import FileSystem
 
 from search.cli.common import runs_path, study_path
 from search.cli.main import main
@@ -32,6 +33,27 @@ def test_what_is_no_address_or_has_a_secret_is_refused(text: str, said: str) -> 
     with pytest.raises(UsageError, match=said.replace("?", r"\?")) as refused:
         parsed(text)
     assert "secret@" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("s3://bucket/set#2", "%23 in its place"),
+        ("file:///mnt/my runs", "file:///mnt/my%20runs"),
+        ("file:///mnt/läufe", "file:///mnt/l%C3%A4ufe"),
+    ],
+)
+def test_what_pyarrow_would_not_take_as_it_is_written_is_refused_with_what_it_takes(
+    text: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match="may be in the address of a storage") as refused:
+        parsed(text)
+    assert hint in refused.value.hint
+
+
+def test_what_is_quoted_is_what_pyarrow_finds(tmp_path: Path) -> None:
+    folder = tmp_path / "läufe #2"
+    assert FileSystem.from_uri(str(parsed(folder.as_uri())))[1] == str(folder)
 
 
 def test_a_mirror_is_known_by_the_address_that_it_mirrors() -> None:
