@@ -22,7 +22,7 @@ from search.launching.wanted import Wanted
 from search.request.reading import load_config
 from spaces.errors import RunError, UsageError
 
-TO_DO, NOTHING_TO_DO = '{"next": ["rarecall search x --resume"]}', '{"next": ["rarecall confirm x"]}'
+TO_DO, NOTHING_TO_DO = '{"search_goes_on": true}', '{"search_goes_on": false}'
 
 
 def wanted(folder: Path, runs: Path | None = None, **changes: object) -> Wanted:
