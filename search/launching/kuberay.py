@@ -146,13 +146,19 @@ def name_of(study: str) -> str:
 def entrypoint(wanted: Wanted) -> str:
     """What the job runs on its head: it goes on with a study that is there.
 
-    A search that is finished without anything feasible ends with 1, which would be tried again.
+    A search that is finished without anything feasible ends with 1, and would be tried again; so does much
+    that is no answer, and the study says which it is.
     """
     search = shlex.join([*wanted.search(STUDY), "--address", "auto"])
+    status = f"rarecall status {shlex.quote(str(wanted.folder))}"
     there = f"[ -f {shlex.quote(f'{wanted.folder}/study.yaml')} ]"
     if isinstance(wanted.folder, Address):
-        there = f"rarecall status {shlex.quote(str(wanted.folder))} >/dev/null 2>&1"
-    run = f"if {there}; then {search} --resume; else {search}; fi || [ $? -eq {NOTHING_FOUND} ]"
+        there = f"{status} >/dev/null 2>&1"
+    finished = f"{status} --json | grep -q '\"search_goes_on\": false'"
+    run = (
+        f"if {there}; then {search} --resume; else {search}; fi; code=$?; "
+        f"if [ $code -eq {NOTHING_FOUND} ] && {finished}; then exit 0; fi; exit $code"
+    )
     return f"sh -c {shlex.quote(run)}"
 
 

@@ -80,16 +80,29 @@ def test_kueue_has_a_job_that_does_not_grow(tmp_path: Path) -> None:
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 4
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize(
+    ("code", "goes_on", "told"),
+    [
+        pytest.param(0, "false", 0, id="found something"),
+        pytest.param(1, "false", 0, id="finished with nothing feasible"),
+        pytest.param(1, "true", 1, id="ended in the middle"),
+        pytest.param(1, None, 1, id="nothing has run"),
+        pytest.param(2, "true", 2, id="a wrong study"),
+        pytest.param(3, "true", 3, id="a failure"),
+    ],
+)
 @pytest.mark.parametrize("there", [True, False])
 def test_the_job_resumes_what_is_there_and_fails_as_the_search_does(
-    tmp_path: Path, code: int, told: int, there: bool
+    tmp_path: Path, code: int, goes_on: str | None, told: int, there: bool
 ) -> None:
     asked = wanted(tmp_path, runs=str(tmp_path / "it's here"))
     if there:
         asked.folder.mkdir(parents=True)
         (asked.folder / "study.yaml").touch()
-    (tmp_path / "rarecall").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\nexit {code}\n')
+    says = "exit 2" if goes_on is None else f"""echo '  "search_goes_on": {goes_on},'; exit 0"""
+    (tmp_path / "rarecall").write_text(
+        f'#!/bin/sh\nif [ "$1" = status ]; then {says}; fi\nprintf "%s\\n" "$@"\nexit {code}\n'
+    )
     (tmp_path / "rarecall").chmod(0o755)
     done = subprocess.run(
         shlex.split(entrypoint(asked)),
