@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from search.cluster.growing import AT_ONCE, MOST_AT_ONCE
 from search.launching.manifest import (
     Claim,
     ConfigMap,
@@ -24,12 +25,14 @@ from search.launching.manifest import (
     RayCluster,
     RayJob,
     RayJobSpec,
+    Variable,
     Volume,
     WorkerGroup,
 )
-from search.launching.wanted import Launched, Wanted
+from search.launching.wanted import Launched, Wanted, runs_held
 from search.pipeline.opening import paths_of
 from search.request.computing.launching import LaunchExtra
+from search.request.computing.resources import AUTO
 from search.request.config import StudyConfig
 from spaces.errors import RunError, UsageError
 from trainables.storage.address import Address
@@ -85,6 +88,8 @@ def check(wanted: Wanted) -> None:
     launch, extra, found = wanted.config.launch, wanted.config.launch.extra, []
     if extra.image is None:
         found.append("launch.extra.image: the image that holds rarecall is needed")
+    if wanted.config.resources == AUTO and extra.queue is None:
+        found.append("resources: auto needs a node that is there, and here they come with the runs")
     paths = paths_of(wanted.config)
     if isinstance(wanted.runs, Path):
         paths["--runs"] = str(wanted.runs)
@@ -167,14 +172,22 @@ def _head(extra: LaunchExtra, config: StudyConfig, name: str) -> HeadGroup:
     study = Mount(name="study", mount_path=STUDY.rpartition("/")[0], read_only=True)
     pod = _pod("ray-head", extra, config, HEAD)
     container = pod.containers[0]
-    mounts = (*container.volume_mounts, study)
+    of_head = {"volume_mounts": (*container.volume_mounts, study), "env": _grows(config)}
     with_study = pod.model_copy(
         update={
-            "containers": (container.model_copy(update={"volume_mounts": mounts}),),
+            "containers": (container.model_copy(update=of_head),),
             "volumes": (*pod.volumes, Volume(name="study", config_map=Named(name=name))),
         }
     )
     return HeadGroup(ray_start_params={"num-cpus": "0"}, template=PodTemplate(spec=with_study))
+
+
+def _grows(config: StudyConfig) -> tuple[Variable, ...]:
+    """What tells the driver how far its cluster grows; nothing where it has all from the start."""
+    if config.launch.extra.queue is not None or config.resources == AUTO:
+        return ()
+    held, _ = runs_held(config, config.resources)
+    return (Variable(name=AT_ONCE, value=str(min(held, MOST_AT_ONCE))),)
 
 
 def _submitter(extra: LaunchExtra) -> PodTemplate | None:

@@ -12,7 +12,7 @@ from search.pipeline.opening import data_of
 from search.pipeline.planning.known import known, occupied
 from search.pipeline.planning.plan import Plan, plan
 from search.record.storage.address import mirror_of
-from search.request.computing.resources import AUTO
+from search.request.computing.resources import AUTO, Resources
 from search.request.config import StudyConfig
 from search.request.reading import load_config
 from spaces.errors import UsageError
@@ -132,14 +132,24 @@ def check_shared(wanted: Wanted) -> None:
 
 def planned(wanted: Wanted) -> Plan:
     """What it is going to take, on the nodes that `launch` asks for."""
-    config, launch = wanted.config, wanted.config.launch
+    config = wanted.config
     found = known(config, wanted.runs if isinstance(wanted.runs, Path) else mirror_of(wanted.runs))
-    run = occupied(config, found)
+    return plan(config, found, runs_held(config, occupied(config, found)))
+
+
+def runs_held(config: StudyConfig, run: Resources) -> tuple[int, str]:
+    """How many runs the nodes that `launch` asks for hold at a time, and in words what decides that.
+
+    Args:
+        config: Of the study.
+        run: What one occupies.
+    """
+    launch = config.launch
     cpus, gpus = launch.cpus_and_gpus(run)
     where = f"{launch.nodes} node{'s' if launch.nodes > 1 else ''} as `launch` says"
     if launch.cpus is None:
         where += " (without launch.cpus: one run each)"
-    return plan(config, found, room_for(run, [{"CPU": cpus, "GPU": gpus}] * launch.nodes, where))
+    return room_for(run, [{"CPU": cpus, "GPU": gpus}] * launch.nodes, where)
 
 
 def shell(name: str, value: str | list[str]) -> str:

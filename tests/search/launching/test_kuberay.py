@@ -72,12 +72,40 @@ def test_the_study_that_the_head_sees_is_the_one_that_was_asked_for(tmp_path: Pa
     assert load_config(tmp_path / "seen.yaml") == asked.config
 
 
+@pytest.mark.parametrize(
+    ("launching", "held"),
+    [
+        pytest.param({"nodes": 4}, "4", id="a run on each node"),
+        pytest.param({"nodes": 4, "cpus": 8, "gpus": 2}, "16", id="as many as a node holds"),
+        pytest.param({"nodes": 300}, "200", id="no more than Ray lets wait"),
+    ],
+)
+def test_the_driver_is_told_how_many_runs_its_cluster_holds(
+    tmp_path: Path, launching: dict[str, int], held: str
+) -> None:
+    launch = {"shared": "/mnt/all", "extra": EXTRA} | launching
+    _, job = written(wanted(tmp_path, launch=launch, resources={"cpu": 2, "gpu": 0.5}))
+    cluster = job["spec"]["rayClusterSpec"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert head["env"] == [{"name": "RARECALL_RUNS_AT_ONCE", "value": held}]
+
+
+def test_auto_needs_nodes_that_are_there(tmp_path: Path) -> None:
+    launching = {"nodes": 4, "cpus": 8, "gpus": 1, "shared": "/mnt/all", "extra": EXTRA}
+    with pytest.raises(UsageError, match="resources: auto needs a node that is there"):
+        launch(wanted(tmp_path, resources="auto", launch=launching), dry_run=True)
+    queued = launching | {"extra": EXTRA | {"queue": "gpus"}}
+    written(wanted(tmp_path, resources="auto", launch=queued))
+
+
 def test_kueue_has_a_job_that_does_not_grow(tmp_path: Path) -> None:
     queued = {"nodes": 4, "shared": "/mnt/all", "extra": EXTRA | {"queue": "gpus"}}
     _, job = written(wanted(tmp_path, launch=queued))
     assert job["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "gpus"}
     assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is False
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 4
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert "env" not in head
 
 
 @pytest.mark.parametrize(
