@@ -137,7 +137,8 @@ def test_a_dry_run_says_what_would_be_submitted(tmp_path: Path, capsys: pytest.C
     file, runs = str(wanted(tmp_path).file), str(tmp_path / "runs")
     assert main(["launch", file, "--on", "jobs", "--dry-run", "--runs", runs, "--address", "head:1"]) == 0
     said = capsys.readouterr().out
-    submit = "to submit it: ray job submit --address http://head:1 --no-wait --working-dir "
+    named = f"""--metadata-json '{{"rarecall_study": "{runs}/toy"}}'"""
+    submit = f"to submit it: ray job submit --address http://head:1 --no-wait {named} --working-dir "
     assert (
         f"{submit}{tmp_path}/study.job.zip -- sh job.sh {runs} {runs}/toy search study.yaml --runs {runs}"
         in said
