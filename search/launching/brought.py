@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from search.pipeline.opening import paths_of
+from search.pipeline.opening import paths_of, with_paths
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from trainables.contract.trial import WholeImages
@@ -42,16 +41,7 @@ class Brought:
 
     def named(self, config: StudyConfig, root: Path) -> StudyConfig:
         """The study, naming what is brought by where it lies below `root`."""
-        changes: dict[str, Any] = {}
-        for key, place in self.places.items():
-            part, _, field = key.partition(".")
-            path = str(root / place)
-            if field:
-                now = changes.get(part, getattr(config, part))
-                changes[part] = now.model_copy(update={field: path})
-            else:
-                changes[part] = path
-        return config.model_copy(update=changes)
+        return with_paths(config, {key: str(root / place) for key, place in self.places.items()})
 
 
 def bring(config: StudyConfig, file: Path) -> Brought:
