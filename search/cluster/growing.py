@@ -17,9 +17,7 @@ from search.work.allotting import Node
 
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # how many trials Tune asks for that have no worker yet
 ASKED = os.environ.get(MAX_PENDING, "auto")  # by a person, who goes before what is known here; auto is 1
-AT_ONCE = (
-    "RARECALL_RUNS_AT_ONCE"  # set by who launches on Kubernetes: what the cluster holds, once it has grown
-)
+AT_ONCE = "RARECALL_RUNS_AT_ONCE"  # by who launches on Kubernetes: what the cluster holds once it has grown
 MOST_AT_ONCE = 200  # as many as Ray itself lets wait, where it asks for all at once
 GROWS = Path.home() / "ray_bootstrap_config.yaml"  # where `ray up` puts it, on the head
 
