@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -73,6 +72,8 @@ def study_path(text: str) -> Path | OnHead:
 
     Raises:
         argparse.ArgumentTypeError: It can be none of them.
+        UsageError: It is the address of a storage, and none that can be used.
+        RunError: The cache, which mirrors a storage, cannot be written.
     """
     if text.startswith(("http://", "https://")):
         parts = urlsplit(text)
@@ -81,19 +82,12 @@ def study_path(text: str) -> Path | OnHead:
                 f"the study's folder is missing: e.g. {text.rstrip('/')}/mnt/runs/x"
             )
         return OnHead(f"{parts.scheme}://{parts.netloc}", unquote(parts.path.rstrip("/")))
-    return _mirror(text, study_folder) if is_address(text) else path(text)
+    return study_folder(text) if is_address(text) else path(text)
 
 
 def runs_path(text: str) -> Path:
     """Likewise, of the folder of all studies."""
-    return _mirror(text, runs_folder) if is_address(text) else path(text)
-
-
-def _mirror(text: str, folder_of: Callable[[str], Path]) -> Path:
-    try:
-        return folder_of(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(f"{error.message} ({error.hint})") from None
+    return runs_folder(text) if is_address(text) else path(text)
 
 
 def command(

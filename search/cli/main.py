@@ -32,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal without our signs shows `?` for them
             stream.reconfigure(errors="replace")
-    args = _parser().parse_args(argv)
-    take_as_ctrl_c()
+    args = argparse.Namespace(interrupted="")  # of a command that is not known yet
     try:
+        _parser().parse_args(argv, args)
+        take_as_ctrl_c()
         if isinstance(head := getattr(args, "study", None), OnHead):
             return _from_head(args, head)
         if "study" in args:

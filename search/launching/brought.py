@@ -11,21 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from search.pipeline.opening import paths_of
+from search.pipeline.opening import paths_of, with_paths
 from search.request.config import StudyConfig
 from spaces.errors import UsageError
 from trainables.contract.trial import WholeImages
-from trainables.data.boxes.data_set import load_detection
+from trainables.data.boxes.data_set import files_read, load_detection
+from trainables.data.boxes.formats.described import description
+from trainables.data.boxes.whole import whole_files_read
 from trainables.data.cut_once import load_asked
-from trainables.data.files import STUDY
-from trainables.data.images.data_set import load_classification
+from trainables.data.images.data_set import image_files_read, load_classification
 
 MOST_BYTES = 50 * 2**20
 DATA = "data"  # folder of what is brought, in the package and in the folder of studies
 KEYS = frozenset({"data", "data.images"})  # whose files name others, which lie beside them
-PASSED = (".rayjob.yaml", ".slurm.sh", ".job.zip")  # what `launch` itself has written beside the study file
 
 
 @dataclass(frozen=True)
@@ -42,28 +41,18 @@ class Brought:
 
     def named(self, config: StudyConfig, root: Path) -> StudyConfig:
         """The study, naming what is brought by where it lies below `root`."""
-        changes: dict[str, Any] = {}
-        for key, place in self.places.items():
-            part, _, field = key.partition(".")
-            path = str(root / place)
-            if field:
-                now = changes.get(part, getattr(config, part))
-                changes[part] = now.model_copy(update={field: path})
-            else:
-                changes[part] = path
-        return config.model_copy(update=changes)
+        return with_paths(config, {key: str(root / place) for key, place in self.places.items()})
 
 
-def bring(config: StudyConfig, file: Path) -> Brought:
-    """What a study reads and the cluster does not see.
+def bring(config: StudyConfig) -> Brought:
+    """What a study reads and the cluster does not see; nothing that only lies beside it.
 
     Args:
         config: Of the study; its paths are absolute. Those below `launch.shared` are seen there, and those
             that do not exist here are taken for paths of the cluster.
-        file: The study file, which is no part of the data beside it.
 
     Raises:
-        UsageError: It is more than 50 MiB, or not the same data where it lies elsewhere.
+        UsageError: It is more than 50 MiB, or no data, or not the same where it lies elsewhere.
     """
     shared = config.launch.shared
     wanted = {
@@ -72,7 +61,8 @@ def bring(config: StudyConfig, file: Path) -> Brought:
         if not (shared is not None and PurePosixPath(path).is_relative_to(shared)) and Path(path).exists()
     }
     roots = _roots(wanted)
-    listed = {root: _listed(root, file) for root in roots}
+    read = _read_from(config, wanted)
+    listed = {root: _listed(root, read) for root in roots}
     _check_size(listed)
     names = {root: f"{DATA}/{_content(files)}" for root, files in listed.items()}
     places = {}
@@ -134,22 +124,38 @@ def _roots(wanted: Mapping[str, Path]) -> list[Path]:
     ]
 
 
-def _listed(root: Path, study: Path) -> dict[str, Path]:
-    """Name, which begins with the root's own -> each file of it; what is hidden, or a study's, stays here."""
+def _listed(root: Path, read: set[Path]) -> dict[str, Path]:
+    """Name, which begins with the root's own -> each file of it that is read; what is hidden stays here."""
     if root.is_file():
         return {root.name: root}
     return {
         f"{root.name}/{file.relative_to(root).as_posix()}": file
         for file in sorted(_below(root))
-        if file != study and not file.name.endswith(PASSED)
+        if file.resolve() in read
     }
+
+
+def _read_from(config: StudyConfig, wanted: Mapping[str, Path]) -> set[Path]:
+    """All files that are read, of those that are wanted or that they name; without links.
+
+    Raises:
+        UsageError: One of the data is not there.
+    """
+    found = list(wanted.values())
+    if isinstance(config.data, WholeImages):
+        annotations = config.data.annotations
+        if "data.images" in wanted:
+            beside = None if annotations is None else Path(annotations)
+            found += whole_files_read(wanted["data.images"], beside)
+    elif "data" in wanted and config.task == "detection":
+        found += files_read(wanted["data"], description(wanted["data"]))
+    elif "data" in wanted:
+        found += image_files_read(wanted["data"])
+    return {file.resolve() for file in found}
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
-        if set(names) >= STUDY:
-            folders.clear()
-            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(path, name) for name in names if not name.startswith("."))
 

@@ -78,7 +78,7 @@ class Jobs:
             self.client.submit_job(
                 entrypoint=entrypoint,
                 runtime_env={"working_dir": str(package)},
-                metadata={STUDY: study},
+                metadata=about(study),
                 submission_id=job,
             )
         except (OSError, RuntimeError, AuthenticationError) as error:
@@ -155,6 +155,15 @@ class Jobs:
             raise _failed(self.address, error) from None
         lines = "\n".join(said.splitlines()[-LAST_LINES:])
         raise RunError(f"the job has ended at once:\n{lines}", "mend it and launch again")
+
+
+def about(study: str) -> dict[str, str]:
+    """What the cluster is told of a job, by which `Jobs` finds it again.
+
+    Args:
+        study: The study's folder there.
+    """
+    return {STUDY: study}
 
 
 def asked_address(address: str | None) -> str:

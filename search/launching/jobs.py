@@ -1,10 +1,11 @@
 """A study as a job of a running Ray cluster: its driver runs on the cluster's head, whoever leaves."""
 
+import json
 import shlex
 import time
 from urllib.parse import quote
 
-from search.launching.client import asked_address, jobs_at
+from search.launching.client import about, asked_address, jobs_at
 from search.launching.package import SCRIPT, package
 from search.launching.wanted import Launched, Wanted, check_shared
 from spaces.errors import UsageError
@@ -49,7 +50,8 @@ def launch(wanted: Wanted, *, address: str | None, dry_run: bool) -> Launched:
             notes.append("it waits for the cluster, and begins by itself")
         if jobs.is_open and not where.startswith(LOOPBACK):
             notes.append(f"whoever reaches {where} can run code there, as it asks for no token")
-    submit = f"ray job submit {at} --no-wait --working-dir {shlex.quote(str(written))} -- {run}"
+    named = f"--metadata-json {shlex.quote(json.dumps(about(str(wanted.folder))))}"
+    submit = f"ray job submit {at} --no-wait {named} --working-dir {shlex.quote(str(written))} -- {run}"
     read = f"{where}{quote(str(wanted.folder))}"
     if isinstance(wanted.folder, Address):
         read = shlex.quote(str(wanted.folder))

@@ -1,15 +1,17 @@
 """A study as a `RayJob` of KubeRay: its manifest, with a Ray whose GPU workers come and go with the runs."""
 
+import hashlib
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
+from search.cluster.growing import AT_ONCE, MOST_AT_ONCE
 from search.launching.manifest import (
+    LONGEST_NAME,
     Claim,
     ConfigMap,
     Container,
@@ -24,12 +26,14 @@ from search.launching.manifest import (
     RayCluster,
     RayJob,
     RayJobSpec,
+    Variable,
     Volume,
     WorkerGroup,
 )
-from search.launching.wanted import Launched, Wanted
+from search.launching.wanted import Launched, Wanted, runs_held
 from search.pipeline.opening import paths_of
 from search.request.computing.launching import LaunchExtra
+from search.request.computing.resources import AUTO
 from search.request.config import StudyConfig
 from spaces.errors import RunError, UsageError
 from trainables.storage.address import Address
@@ -38,6 +42,9 @@ STUDY = "/etc/rarecall/study.yaml"  # in the head's container
 HEAD = {"cpu": "2", "memory": "8Gi"}
 MEMORY = "16Gi"  # of a worker, unless it is said
 NOTHING_FOUND = 1  # see `search.cli.common`
+PART, JOB, FILES = "app.kubernetes.io/component", "search", "study-file"  # a label, and what it says
+# A job that is there is not to be taken for the one that is wanted, as `apply` would, even if it has ended.
+PARTS = (("apply", FILES), ("create", JOB))
 QUEUE = "kueue.x-k8s.io/queue-name"
 RETRIES = 3  # with another Ray, which goes on with the study
 ANSWERS_WITHIN_S = 60
@@ -51,8 +58,8 @@ def launch(wanted: Wanted, *, dry_run: bool) -> Launched:
         dry_run: Do not submit it.
 
     Raises:
-        UsageError: The study file lacks what Kubernetes has to know, or holds a password; or Kubernetes
-            refuses the manifest.
+        UsageError: The study file lacks what Kubernetes has to know, or holds a password; there is a job of
+            its name; or Kubernetes refuses the manifest.
         RunError: Kubernetes does not answer.
     """
     check(wanted)
@@ -60,11 +67,13 @@ def launch(wanted: Wanted, *, dry_run: bool) -> Launched:
     written = wanted.beside(".rayjob.yaml")
     plain = [one.model_dump(mode="json", by_alias=True) for one in (files, job)]
     written.write_text(yaml.safe_dump_all([_without_nothing(one) for one in plain], sort_keys=False))
-    submit = ["kubectl", "apply", "-f", str(written)]
-    if not dry_run:
-        _apply(submit)
+    submit = [["kubectl", verb, "-l", f"{PART}={part}", "-f", str(written)] for verb, part in PARTS]
     name, space = job.metadata.name, job.metadata.namespace
     within = "" if space is None else f" --namespace {shlex.quote(space)}"
+    if not dry_run:
+        _check_new(name, within)
+        for command in submit:
+            _said(command)
     watch = [f"kubectl get rayjob {name} --watch{within}", f"kubectl logs --follow job/{name}{within}"]
     notes = [f"{wanted.folder} is a path in the pods: `rarecall status` reads it where the claim is mounted"]
     if isinstance(wanted.runs, Address):
@@ -73,7 +82,8 @@ def launch(wanted: Wanted, *, dry_run: bool) -> Launched:
         if extra.service_account is None and extra.secret is None:
             where = wanted.runs.place
             notes = [f"the pods need credentials for {where}: launch.extra.service_account or .secret"]
-    return Launched(written, shlex.join(submit), None if dry_run else name, tuple(watch), tuple(notes))
+    typed = " && ".join(map(shlex.join, submit))
+    return Launched(written, typed, None if dry_run else name, tuple(watch), tuple(notes))
 
 
 def check(wanted: Wanted) -> None:
@@ -85,6 +95,8 @@ def check(wanted: Wanted) -> None:
     launch, extra, found = wanted.config.launch, wanted.config.launch.extra, []
     if extra.image is None:
         found.append("launch.extra.image: the image that holds rarecall is needed")
+    if wanted.config.resources == AUTO and extra.queue is None:
+        found.append("resources: auto needs a node that is there, and here they come with the runs")
     paths = paths_of(wanted.config)
     if isinstance(wanted.runs, Path):
         paths["--runs"] = str(wanted.runs)
@@ -108,7 +120,7 @@ def manifest(wanted: Wanted) -> tuple[RayJob, ConfigMap]:
     """The job, and the study file that its head sees. Of a study that is checked."""
     config, extra = wanted.config, wanted.config.launch.extra
     name = name_of(config.name)
-    labels = {} if extra.queue is None else {QUEUE: extra.queue}
+    labels = {PART: JOB} | ({} if extra.queue is None else {QUEUE: extra.queue})
     study = config.model_dump(mode="json")  # its paths are absolute
     return (
         RayJob(
@@ -127,32 +139,43 @@ def manifest(wanted: Wanted) -> tuple[RayJob, ConfigMap]:
             ),
         ),
         ConfigMap(
-            metadata=Metadata(name=name, namespace=extra.namespace),
+            metadata=Metadata(name=name, namespace=extra.namespace, labels={PART: FILES}),
             data={"study.yaml": yaml.safe_dump(study, sort_keys=False)},
         ),
     )
 
 
 def name_of(study: str) -> str:
-    """A study's name as Kubernetes allows one.
+    """A study's name as Kubernetes allows one; where it is another, no other study has it.
 
     Example:
-        >>> name_of("Cytology_2.run")
-        'rarecall-cytology-2-run'
+        >>> name_of("cytology-2"), name_of("Cytology_2.run")
+        ('rarecall-cytology-2', 'rarecall-cytology-2-run-60c02b2b')
     """
-    return re.sub(r"[^a-z0-9]+", "-", f"rarecall-{study.lower()}")[:47].strip("-")
+    whole = f"rarecall-{study}"
+    allowed = re.sub(r"[^a-z0-9]+", "-", whole.lower()).strip("-")
+    if allowed == whole and len(whole) <= LONGEST_NAME:
+        return whole
+    digest = hashlib.sha256(study.encode()).hexdigest()[:8]
+    return f"{allowed[: LONGEST_NAME - 9].strip('-')}-{digest}"
 
 
 def entrypoint(wanted: Wanted) -> str:
     """What the job runs on its head: it goes on with a study that is there.
 
-    A search that is finished without anything feasible ends with 1, which would be tried again.
+    A search that is finished without anything feasible ends with 1, and would be tried again; so does much
+    that is no answer, and the study says which it is.
     """
     search = shlex.join([*wanted.search(STUDY), "--address", "auto"])
+    status = f"rarecall status {shlex.quote(str(wanted.folder))}"
     there = f"[ -f {shlex.quote(f'{wanted.folder}/study.yaml')} ]"
     if isinstance(wanted.folder, Address):
-        there = f"rarecall status {shlex.quote(str(wanted.folder))} >/dev/null 2>&1"
-    run = f"if {there}; then {search} --resume; else {search}; fi || [ $? -eq {NOTHING_FOUND} ]"
+        there = f"{status} >/dev/null 2>&1"
+    finished = f"{status} --json | grep -q '\"search_goes_on\": false'"
+    run = (
+        f"if {there}; then {search} --resume; else {search}; fi; code=$?; "
+        f"if [ $code -eq {NOTHING_FOUND} ] && {finished}; then exit 0; fi; exit $code"
+    )
     return f"sh -c {shlex.quote(run)}"
 
 
@@ -161,14 +184,22 @@ def _head(extra: LaunchExtra, config: StudyConfig, name: str) -> HeadGroup:
     study = Mount(name="study", mount_path=STUDY.rpartition("/")[0], read_only=True)
     pod = _pod("ray-head", extra, config, HEAD)
     container = pod.containers[0]
-    mounts = (*container.volume_mounts, study)
+    of_head = {"volume_mounts": (*container.volume_mounts, study), "env": _grows(config)}
     with_study = pod.model_copy(
         update={
-            "containers": (container.model_copy(update={"volume_mounts": mounts}),),
+            "containers": (container.model_copy(update=of_head),),
             "volumes": (*pod.volumes, Volume(name="study", config_map=Named(name=name))),
         }
     )
     return HeadGroup(ray_start_params={"num-cpus": "0"}, template=PodTemplate(spec=with_study))
+
+
+def _grows(config: StudyConfig) -> tuple[Variable, ...]:
+    """What tells the driver how far its cluster grows; nothing where it has all from the start."""
+    if config.launch.extra.queue is not None or config.resources == AUTO:
+        return ()
+    held, _ = runs_held(config, config.resources)
+    return (Variable(name=AT_ONCE, value=str(min(held, MOST_AT_ONCE))),)
 
 
 def _submitter(extra: LaunchExtra) -> PodTemplate | None:
@@ -233,12 +264,37 @@ def _without_nothing(value: Any) -> Any:
     return [_without_nothing(one) for one in value] if isinstance(value, list) else value
 
 
-def _apply(command: list[str]) -> None:
-    if shutil.which(command[0]) is None:
-        raise UsageError("no kubectl here", "--dry-run writes the manifest, to be applied elsewhere")
+def _check_new(name: str, within: str) -> None:
+    """Refuse to launch beside a job of the same name, whether it works on the study or has ended.
+
+    Raises:
+        UsageError: There is one.
+        RunError: Kubernetes does not answer.
+    """
+    asked = f"kubectl get rayjob {name} --ignore-not-found -o name{within}"
+    if _said(shlex.split(asked)):
+        raise UsageError(
+            f"there is a job {name} already",
+            f"`kubectl get rayjob {name}{within}` shows whether it has ended; `kubectl delete rayjob {name}"
+            f"{within}` deletes it, and a new one goes on with the study",
+        )
+
+
+def _said(command: list[str]) -> str:
+    """What kubectl prints.
+
+    Raises:
+        UsageError: There is no kubectl here, or Kubernetes refuses.
+        RunError: It does not answer.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S, check=False)
+    except FileNotFoundError:
+        raise UsageError(
+            "no kubectl here", "--dry-run writes the manifest, to be applied elsewhere"
+        ) from None
     except subprocess.TimeoutExpired:
         raise RunError(f"Kubernetes does not answer within {ANSWERS_WITHIN_S} s") from None
     if done.returncode:
         raise UsageError(f"Kubernetes refuses it: {done.stderr.strip()}")
+    return done.stdout.strip()

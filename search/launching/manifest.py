@@ -10,6 +10,8 @@ from pydantic.alias_generators import to_camel
 
 from search.request.computing.launching import Toleration
 
+LONGEST_NAME = 47  # KubeRay adds to it
+
 
 class Part(BaseModel):
     """A part of a manifest; what is None or empty is left out of it."""
@@ -20,7 +22,7 @@ class Part(BaseModel):
 class Metadata(Part):
     """What something is called."""
 
-    name: str = Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=47)  # KubeRay adds to it
+    name: str = Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=LONGEST_NAME)
     namespace: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
 

@@ -35,7 +35,7 @@ def package(wanted: Wanted) -> Path:
             f"{wanted.file.name}: study_db: its password would be readable by all who use the cluster",
             "leave it out: the head has it in RARECALL_DB_PASSWORD, or as its own programs do (~/.pgpass)",
         )
-    brought = bring(config, wanted.file)
+    brought = bring(config)
     if isinstance(wanted.runs, Address) and brought.files:
         listed = ", ".join(sorted(brought.places))
         raise UsageError(

@@ -4,6 +4,7 @@ All that is done is done by Ray's own commands, which a dry run prints. The job 
 nothing of it needs to be reachable but SSH.
 """
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from pathlib import Path
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from search.launching.client import about
 from search.launching.jobs import entrypoint, job_name
 from search.launching.package import package
 from search.launching.wanted import Launched, Wanted, check_shared
@@ -104,7 +106,8 @@ def check_launcher_file(cluster: Path, *, for_real: bool) -> None:
 def commands(wanted: Wanted, cluster: Path, package: Path, job: str) -> list[list[str]]:
     """Ray's commands: the cluster, the package on its head, the job."""
     there = f"/tmp/{job}.zip"
-    submit = f"ray job submit --no-wait --submission-id {job} --working-dir {there} -- {entrypoint(wanted)}"
+    named = f"--submission-id {job} --metadata-json {shlex.quote(json.dumps(about(str(wanted.folder))))}"
+    submit = f"ray job submit --no-wait {named} --working-dir {there} -- {entrypoint(wanted)}"
     return [
         ["ray", "up", "--yes", "--no-restart", str(cluster)],
         ["ray", "rsync-up", str(cluster), str(package), there],

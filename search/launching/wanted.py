@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from search.cluster.room import room_for
-from search.pipeline.opening import data_of
+from search.pipeline.opening import data_of, paths_of, with_paths
 from search.pipeline.planning.known import known, occupied
 from search.pipeline.planning.plan import Plan, plan
 from search.record.storage.address import mirror_of
-from search.request.computing.resources import AUTO
+from search.request.computing.resources import AUTO, Resources
 from search.request.config import StudyConfig
 from search.request.reading import load_config
 from spaces.errors import UsageError
@@ -85,7 +85,7 @@ def wanted(
 
     Args:
         file: The study file.
-        runs: Folder of all studies.
+        runs: Folder of all studies; what lies in `launch.shared` is named by that, however it is written.
         console: For a bar while images are looked at.
         elsewhere: The data need not be here, but where it runs; then the search itself checks them.
         running: The cluster is there already, with the nodes that it has.
@@ -94,6 +94,9 @@ def wanted(
         UsageError: The file or the data are not as they must be, or no node would hold a run.
     """
     config = load_config(file)
+    shared = config.launch.shared
+    read = {key: str(_below(shared, Path(path))) for key, path in paths_of(config).items()}
+    config = with_paths(config, read)
     launch, resources = config.launch, config.resources
     lacking = []
     if resources == AUTO:
@@ -115,7 +118,18 @@ def wanted(
     source = config.data if isinstance(config.data, str) else config.data.images
     if not elsewhere or source.startswith("demo:") or Path(source).exists():
         data_of(config, file.name, console)
-    return Wanted(file.resolve(), config, runs)
+    file, runs = _below(shared, file), _below(shared, runs) if isinstance(runs, Path) else runs
+    return Wanted(file, config, runs)
+
+
+def _below(shared: str | None, written: Path) -> Path:
+    """A path, absolute, as it is written; what lies in a folder that all nodes see, by that folder's name."""
+    path, real = written.absolute(), written.resolve()
+    path = real if ".." in path.parts else path
+    folder = None if shared is None else Path(shared).resolve()
+    if shared is None or folder is None or path.is_relative_to(shared) or not real.is_relative_to(folder):
+        return path
+    return shared / real.relative_to(folder)
 
 
 def check_shared(wanted: Wanted) -> None:
@@ -132,14 +146,24 @@ def check_shared(wanted: Wanted) -> None:
 
 def planned(wanted: Wanted) -> Plan:
     """What it is going to take, on the nodes that `launch` asks for."""
-    config, launch = wanted.config, wanted.config.launch
+    config = wanted.config
     found = known(config, wanted.runs if isinstance(wanted.runs, Path) else mirror_of(wanted.runs))
-    run = occupied(config, found)
+    return plan(config, found, runs_held(config, occupied(config, found)))
+
+
+def runs_held(config: StudyConfig, run: Resources) -> tuple[int, str]:
+    """How many runs the nodes that `launch` asks for hold at a time, and in words what decides that.
+
+    Args:
+        config: Of the study.
+        run: What one occupies.
+    """
+    launch = config.launch
     cpus, gpus = launch.cpus_and_gpus(run)
     where = f"{launch.nodes} node{'s' if launch.nodes > 1 else ''} as `launch` says"
     if launch.cpus is None:
         where += " (without launch.cpus: one run each)"
-    return plan(config, found, room_for(run, [{"CPU": cpus, "GPU": gpus}] * launch.nodes, where))
+    return room_for(run, [{"CPU": cpus, "GPU": gpus}] * launch.nodes, where)
 
 
 def shell(name: str, value: str | list[str]) -> str:

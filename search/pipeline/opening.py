@@ -4,10 +4,11 @@ Every use case takes this way, so that a file is read once and a study is opened
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -331,3 +332,21 @@ def paths_of(config: StudyConfig) -> dict[str, str]:
         named |= {"data.images": data.images, "data.annotations": data.annotations}
         named["data.group_by"] = data.group_by
     return {key: path for key, path in named.items() if path is not None and path.startswith("/")}
+
+
+def with_paths(config: StudyConfig, paths: Mapping[str, str]) -> StudyConfig:
+    """A study that names what it reads otherwise.
+
+    Args:
+        config: Of the study.
+        paths: By the keys of `paths_of`; others stay as they are.
+    """
+    changes: dict[str, Any] = {}
+    for key, path in paths.items():
+        part, _, field = key.partition(".")
+        if field:
+            now = changes.get(part, getattr(config, part))
+            changes[part] = now.model_copy(update={field: path})
+        else:
+            changes[part] = path
+    return config.model_copy(update=changes)

@@ -102,6 +102,7 @@ class StudyStatus:
         experiments: In the order of the record.
         stages: Experiment -> `finished`, `running`, `interrupted`, or `left`.
         steps: What to type next; nothing while somebody works on it.
+        search_goes_on: Whether its search has runs to make yet, and a budget for them.
         cost: So far, and of the rest.
         account: The budget, and what of it is used.
         choice: What `resources: auto` has become.
@@ -115,6 +116,7 @@ class StudyStatus:
     experiments: tuple[ExperimentStatus, ...]
     stages: dict[str, str]
     steps: tuple[Step, ...]
+    search_goes_on: bool
     cost: Cost
     account: Account
     choice: Choice | None = None
@@ -140,10 +142,9 @@ def study_status(study: Study, being: str | None, path: Path | str) -> StudyStat
     """
     trials, baseline, experiments = study.trials(), study.baseline(), experiment_statuses(study)
     states, stages = _trial_states(trials, being), _stages(experiments, being)
-    best = recommended(trials, study.config, baseline)
-    found = account(study)
-    more = len(trials) < study.config.search.trials or states["interrupted"] > 0
-    searchable = more and found.reached is None
+    best, found = recommended(trials, study.config, baseline), account(study)
+    more = len(trials) < study.config.search.trials or states["running"] + states["interrupted"] > 0
+    goes_on = more and found.reached is None
     why_none = none_recommended(trials, study.config.objectives[0])
     none = Step(f"{why_none}; by how much", f"rarecall pareto {path} --all")
     if more:
@@ -157,7 +158,8 @@ def study_status(study: Study, being: str | None, path: Path | str) -> StudyStat
         being=being,
         experiments=tuple(experiments),
         stages=stages,
-        steps=() if being else _steps(path, searched, searchable, best, none, experiments, stages),
+        steps=() if being else _steps(path, searched, goes_on, best, none, experiments, stages),
+        search_goes_on=goes_on,
         cost=_cost(study, trials, baseline, experiments, stages),
         account=found,
         choice=study.choice,
@@ -180,7 +182,6 @@ def _cost(
     ]
     reports = {report.key: report for report in outcomes if report is not None}.values()  # a duplicate cost 0
     on_gpu = [report for report in reports if report.device != "cpu"]
-    share = min(1.0, study.resources.gpu or 1.0)
     usual = median(report.seconds for report in reports) / HOUR_S if reports else None
 
     def rest(what: str, runs: int) -> Rest:
@@ -203,7 +204,7 @@ def _cost(
     return Cost(
         runs=len(reports),
         hours=sum(report.seconds for report in reports) / HOUR_S,
-        gpu_hours=share * sum(report.seconds for report in on_gpu) / HOUR_S,
+        gpu_hours=min(1.0, study.resources.gpu or 1.0) * sum(report.seconds for report in on_gpu) / HOUR_S,
         gpus=tuple(sorted({report.device for report in on_gpu})),
         rest=tuple(one for one in left if one.runs),
     )
@@ -254,8 +255,7 @@ def _progress(
 def _trial_states(trials: Sequence[StudyTrial], being: str | None) -> dict[str, int]:
     """How many trials are in each state; a record cannot know that its writer has died."""
     counted = {state: sum(trial.state == state for trial in trials) for state in STATES}
-    left = counted.pop("running")
-    searched = being == "searched"
+    left, searched = counted.pop("running"), being == "searched"
     return counted | {"running": left if searched else 0, "interrupted": 0 if searched else left}
 
 
@@ -277,14 +277,14 @@ def _stages(experiments: Sequence[ExperimentStatus], being: str | None) -> dict[
 def _steps(
     path: Path | str,
     searched: bool,
-    searchable: bool,
+    goes_on: bool,
     best: Recommended | None,
     none: Step,
     experiments: Sequence[ExperimentStatus],
     stages: Mapping[str, str],
 ) -> tuple[Step, ...]:
     """What to type next, of a study that nobody works on: all that can go on, else the next thing to do."""
-    resume = ["search"] if searched and searchable else []
+    resume = ["search"] if searched and goes_on else []
     resume += [
         "compare" if name == COMPARISON else "confirm"
         for name, stage in stages.items()
@@ -297,7 +297,7 @@ def _steps(
         if any(result.verdict.outcome == "accepted" for result in confirmations[-1].judged):
             return (Step("next", f"rarecall export {path}"),)
         return (Step("why, and what would decide it", f"rarecall confirm {path}"),)
-    if searchable:
+    if goes_on:
         return (Step("next", f"rarecall search {path} --resume"),)
     if best is not None:
         return (Step("next", f"rarecall confirm {path}"),)
@@ -321,8 +321,7 @@ def status_lines(status: StudyStatus) -> list[str]:
         lines += _experiment_lines(one, status.stages[one.name])
     lines += _cost_lines(status.cost)
     lines += [] if status.choice is None else [status.choice.line()]
-    if status.being:
-        lines.append(f"it is being {status.being} now")
+    lines += [f"it is being {status.being} now"] if status.being else []
     return lines + [f"{step.what}: {step.command}" for step in status.steps]
 
 
@@ -359,6 +358,7 @@ def status_json(status: StudyStatus) -> dict[str, Any]:
         "baseline_seeds": status.seeds,
         "best": None if status.best is None else status.best.trial.number,
         "being": status.being,
+        "search_goes_on": status.search_goes_on,
         "experiments": [_experiment_json(one, status.stages[one.name]) for one in status.experiments],
         "cost": asdict(status.cost),
         "budget": [asdict(limit) | {"left": limit.left} for limit in status.account.limits],

@@ -54,6 +54,32 @@ def test_an_argument(
     refused(typed, tmp_path, capsys, says)
 
 
+@pytest.mark.parametrize("command", ["status", "dashboard"])
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        pytest.param("s4://bucket/x", "no kind of storage", id="no such storage"),
+        pytest.param("s3:/bucket", "not the address of a storage", id="a slash too few"),
+        pytest.param("s3://bucket/x?secret_key=y", "no password or key", id="a key"),
+    ],
+)
+def test_an_address_of_a_storage(
+    command: str, address: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused([command, address], tmp_path, capsys, says)
+
+
+@pytest.mark.parametrize("cache", ["file", "file/in/it", "."])
+def test_a_cache_that_cannot_hold_the_mirror_of_a_storage(
+    cache: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("file", "studies"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("RARECALL_CACHE", str(tmp_path / cache))
+    for typed in (["status", "s3://b/runs/x"], ["search", "one.yaml", "--runs", "s3://b/runs"]):
+        refused(typed, tmp_path, capsys, "cannot be written", code=3)
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [

@@ -49,7 +49,7 @@ def _launch(args: argparse.Namespace) -> int:
             raise UsageError(f"--{option}: only with --on {place}, got --on {args.on}")
     asked = wanted(
         args.study,
-        mirrored_runs(args.runs) or args.runs.resolve(),
+        mirrored_runs(args.runs) or args.runs,
         Console(stderr=True),
         elsewhere=args.on != "slurm",
         running=args.on in ("jobs", "ray"),

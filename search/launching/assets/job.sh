@@ -26,6 +26,6 @@ rarecall "$@" --address auto
 status=$?
 # 1: nothing feasible was found, which is an answer; or there is no rarecall.
 if [ "$status" -eq 1 ] && there && said=$(rarecall status --json "$folder"); then
-  case $said in *'"rarecall search '*) ;; *) log "the search is finished" && exit 0 ;; esac
+  case $said in *'"search_goes_on": false'*) log "the search is finished" && exit 0 ;; esac
 fi
 exit "$status"

@@ -44,7 +44,7 @@ while kill -0 "$step" 2>/dev/null; do wait "$step"; done # a signal ends `wait`,
 if ! status=$(rarecall status --json "$folder"); then
   log "the search has not begun"
   exit 1
-elif ! grep -q '"rarecall search ' <<<"$status"; then
+elif grep -q '"search_goes_on": false' <<<"$status"; then
   log "the search is finished"
 elif [ -n "$stopping" ]; then
   log "the search goes on when this job, requeued, starts again"

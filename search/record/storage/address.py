@@ -9,22 +9,30 @@ import os
 import shlex
 from pathlib import Path
 
-from spaces.errors import UsageError
-from trainables.contract.node import cache_folder
+from spaces.errors import RunError, UsageError
+from trainables.contract.node import OTHER_CACHE, cache_folder
 from trainables.storage.address import EXAMPLES, Address, is_address, parsed
 
 MIRRORED = ".storage"  # in a folder of mirrors: what it mirrors
 
 
 def mirror_of(runs: Address) -> Path:
-    """The folder that mirrors a storage's studies, each by its name; made if absent."""
+    """The folder that mirrors a storage's studies, each by its name; made if absent.
+
+    Raises:
+        RunError: The cache cannot be written.
+    """
     digest = hashlib.blake2b(str(runs).encode(), digest_size=8).hexdigest()
     folder = cache_folder() / "studies" / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / MIRRORED).exists():
-        partial = folder / f"{MIRRORED}.{os.getpid()}"
-        partial.write_text(str(runs))
-        partial.replace(folder / MIRRORED)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MIRRORED).exists():
+            partial = folder / f"{MIRRORED}.{os.getpid()}"
+            partial.write_text(str(runs))
+            partial.replace(folder / MIRRORED)
+    except OSError as error:
+        said = f"the cache folder {folder} cannot be written: {error.strerror or error}"
+        raise RunError(said, OTHER_CACHE) from error
     return folder
 
 

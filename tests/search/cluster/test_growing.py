@@ -65,6 +65,22 @@ def test_a_cluster_of_which_nothing_is_known_has_as_many_waiting_as_was_asked(
     assert _get_max_pending_trials(SearchGenerator(searcher_of(_Taken()))) == waiting
 
 
+@pytest.mark.parametrize(("asked", "waiting"), [("auto", 2), ("8", 8)])
+def test_on_kubernetes_who_launches_says_how_far_a_cluster_grows_and_a_person_how_many_wait(
+    monkeypatch: pytest.MonkeyPatch, asked: str, waiting: int
+) -> None:
+    monkeypatch.setenv(growing.MAX_PENDING, "auto")
+    monkeypatch.setattr(growing, "ASKED", asked)
+    monkeypatch.setenv(growing.AT_ONCE, "2")
+    growing.ask_ahead(growing.runs_at_once(None, Resources()))
+    work = _Taken()
+    searcher = searcher_of(work)
+    assert _get_max_pending_trials(SearchGenerator(searcher)) == waiting
+    searcher._keys |= {"one": "a", "two": "b", "waiting": "c"}
+    assert searcher.suggest("next") is None
+    assert work.asked == 0
+
+
 def test_no_more_than_one_run_is_asked_for_beyond_those_that_fit() -> None:
     work = _Taken()
     one = {

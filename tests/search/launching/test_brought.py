@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from commands import study_file
-from detection_files import plain, write_yolo
+from detection_files import TRAIN, VAL, plain, write_splits, write_yolo
 
-from search.launching.brought import MOST_BYTES, Brought
-from search.launching.brought import bring as bring_beside
+from search.launching.brought import MOST_BYTES, bring
 from search.request.config import StudyConfig
 from search.request.reading import load_config
 from spaces.errors import UsageError
+from trainables.contract.trial import WholeImages
 
 LABELS = {"train": {"a": "0 .5 .5 .2 .2", "b": "1 .5 .5 .2 .2"}, "val": {"c": "0 .5 .5 .2 .2"}}
 
@@ -25,10 +25,6 @@ def classifier(folder: Path, data: object, **changes: object) -> StudyConfig:
     train = {"model": "small_cnn", "imgsz": 8, "steps": 4, "eval_every": 2}
     task = {"task": "classification", "train": train, "objectives": ["minority_recall", "macro_f1"]}
     return load_config(folder / study_file(folder, **({"data": str(data), "guards": []} | task | changes)))
-
-
-def bring(config: StudyConfig) -> Brought:
-    return bring_beside(config, Path("/elsewhere/study.yaml"))
 
 
 def two_classes(root: Path) -> Path:
@@ -86,16 +82,102 @@ def test_weights_among_the_data_go_along_once(tmp_path: Path) -> None:
     assert len([place for place in brought.files if place.endswith("weights.pt")]) == 1
 
 
-def test_what_is_no_data_in_their_folder_changes_nothing(tmp_path: Path) -> None:
-    data = write_yolo(tmp_path, LABELS)
+def clutter(folder: Path) -> None:
+    """What gets into a folder of data, and is none."""
+    for name in ("notes.md", "error-1.txt", "other.yaml", "study.job.zip", "weights.pt"):
+        (folder / name).write_text(name)
+    plain((20, 10), "a figure").save(folder / "front.png")
+    (folder / "runs" / "mine").mkdir(parents=True)
+    for name in ("study.yaml", "provenance.json", "study.db", "front.png"):
+        (folder / "runs" / "mine" / name).write_text(name)
+
+
+def test_what_lies_beside_a_data_file_changes_nothing(tmp_path: Path) -> None:
+    asked = detector(tmp_path, write_yolo(tmp_path, LABELS))
+    before = bring(asked)
+    clutter(tmp_path)
+    assert bring(asked) == before
+    (tmp_path / "labels" / "train" / "a.txt").write_text("0 .5 .5 .2 .3")
+    assert bring(asked).places != before.places
+
+
+def test_what_lies_beside_images_in_folders_changes_nothing(tmp_path: Path) -> None:
+    data = two_classes(tmp_path / "cells")
+    asked = classifier(tmp_path, data)
+    before = bring(asked)
+    clutter(data)
+    (data / "train" / "rare" / "notes.md").touch()
+    assert bring(asked) == before
+
+
+def test_what_lies_beside_a_csv_changes_nothing(tmp_path: Path) -> None:
+    root = two_classes(tmp_path / "cells")
+    files = sorted(root.rglob("*.png"))
+    rows = [f"{file.relative_to(root)},{file.parent.name},{file.parent.parent.name}" for file in files]
+    (root / "list.csv").write_text("path,label,split\n" + "\n".join(rows))
+    asked = classifier(tmp_path, root / "list.csv")
+    before = bring(asked)
+    assert len(before.files) == 9
+    clutter(root)
+    assert bring(asked) == before
+
+
+def test_of_coco_files_the_images_that_they_list_go_along(tmp_path: Path) -> None:
+    data = write_splits(tmp_path / "set")
+    (tmp_path / "set" / "manifest.csv").write_text(
+        "image,source\n" + "\n".join(f"{name},{name}" for name in [*TRAIN, *VAL])
+    )
     asked = detector(tmp_path, data)
-    before = bring_beside(asked, tmp_path / "study.yaml")
-    (tmp_path / "study.yaml").write_text("search: {trials: 80}")
-    (tmp_path / "study.job.zip").touch()
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    for name in ("study.yaml", "provenance.json", "study.db"):
-        (tmp_path / "runs" / "mine" / name).touch()
-    assert bring_beside(asked, tmp_path / "study.yaml") == before
+    before = bring(asked)
+    names = {Path(place).name for place in before.files}
+    assert names == {data.name, "train.json", "val.json", "manifest.csv", *TRAIN, *VAL}
+    clutter(tmp_path / "set")
+    assert bring(asked) == before
+
+
+def test_of_a_list_file_what_it_lists_goes_along_and_a_link_as_what_it_links_to(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path / "set", LABELS)
+    linked = tmp_path / "set" / "images" / "train" / "a.png"
+    linked.rename(tmp_path / "elsewhere.png")
+    linked.symlink_to(tmp_path / "elsewhere.png")
+    asked = detector(tmp_path, data)
+    before = bring(asked)
+    assert linked.resolve() in {file.resolve() for file in before.files.values()}
+    (tmp_path / "set" / "val.txt").write_text("images/val/c.png\n")
+    data.write_text(data.read_text().replace("images/val", "val.txt"))
+    assert {Path(place).name for place in bring(asked).files} == {
+        *("data.yaml", "val.txt", "a.png", "b.png", "c.png", "a.txt", "b.txt", "c.txt")
+    }
+
+
+def test_an_image_that_cannot_be_read_goes_along_as_the_splits_count_it(tmp_path: Path) -> None:
+    many = {f"i{i:03}": "0 .5 .5 .2 .2" for i in range(200)}
+    data = write_yolo(tmp_path / "set", LABELS | {"train": many})
+    (tmp_path / "set" / "images" / "train" / "i000.png").write_bytes(b"broken")
+    assert "i000.png" in {Path(place).name for place in bring(detector(tmp_path, data)).files}
+
+
+def whole(folder: Path, **data: str) -> StudyConfig:
+    tile = {"size": 32, "overlap": 4}
+    return detector(folder, "").model_copy(update={"data": WholeImages.model_validate(data | {"tile": tile})})
+
+
+def test_whole_images_go_along_with_their_labels_and_their_groups(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name, text in (LABELS["train"] | LABELS["val"]).items():
+        plain((40, 20), name).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(text)
+    (folder / "classes.txt").write_text("cell\ncluster\n")
+    (tmp_path / "patients.csv").write_text("image,group\na.png,1\nb.png,2\nc.png,3\n")
+    asked = whole(tmp_path, images=str(folder), group_by=str(tmp_path / "patients.csv"))
+    before = bring(asked)
+    images, labels = ({f"{name}.{suffix}" for name in "abc"} for suffix in ("png", "txt"))
+    names = {Path(place).name for place in before.files}
+    assert names == images | labels | {"classes.txt", "patients.csv"}
+    (folder / "notes.md").touch()
+    (tmp_path / "notes.md").touch()
+    assert bring(asked) == before
 
 
 def test_what_nodes_see_and_what_is_not_here_stays_as_it_is_named(tmp_path: Path) -> None:
@@ -109,7 +191,7 @@ def test_what_nodes_see_and_what_is_not_here_stays_as_it_is_named(tmp_path: Path
 
 def test_more_than_a_little_is_refused_with_the_way_out(tmp_path: Path) -> None:
     data = two_classes(tmp_path / "cells")
-    with (data / "large.bin").open("wb") as large:
+    with (data / "train" / "rare" / "large.png").open("wb") as large:
         large.truncate(MOST_BYTES)
     with pytest.raises(UsageError, match=r"cells \(50 MiB\), and more than 50 MiB do not") as refused:
         bring(classifier(tmp_path, data))

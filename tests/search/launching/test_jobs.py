@@ -22,7 +22,7 @@ from search.launching.wanted import Wanted
 from search.request.reading import load_config
 from spaces.errors import RunError, UsageError
 
-TO_DO, NOTHING_TO_DO = '{"next": ["rarecall search x --resume"]}', '{"next": ["rarecall confirm x"]}'
+TO_DO, NOTHING_TO_DO = '{"search_goes_on": true}', '{"search_goes_on": false}'
 
 
 def wanted(folder: Path, runs: Path | None = None, **changes: object) -> Wanted:
@@ -137,7 +137,8 @@ def test_a_dry_run_says_what_would_be_submitted(tmp_path: Path, capsys: pytest.C
     file, runs = str(wanted(tmp_path).file), str(tmp_path / "runs")
     assert main(["launch", file, "--on", "jobs", "--dry-run", "--runs", runs, "--address", "head:1"]) == 0
     said = capsys.readouterr().out
-    submit = "to submit it: ray job submit --address http://head:1 --no-wait --working-dir "
+    named = f"""--metadata-json '{{"rarecall_study": "{runs}/toy"}}'"""
+    submit = f"to submit it: ray job submit --address http://head:1 --no-wait {named} --working-dir "
     assert (
         f"{submit}{tmp_path}/study.job.zip -- sh job.sh {runs} {runs}/toy search study.yaml --runs {runs}"
         in said

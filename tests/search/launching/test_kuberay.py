@@ -10,7 +10,8 @@ import yaml
 from commands import study_file
 
 from search.cli.main import main
-from search.launching.kuberay import entrypoint, launch
+from search.launching.kuberay import entrypoint, launch, name_of
+from search.launching.manifest import Metadata
 from search.launching.wanted import Wanted
 from search.request.reading import load_config
 from spaces.errors import UsageError
@@ -40,7 +41,8 @@ def written(asked: Wanted) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_gpu_workers_come_and_go_and_stand_where_they_may(tmp_path: Path) -> None:
     files, job = written(wanted(tmp_path, resources={"cpu": 4, "gpu": 0.5}))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert job["metadata"] == {"name": "rarecall-toy", "namespace": "vision"}
+    labels = {"app.kubernetes.io/component": "search"}
+    assert job["metadata"] == {"name": "rarecall-toy", "namespace": "vision", "labels": labels}
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is True
     (group,) = cluster["workerGroupSpecs"]
@@ -62,7 +64,8 @@ def test_gpu_workers_come_and_go_and_stand_where_they_may(tmp_path: Path) -> Non
     assert head["rayStartParams"] == {"num-cpus": "0"}
     assert "nodeSelector" not in head["template"]["spec"]
     assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert files["metadata"] == job["metadata"]
+    labels = {"app.kubernetes.io/component": "study-file"}
+    assert files["metadata"] == job["metadata"] | {"labels": labels}
 
 
 def test_the_study_that_the_head_sees_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
@@ -72,24 +75,65 @@ def test_the_study_that_the_head_sees_is_the_one_that_was_asked_for(tmp_path: Pa
     assert load_config(tmp_path / "seen.yaml") == asked.config
 
 
+@pytest.mark.parametrize(
+    ("launching", "held"),
+    [
+        pytest.param({"nodes": 4}, "4", id="a run on each node"),
+        pytest.param({"nodes": 4, "cpus": 8, "gpus": 2}, "16", id="as many as a node holds"),
+        pytest.param({"nodes": 300}, "200", id="no more than Ray lets wait"),
+    ],
+)
+def test_the_driver_is_told_how_many_runs_its_cluster_holds(
+    tmp_path: Path, launching: dict[str, int], held: str
+) -> None:
+    launch = {"shared": "/mnt/all", "extra": EXTRA} | launching
+    _, job = written(wanted(tmp_path, launch=launch, resources={"cpu": 2, "gpu": 0.5}))
+    cluster = job["spec"]["rayClusterSpec"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert head["env"] == [{"name": "RARECALL_RUNS_AT_ONCE", "value": held}]
+
+
+def test_auto_needs_nodes_that_are_there(tmp_path: Path) -> None:
+    launching = {"nodes": 4, "cpus": 8, "gpus": 1, "shared": "/mnt/all", "extra": EXTRA}
+    with pytest.raises(UsageError, match="resources: auto needs a node that is there"):
+        launch(wanted(tmp_path, resources="auto", launch=launching), dry_run=True)
+    queued = launching | {"extra": EXTRA | {"queue": "gpus"}}
+    written(wanted(tmp_path, resources="auto", launch=queued))
+
+
 def test_kueue_has_a_job_that_does_not_grow(tmp_path: Path) -> None:
     queued = {"nodes": 4, "shared": "/mnt/all", "extra": EXTRA | {"queue": "gpus"}}
     _, job = written(wanted(tmp_path, launch=queued))
-    assert job["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "gpus"}
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
     assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is False
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 4
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert "env" not in head
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize(
+    ("code", "goes_on", "told"),
+    [
+        pytest.param(0, "false", 0, id="found something"),
+        pytest.param(1, "false", 0, id="finished with nothing feasible"),
+        pytest.param(1, "true", 1, id="ended in the middle"),
+        pytest.param(1, None, 1, id="nothing has run"),
+        pytest.param(2, "true", 2, id="a wrong study"),
+        pytest.param(3, "true", 3, id="a failure"),
+    ],
+)
 @pytest.mark.parametrize("there", [True, False])
 def test_the_job_resumes_what_is_there_and_fails_as_the_search_does(
-    tmp_path: Path, code: int, told: int, there: bool
+    tmp_path: Path, code: int, goes_on: str | None, told: int, there: bool
 ) -> None:
     asked = wanted(tmp_path, runs=str(tmp_path / "it's here"))
     if there:
         asked.folder.mkdir(parents=True)
         (asked.folder / "study.yaml").touch()
-    (tmp_path / "rarecall").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\nexit {code}\n')
+    says = "exit 2" if goes_on is None else f"""echo '  "search_goes_on": {goes_on},'; exit 0"""
+    (tmp_path / "rarecall").write_text(
+        f'#!/bin/sh\nif [ "$1" = status ]; then {says}; fi\nprintf "%s\\n" "$@"\nexit {code}\n'
+    )
     (tmp_path / "rarecall").chmod(0o755)
     done = subprocess.run(
         shlex.split(entrypoint(asked)),
@@ -119,5 +163,60 @@ def test_the_command_says_what_would_be_submitted(tmp_path: Path, capsys: pytest
     file = str(wanted(tmp_path).file)
     assert main(["launch", file, "--on", "kuberay", "--dry-run", "--runs", "/mnt/all/runs"]) == 0
     said = capsys.readouterr().out
-    assert f"to submit it: kubectl apply -f {tmp_path}/study.rayjob.yaml" in said
+    label, file = "app.kubernetes.io/component", f"{tmp_path}/study.rayjob.yaml"
+    apply, create = f"apply -l {label}=study-file -f {file}", f"create -l {label}=search -f {file}"
+    assert f"to submit it: kubectl {apply} && kubectl {create}" in said
     assert "watch: kubectl get rayjob rarecall-toy --watch --namespace vision" in said
+
+
+def kubectl(folder: Path, there: str, code: int = 0) -> str:
+    """A `kubectl` that knows such a job, and a `PATH` with it alone; it writes down what it is asked."""
+    (folder / "kubectl").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{folder}/asked\n[ "$1" != get ] || {{ echo {there}; exit 0; }}\n'
+        f"echo refused >&2; exit {code}\n"
+    )
+    (folder / "kubectl").chmod(0o755)
+    return f"{folder}:/bin:/usr/bin"
+
+
+def test_a_job_is_created_and_its_study_file_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", kubectl(tmp_path, there=""))
+    assert launch(wanted(tmp_path), dry_run=False).job == "rarecall-toy"
+    asked = [line.partition(" -f ")[0] for line in (tmp_path / "asked").read_text().splitlines()]
+    assert asked == [
+        "get rayjob rarecall-toy --ignore-not-found -o name --namespace vision",
+        "apply -l app.kubernetes.io/component=study-file",
+        "create -l app.kubernetes.io/component=search",
+    ]
+
+
+def test_beside_a_job_of_its_name_none_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", kubectl(tmp_path, there="rayjob.ray.io/rarecall-toy"))
+    with pytest.raises(UsageError, match="there is a job rarecall-toy already") as refused:
+        launch(wanted(tmp_path), dry_run=False)
+    assert "`kubectl delete rayjob rarecall-toy --namespace vision`" in refused.value.hint
+    assert len((tmp_path / "asked").read_text().splitlines()) == 1
+
+
+def test_what_kubernetes_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", kubectl(tmp_path, there="", code=1))
+    with pytest.raises(UsageError, match="Kubernetes refuses it: refused"):
+        launch(wanted(tmp_path), dry_run=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(UsageError, match="no kubectl here"):
+        launch(wanted(tmp_path), dry_run=False)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("a_b", "a.b", id="other characters"),
+        pytest.param("a_b", "a-b", id="one of them as it is"),
+        pytest.param("Toy", "toy", id="capitals"),
+        pytest.param(f"{'long-' * 9}1", f"{'long-' * 9}2", id="the end"),
+        pytest.param("toy-", "toy", id="a dash"),
+    ],
+)
+def test_two_studies_have_two_names(one: str, other: str) -> None:
+    names = [Metadata(name=name_of(study)).name for study in (one, other)]
+    assert names[0] != names[1]

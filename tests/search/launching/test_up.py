@@ -86,6 +86,8 @@ def test_the_job_that_the_head_submits_is_the_studys(tmp_path: Path) -> None:
 
     mode, *arguments = said()
     assert mode == ""
+    named = json.loads(arguments[arguments.index("--metadata-json") + 1])
+    assert named == {"rarecall_study": str(asked.folder)}
     assert arguments[arguments.index("--") + 1 :] == [
         *(
             "sh",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands import study_file
+from detection_files import plain
 from places import ROOT
 
 from search.cli.main import main
@@ -49,3 +50,41 @@ def test_a_dry_run_prints_the_plan(
     assert plan["runs"]["baseline"] == 1
     assert plan["runs"]["trials"] == 4
     assert plan["at_once"] == 2
+
+
+@pytest.mark.parametrize("place", ["jobs", "slurm", "kuberay"])
+@pytest.mark.parametrize("written", ["scratch/runs", "disk/runs", "runs", "scratch/../disk/runs"])
+def test_a_shared_folder_that_is_a_link_is_known_by_both_its_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    written: str,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch, which may be here without its daemons
+    disk, scratch = tmp_path / "disk", tmp_path / "scratch"
+    disk.mkdir()
+    scratch.symlink_to(disk)
+    for name in ("train/common", "train/rare", "val/common", "val/rare"):
+        (disk / "cells" / name).mkdir(parents=True)
+        for i in range(4):
+            plain((8, 8), f"{name}{i}").save(disk / "cells" / name / f"{i}.png")
+    monkeypatch.chdir(disk)
+    extra = {"image": "lab/rarecall:1", "claim": "studies"}
+    study_file(
+        scratch,
+        launch={"shared": str(scratch), "extra": extra},
+        task="classification",
+        train={"model": "small_cnn", "imgsz": 8, "steps": 4, "eval_every": 2},
+        objectives=["macro_f1", "minority_recall"],
+        guards=[],
+        data="cells",
+    )
+    runs = written if written == "runs" else f"{tmp_path}/{written}"
+    assert main(["launch", "study.yaml", "--on", place, "--runs", runs, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"written: {scratch}/study." in said
+    assert f"{scratch}/runs/toy" in said
+    assert f"{disk}/" not in said
+    if place == "kuberay":
+        assert f"data: {scratch}/cells" in (disk / "study.rayjob.yaml").read_text()

@@ -96,6 +96,7 @@ def test_a_trial_goes_on_from_the_epoch_at_which_the_budget_has_ended_it(
     set_budget(path, hours=100)
     search(path, tmp_path, cluster=more, resume=True, console=quiet())
     assert states(path) == ["complete"] * TRIALS
+    assert search_goes_on(path, capsys) is False
     both = [one for one in more.epochs if one in cluster.epochs]
     assert [cluster.epochs[one] + more.epochs[one] for one in both] == [[1, 2, 3, 4]]
 
@@ -125,6 +126,15 @@ def test_a_budget_that_is_gone_before_any_trial_says_so(
     assert main(["status", str(tmp_path / "toy")]) == 0
     again = f"rarecall search {tmp_path}/toy --resume"
     assert f"no trial has been measured; with a larger `budget`: {again}" in capsys.readouterr().out
+    assert search_goes_on(tmp_path / "toy", capsys) is False
+    set_budget(tmp_path / "toy", hours=100)
+    assert search_goes_on(tmp_path / "toy", capsys) is True
+
+
+def search_goes_on(path: Path, capsys: pytest.CaptureFixture[str]) -> object:
+    """As a script asks it."""
+    assert main(["status", str(path), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["search_goes_on"]
 
 
 @pytest.fixture

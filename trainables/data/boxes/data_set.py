@@ -26,9 +26,15 @@ from spaces.errors import UsageError
 from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.formats.coco import CocoFile, coco_images, read_coco
 from trainables.data.boxes.formats.described import class_names_in, description, entries_in, root_of
-from trainables.data.boxes.formats.yolo import LabelOf, image_files, label_beside, yolo_images
+from trainables.data.boxes.formats.yolo import (
+    LabelOf,
+    image_files,
+    label_beside,
+    place_of_entry,
+    yolo_images,
+)
 from trainables.data.boxes.listed import BoxData, BoxImage
-from trainables.data.boxes.tiles import with_tiles
+from trainables.data.boxes.tiles import MANIFEST, OBJECTS, REQUEST, TRUTH, with_tiles
 from trainables.data.files import path_in
 from trainables.data.probing import (
     Eye,
@@ -177,6 +183,36 @@ def read_described(
         warnings=depth_notes(looks, pixel_max),
         unit=sources.unit,
     )
+
+
+def files_read(
+    path: Path, described: dict[str, Any], *, base: Path | None = None, label_of: LabelOf = label_beside
+) -> list[Path]:
+    """All files that a data set is read from: those that list it, images, labels, and what lies beside.
+
+    Args:
+        path: As of `read_described`.
+        described: Likewise.
+        base: Folder with the manifest; None for that of `path`.
+        label_of: As of `yolo_images`.
+
+    Raises:
+        UsageError: One that is named is not there or, if others are named in it, cannot be read.
+    """
+    root, folder = root_of(path, described), described.get("images")
+    beside = path.parent if base is None else base
+    found = [path, *(beside / name for name in (MANIFEST, OBJECTS, TRUTH, REQUEST))]
+    for split, entries in entries_in(path, described).items():
+        if str(entries[0]).endswith(".json"):
+            for entry in entries:
+                file = _coco_file(path, split, root, entry)
+                place = file.path.parent if folder is None else _images_folder(path, split, root, folder)
+                found += [file.path, *(place / image["file_name"] for image in file.images.values())]
+        else:
+            images, _ = image_files(path, split, root, entries)
+            found += [place_of_entry(root, str(entry), f"{path}: {split}") for entry in entries]
+            found += [*images, *(Path(label_of(image)) for image in images)]
+    return [file for file in found if file.is_file()]
 
 
 def _named(splits: Splits, base: Path, pixel_max: int | None) -> Splits:

@@ -23,7 +23,7 @@ import cv2
 from PIL import Image, ImageFile, __version__
 
 from spaces.errors import UsageError
-from trainables.data.boxes.data_set import read_described
+from trainables.data.boxes.data_set import files_read, read_described
 from trainables.data.boxes.decoding import DECODED
 from trainables.data.boxes.formats.described import class_names_in, description
 from trainables.data.boxes.formats.yolo import LabelOf, label_beside
@@ -75,6 +75,16 @@ def load_whole(images: Path, annotations: Path | None = None, group_by: str | No
     if unprintable := [image.path for image in listed if not _utf8(image.name)]:
         raise UsageError(f"{len(unprintable)} images have a name that is not UTF-8, e.g. {unprintable[0]!r}")
     return data
+
+
+def whole_files_read(images: Path, annotations: Path | None = None) -> list[Path]:
+    """All files that whole images are read from, as of `files_read`; arguments as of `load_whole`.
+
+    Raises:
+        UsageError: As `files_read`, or there is no data set.
+    """
+    path, described, label_of = _described(images, annotations)
+    return files_read(path, described, base=_base(images, path).parent, label_of=label_of)
 
 
 def _utf8(name: str) -> bool:

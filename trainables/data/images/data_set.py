@@ -19,7 +19,7 @@ from spaces.errors import UsageError
 from trainables.data.files import ALL, SPLITS
 from trainables.data.images.csv_list import read_image_csv
 from trainables.data.images.decoding import Probed, probe
-from trainables.data.images.folder import other_pictures, read_image_folder
+from trainables.data.images.folder import GROUPS, other_pictures, read_image_folder
 from trainables.data.images.listed import ImageFile
 from trainables.data.probing import (
     DARK,
@@ -190,6 +190,18 @@ def load_classification(path: Path) -> ClassificationData:
         one_piece=divided.one_piece,
         test_from_val=divided.test_from_val,
     )
+
+
+def image_files_read(path: Path) -> list[Path]:
+    """All files that a data set is read from: its images, and what lists or groups them; as of its readers.
+
+    Raises:
+        UsageError: The files are not as `folder` or `csv_list` says.
+    """
+    if not path.is_dir():
+        return [path, *(image.path for image in read_image_csv(path))]
+    groups = path / GROUPS
+    return [*(image.path for image in read_image_folder(path)), *([groups] if groups.is_file() else [])]
 
 
 def _check_given(path: Path, splits: Splits) -> None:

@@ -79,7 +79,7 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple
     files: list[Path] = []
     others = Counter[str]()
     for entry in entries:
-        place = _place(root, str(entry), f"{path}: {split}")
+        place = place_of_entry(root, str(entry), f"{path}: {split}")
         if place.is_dir():
             found = [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
             files += [file for file in found if file.suffix.lower() in SUFFIXES]
@@ -102,7 +102,7 @@ def image_files(path: Path, split: str, root: Path, entries: list[Any]) -> tuple
     return files, others
 
 
-def _place(root: Path, entry: str, where: str) -> Path:
+def place_of_entry(root: Path, entry: str, where: str) -> Path:
     """Where an entry is; Roboflow writes `../train/images` for the folder `train/images` beside its file."""
     place = path_in(root, entry, where).resolve()
     beside = (root / entry.removeprefix("../")).resolve()
