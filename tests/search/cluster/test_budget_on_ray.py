@@ -57,7 +57,7 @@ def test_nothing_starts_after_the_end_and_what_runs_makes_one_epoch_more(
     assert work.late == 0
     assert work.epochs <= 9 + 2  # two CPUs: the other run's epoch, and what was in between
     states = [trial.state for trial in study.trials()]
-    assert set(states) == {"complete", "stopped"}
+    assert set(states) <= {"complete", "stopped"}
     # One or two that ran, and one that Tune had ready.
     assert 1 <= states.count("stopped") <= 3
     assert len(states) < 8

@@ -43,7 +43,7 @@ def data(tmp_path: Path) -> Path:
         "minority": ["rare"],
         "train": {"model": "small_cnn", "imgsz": 16, "steps": 60, "eval_every": 20, "batch": 8},
         "baseline": {"seeds": 1},
-        "search": {"trials": 60, "sampler": "random"},
+        "search": {"trials": 1000, "sampler": "random"},  # more than it gets to
         "resources": {"cpu": 1},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
