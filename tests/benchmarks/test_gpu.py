@@ -63,7 +63,7 @@ def test_all_that_is_asked_is_measured_within_nine_minutes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(3600)
 def test_it_runs_to_its_end_though_a_model_cannot_be_trained(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gpu.py", "--tiny", "--minutes", "15"]
     ran = subprocess.run(

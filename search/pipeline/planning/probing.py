@@ -199,7 +199,7 @@ def _least_epochs(config: StudyConfig) -> int:
 def _files(runs: Path) -> Iterator[RunFiles]:
     """Where the runs of a probe leave theirs, for as long."""
     name, address = secrets.token_hex(4), mirrored_runs(runs)
-    root = runs / PROBES / name / TRIALS
+    root = runs.absolute() / PROBES / name / TRIALS  # Ray takes no other
     files = RunFiles(root)
     if address is not None:  # nodes share no folder
         remote = Remote(address / PROBES / name)

@@ -180,7 +180,7 @@ def test_what_is_refused_leaves_nothing(
 
 
 def begun(tmp_path: Path, until: int) -> Command:
-    """The command in a process of its own, once it has cut so many images of 60."""
+    """The command in a process of its own, once it has cut so many images."""
     command = start("tile", "slides", "--out", "out", "--size", "64", "--overlap", "16", at=tmp_path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and command.process.poll() is None:
@@ -197,9 +197,9 @@ def names(out: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_makes_what_an_undisturbed_run_makes(tmp_path: Path) -> None:
-    write_slides(tmp_path / "slides", n=60)
+    write_slides(tmp_path / "slides", n=200)
     assert main(["tile", str(tmp_path / "slides"), "--out", str(tmp_path / "whole"), *SMALL]) == 0
-    for until in (1, 20, 40):
+    for until in (1, 20, 60):
         command = begun(tmp_path, until)
         family = command.family()
         os.kill(command.process.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ from trainables.contract.node import Used
 from trainables.contract.trial import TrialFailure, TrialReport
 
 pytestmark = pytest.mark.slow
-WAITS = {"model": "toy:sleep=0.8", "steps": 2, "eval_every": 1}  # for nothing, on no CPU
+WAITS = {"model": "toy:sleep=2.5", "steps": 2, "eval_every": 1}  # for nothing, on no CPU
 
 
 def test_a_search_says_what_it_chose_and_one_that_goes_on_has_it_again(

@@ -153,7 +153,7 @@ def alone(spec: TrialSpec, scratch: Path) -> TrialReport:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_a_search_that_everything_happens_to(disk: Disk, drive: Callable[[], Driver], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     runs = disk.root / "runs"
@@ -198,7 +198,7 @@ def test_a_search_that_everything_happens_to(disk: Disk, drive: Callable[[], Dri
     raylet.kill()
     began = time.monotonic()
     assert driver.ended() == 3
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
 
     assert drive().ended(within_s=4 * PATIENCE_S) in {0, 1}
 

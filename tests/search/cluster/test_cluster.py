@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 # A run has to take longer than a worker takes to start on a busy machine: Ray gives a run that waits for its
 # own the first worker that another run no longer needs, so that the second node would never get one ready.
-EPOCHS, TRIALS, SLEEP_S = 6, 8, 1.5
+EPOCHS, TRIALS, SLEEP_S = 6, 8, 3.0
 
 
 @pytest.fixture

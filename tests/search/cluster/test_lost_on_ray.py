@@ -85,7 +85,7 @@ def test_a_run_that_is_lost_at_the_same_epoch_each_time_is_run_again_only_when_r
 def test_a_run_that_hangs_goes_on_once_from_its_checkpoint(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(silence, "HUNG_S", 2.0)
+    monkeypatch.setattr(silence, "HUNG_S", 8.0)
     done = search_on_ray(tmp_path, {1: "toy:hang=6"}, **SEARCH | {"train": epochs(8)})
     report = done.work.report(1)
     assert report.restarts == 1
@@ -98,7 +98,7 @@ def test_a_run_that_hangs_goes_on_once_from_its_checkpoint(
 def test_a_run_that_hangs_again_is_given_up(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(silence, "HUNG_S", 2.0)
+    monkeypatch.setattr(silence, "HUNG_S", 8.0)
     search = SEARCH | {"search": {"trials": 2, "sampler": "random", "checkpoint_s": 60}}
     done = search_on_ray(tmp_path, {1: "toy:hang=6"}, **search | {"train": epochs(8)})
     failure = done.work.failure(1)

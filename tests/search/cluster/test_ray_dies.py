@@ -14,7 +14,7 @@ from search.record.study import Study
 
 pytestmark = pytest.mark.slow
 
-STARTED_S, LOST_S, STOPPED_S = 90.0, 30.0, 15.0
+STARTED_S, LOST_S, STOPPED_S = 90.0, 120.0, 45.0
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def test_a_dead_part_of_ray_ends_the_search_and_all_its_processes(
     assert f"Ray is gone: its {'raylet' if part == 'raylet' else 'GCS'}" in searching.text
     assert "Go on with: rarecall search runs/toy --resume" in searching.text
     assert "Traceback" not in searching.text
-    psutil.wait_procs(family, timeout=2.0)
+    psutil.wait_procs(family, timeout=30.0)
     assert alive(family) == []
     assert {trial.state for trial in record(tmp_path).baseline_trials()} <= {"running", "complete"}
     assert {trial.state for trial in record(tmp_path).trials()} <= {"running", "complete"}
     again = start("search", "runs/toy", "--resume", at=tmp_path)
     try:
-        assert again.ended(120) in (0, 1), again.text
+        assert again.ended(240) in (0, 1), again.text
     finally:
         end(again)
     assert [trial.state for trial in record(tmp_path).trials()] == ["complete"] * 4
@@ -66,10 +66,10 @@ def test_a_search_on_ray_answers_and_ends_with_all_its_processes(
     time.sleep(2.0)
     family = searching.family()
     sent = searching.send(number)
-    assert searching.wait_for("stopping; Ctrl-C again ends at once", 5) - sent < 0.5
+    assert searching.wait_for("stopping; Ctrl-C again ends at once", 60) - sent < 3
     assert searching.ended(STOPPED_S) == 130
     assert "rarecall search runs/toy --resume" in searching.text
-    psutil.wait_procs(family, timeout=2.0)
+    psutil.wait_procs(family, timeout=30.0)
     assert alive(family) == []
     assert len(record(tmp_path).baseline_trials()) == 1
 
@@ -77,11 +77,12 @@ def test_a_search_on_ray_answers_and_ends_with_all_its_processes(
 def test_a_second_ctrl_c_on_ray_ends_at_once(searching: Command) -> None:
     family = searching.family()
     searching.send(signal.SIGINT)
+    searching.wait_for("stopping", 60)
     time.sleep(0.5)
     sent = searching.send(signal.SIGINT)
-    assert searching.ended(5) == 130
-    assert time.monotonic() - sent < 1.0
-    psutil.wait_procs(family, timeout=2.0)
+    assert searching.ended(30) == 130
+    assert time.monotonic() - sent < 8
+    psutil.wait_procs(family, timeout=30.0)
     assert alive(family) == []
 
 
@@ -92,9 +93,9 @@ def test_sigterm_while_ray_starts_ends_it(tmp_path: Path) -> None:
         while not (family := command.family()) and time.monotonic() < until:
             time.sleep(0.02)
         sent = command.send(signal.SIGTERM)
-        assert command.wait_for("stopping", 5) - sent < 0.5
-        assert command.ended(25) == 130
-        psutil.wait_procs(family, timeout=5.0)
+        assert command.wait_for("stopping", 60) - sent < 3
+        assert command.ended(60) == 130
+        psutil.wait_procs(family, timeout=30.0)
         assert alive(family) == []
     finally:
         end(command)
@@ -102,13 +103,13 @@ def test_sigterm_while_ray_starts_ends_it(tmp_path: Path) -> None:
 
 def test_a_run_that_hangs_on_a_worker_is_ended_after_its_time(tmp_path: Path) -> None:
     hangs = {"model": "toy:hang=3", "steps": 40, "eval_every": 10}
-    limited = {"trials": 1, "sampler": "random", "trial_timeout_s": 4, "checkpoint_s": 0}
+    limited = {"trials": 1, "sampler": "random", "trial_timeout_s": 25, "checkpoint_s": 0}
     command = start("search", study_file(tmp_path, train=hangs, search=limited), at=tmp_path)
     try:
-        assert command.ended(120) == 3
+        assert command.ended(240) == 3
     finally:
         end(command)
-    assert "ran for longer than search.trial_timeout_s, 4 s" in command.text
+    assert "ran for longer than search.trial_timeout_s, 25 s" in command.text
     assert "Traceback" not in command.text
     failures = [trial.failure for trial in record(tmp_path).baseline_trials()]
     assert [failure.kind for failure in failures if failure is not None] == ["timeout"]
@@ -117,7 +118,7 @@ def test_a_run_that_hangs_on_a_worker_is_ended_after_its_time(tmp_path: Path) ->
     longer = limited | {"trial_timeout_s": 60}
     again = start("search", study_file(tmp_path, train=hangs, search=longer), "--resume", at=tmp_path)
     try:
-        assert again.ended(120) in (0, 1), again.text
+        assert again.ended(240) in (0, 1), again.text
     finally:
         end(again)
     assert [trial.state for trial in record(tmp_path).baseline_trials()] == ["failed", "complete"]

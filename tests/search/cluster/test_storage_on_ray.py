@@ -26,6 +26,10 @@ IMPATIENT = (
     "from search.cli.main import main; sys.exit(main(sys.argv[2:]))"
 )
 QUICK = {"train": {"model": "toy:sleep=0.3", "steps": 40, "eval_every": 10}}
+SLOW = {  # so that much can be looked at before it ends
+    "train": {"model": "toy:sleep=1.0", "steps": 60, "eval_every": 10},
+    "search": {"trials": 12, "sampler": "random"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +102,7 @@ def test_two_nodes_without_a_common_folder_search_on_s3(s3: S3, two_nodes: Rayle
 
 @on_s3
 def test_a_driver_that_was_killed_goes_on_elsewhere(s3: S3, two_nodes: Raylets, tmp_path: Path) -> None:
-    slow = {"train": {"model": "toy:sleep=1.0", "steps": 60, "eval_every": 10}}
-    study, runs, where = study_file(tmp_path, **slow), s3.address("bucket/k"), s3.address("bucket/k/toy")
+    study, runs, where = study_file(tmp_path, **SLOW), s3.address("bucket/k"), s3.address("bucket/k/toy")
     os.environ["RARECALL_CACHE"] = str(tmp_path / "first")
     command = start("search", study, "--runs", runs, "--address", two_nodes.address, at=tmp_path)
     system, _ = FileSystem.from_uri(runs)
@@ -122,7 +125,7 @@ def test_a_driver_that_was_killed_goes_on_elsewhere(s3: S3, two_nodes: Raylets, 
         stream.write(lease.model_copy(update={"seen": lease.seen - 200}).model_dump_json().encode())
     done = rarecall("search", where, "--resume", "--address", two_nodes.address, at=tmp_path, cache="second")
     assert done.returncode in (0, 1), done.stderr
-    assert measured(where, tmp_path, "third") == 4
+    assert measured(where, tmp_path, "third") == 12
 
 
 @on_s3
@@ -147,8 +150,7 @@ def test_a_storage_that_is_away_for_a_while_costs_no_trial(
 def test_a_storage_that_is_away_for_too_long_ends_the_search_and_nothing_is_lost(
     s3: S3, two_nodes: Raylets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = {"train": {"model": "toy:sleep=1.0", "steps": 60, "eval_every": 10}}
-    study, runs, where = study_file(tmp_path, **slow), s3.address("bucket/o"), s3.address("bucket/o/toy")
+    study, runs, where = study_file(tmp_path, **SLOW), s3.address("bucket/o"), s3.address("bucket/o/toy")
     typed = ("search", study, "--runs", runs, "--address", two_nodes.address)
     monkeypatch.setenv("RARECALL_CACHE", str(tmp_path / "cache"))
     command = start(*typed, at=tmp_path, before=[sys.executable, "-c", IMPATIENT])
@@ -168,7 +170,7 @@ def test_a_storage_that_is_away_for_too_long_ends_the_search_and_nothing_is_lost
     assert measured(where, tmp_path, "looking") >= before
     done = rarecall("search", where, "--resume", "--address", two_nodes.address, at=tmp_path, cache="cache")
     assert done.returncode in (0, 1), done.stderr
-    assert measured(where, tmp_path, "looking") == 4
+    assert measured(where, tmp_path, "looking") == 12
 
 
 @on_s3
@@ -183,7 +185,7 @@ def test_a_wrong_address_is_refused_before_anything_is_trained(
     began = time.monotonic()
     done = rarecall("search", study, "--runs", s3.address(runs), "--here", at=tmp_path, cache="driver")
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 100
     assert {path.name for path in tmp_path.iterdir()} <= {"study.yaml", "driver"}
 
 

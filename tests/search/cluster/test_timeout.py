@@ -28,7 +28,7 @@ def test_a_run_that_hangs_here_is_ended_and_the_next_one_runs(tmp_path: Path) ->
     )
     started = time.monotonic()
     Here().launch(bench.work, bench.folder.files)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     bench.study.flush()
     failures = [trial.failure for trial in bench.study.baseline_trials()]
     assert [one.kind if one else None for one in failures] == ["timeout"] * len(failures)

@@ -13,7 +13,7 @@ from raylets import raylets
 EXAMPLES = Path(__file__).parents[3] / "examples"
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
 ]
 

@@ -73,7 +73,7 @@ def reads_from_elsewhere(head: JobHead, at: Path) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_study_brings_its_data_and_rarecall_to_a_head_that_has_neither(tmp_path: Path) -> None:
     draw_cells(tmp_path / "cells")
     study = tmp_path / "study.yaml"
@@ -89,7 +89,7 @@ def test_a_study_brings_its_data_and_rarecall_to_a_head_that_has_neither(tmp_pat
             began = time.monotonic()
             code, said = launched(head, tmp_path, **changes)
             assert (code, why in said, "RAY_AUTH_MODE" in said) == (3, True, True), said
-            assert time.monotonic() - began < 30  # most of it imports
+            assert time.monotonic() - began < 100  # most of it imports
 
         code, said = launched(head, tmp_path)
         assert (code, "No module named rarecall" in said) == (3, True), said

@@ -91,18 +91,18 @@ def submitted(slurm: Slurm, at: Path, **changes: object) -> str:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_search_that_is_asked_to_stop_goes_on_in_the_requeued_job(slurm: Slurm, tmp_path: Path) -> None:
     # Slurm warns a job at the earliest a minute before its end, so the test sends what it would send then.
     job = submitted(slurm, tmp_path, search={"trials": 6, "sampler": "random"}, resources={"cpu": 1})
-    slurm.wait_until(job, {"RUNNING"}, 60)
+    slurm.wait_until(job, {"RUNNING"}, 300)
     log = tmp_path / "runs" / f"toy-{job}.log"
-    slurm.wait_for(lambda: [*(tmp_path / "runs" / "toy" / "trials").glob("*/checkpoint_*")], 240)
+    slurm.wait_for(lambda: [*(tmp_path / "runs" / "toy" / "trials").glob("*/checkpoint_*")], 900)
     slurm.typed("scancel", "--batch", "--signal=USR1", job, at=tmp_path)
-    slurm.wait_for(lambda: "starts again" in log.read_text(), 120)
+    slurm.wait_for(lambda: "starts again" in log.read_text(), 600)
     before = trials(slurm, tmp_path)
     assert before["complete"] != 6
-    assert slurm.wait_until(job, {"COMPLETED", "FAILED"}, 400) == "COMPLETED", log.read_text()
+    assert slurm.wait_until(job, {"COMPLETED", "FAILED"}, 1800) == "COMPLETED", log.read_text()
     after = trials(slurm, tmp_path)
     assert after["complete"] == 6, after
     assert "the search is finished" in log.read_text()
@@ -111,8 +111,8 @@ def test_a_search_that_is_asked_to_stop_goes_on_in_the_requeued_job(slurm: Slurm
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1500)
 def test_a_job_whose_ray_cannot_start_fails(slurm: Slurm, tmp_path: Path) -> None:
     job = submitted(slurm, tmp_path, launch={"extra": {"setup": ["export RAY_REDIS_ADDRESS=127.0.0.1:1"]}})
-    assert slurm.wait_until(job, {"COMPLETED", "FAILED"}, 200) == "FAILED"
+    assert slurm.wait_until(job, {"COMPLETED", "FAILED"}, 900) == "FAILED"
     assert "the search has not begun" in (tmp_path / "runs" / f"toy-{job}.log").read_text()

@@ -126,12 +126,13 @@ def test_that_no_run_gets_a_place_is_said_until_one_does(
     terminal: bool, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screens, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(screens, "NO_PLACE_S", 0.2)
+    monkeypatch.setattr(screens, "NO_PLACE_S", 3600.0)
     console = console_of(terminal=terminal)
     with search_screen(config(), console) as show:
         time.sleep(0.1)
         assert screens.NO_PLACE not in written(console)
-        until = time.monotonic() + 10
+        monkeypatch.setattr(screens, "NO_PLACE_S", 0.05)
+        until = time.monotonic() + 60
         while screens.NO_PLACE not in written(console):
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -145,10 +146,11 @@ def test_it_is_not_said_where_a_run_had_one_nor_of_this_machine(
     terminal: bool, is_here: bool, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screens, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(screens, "NO_PLACE_S", 0.2)
+    monkeypatch.setattr(screens, "NO_PLACE_S", 3600.0)
     console = console_of(terminal=terminal)
     with search_screen(config(), console, is_here=is_here) as show:
         if not is_here:
             show(replace(snapshot, ended=(), done=0, baseline_done=0, running=(Running("trial 1", 0),)))
+        monkeypatch.setattr(screens, "NO_PLACE_S", 0.05)
         time.sleep(0.6)
     assert screens.NO_PLACE not in written(console)
