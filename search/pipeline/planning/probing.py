@@ -202,7 +202,7 @@ def _files(runs: Path) -> Iterator[RunFiles]:
     root = runs.absolute() / PROBES / name / TRIALS  # Ray takes no other
     files = RunFiles(root)
     if address is not None:  # nodes share no folder
-        remote = Remote(address / PROBES / name)
+        remote = Remote(address / f"{PROBES}-{name}")  # so that no empty folder is left
         remote.check()
         remote.write(LEASE, b"")  # which nodes look for
         files = StoredFiles(root, remote)
