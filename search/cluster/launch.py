@@ -33,9 +33,16 @@ from search.cluster.callbacks import (
     Started,
     StopsOnError,
 )
-from search.cluster.growing import ask_ahead, may_grow_to, nodes_to_come, runs_at_once
 from search.cluster.nodes import check_shared, guard_token, open_to_all, other_versions, refused_hint
-from search.cluster.room import impossible_here, local_resources, room_for
+from search.cluster.room import (
+    ask_ahead,
+    impossible_here,
+    local_resources,
+    may_grow_to,
+    nodes_to_come,
+    room_for,
+    runs_at_once,
+)
 from search.cluster.searcher import WorkScheduler, WorkSearcher
 from search.cluster.stopping import Stop
 from search.cluster.watch import Watch, attended

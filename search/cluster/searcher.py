@@ -13,8 +13,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.cluster.growing import Grown, runs_at_once
 from search.cluster.lost import is_everywhere, is_node_lost, lacking_on_node, reason_of
+from search.cluster.room import Grown, runs_at_once
 from search.request.computing.resources import Resources
 from search.work.allotting import Allotment
 from search.work.protocol import Answer, Work

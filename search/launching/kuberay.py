@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from search.cluster.growing import AT_ONCE, MOST_AT_ONCE
+from search.cluster.room import AT_ONCE, MOST_AT_ONCE
 from search.launching.manifest import (
     LONGEST_NAME,
     Claim,

@@ -12,7 +12,7 @@ import yaml
 from in_process import DATA, config
 from ray.cluster_utils import Cluster
 
-from search.cluster import growing
+from search.cluster import room
 from search.cluster.launch import MAX_RETRIES, RayCluster
 from search.cluster.searcher import WorkSearcher
 from search.record.folder import StudyFolder
@@ -198,7 +198,7 @@ def test_runs_wait_for_all_the_nodes_that_a_cluster_may_get(
 ) -> None:
     node = {"resources": {"CPU": 1}}
     grown = {"max_workers": 3, "head_node_type": "head", "available_node_types": {"head": node, "spot": node}}
-    monkeypatch.setattr(growing, "GROWS", tmp_path / "grown.yaml")
+    monkeypatch.setattr(room, "GROWS", tmp_path / "grown.yaml")
     (tmp_path / "grown.yaml").write_text(yaml.safe_dump(grown))
     request = config(
         train={"model": "toy:sleep=1", "steps": 3, "eval_every": 1},

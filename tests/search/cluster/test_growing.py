@@ -7,7 +7,7 @@ from ray.autoscaler._private.local.config import prepare_local
 from ray.tune.execution.tune_controller import _get_max_pending_trials
 from ray.tune.search import SearchGenerator
 
-from search.cluster import growing
+from search.cluster import room
 from search.cluster.searcher import WorkSearcher
 from search.request.computing.resources import Resources
 from search.work.allotting import Allotment
@@ -18,11 +18,11 @@ def searcher_of(work: "_Taken", grown: dict[str, Any] | None = None) -> WorkSear
     return WorkSearcher(cast(Work, work), Allotment(Resources(), []), grown)
 
 
-@pytest.mark.parametrize(("per_node", "at_once"), [(8, 8), (2, 32), (0.01, growing.MOST_AT_ONCE)])
+@pytest.mark.parametrize(("per_node", "at_once"), [(8, 8), (2, 32), (0.01, room.MOST_AT_ONCE)])
 def test_tune_has_as_many_runs_waiting_for_a_node_as_the_grown_cluster_holds(
     monkeypatch: pytest.MonkeyPatch, per_node: float, at_once: int
 ) -> None:
-    monkeypatch.setenv(growing.MAX_PENDING, "auto")
+    monkeypatch.setenv(room.MAX_PENDING, "auto")
     grown = {
         "max_workers": 8,
         "head_node_type": "head",
@@ -31,8 +31,8 @@ def test_tune_has_as_many_runs_waiting_for_a_node_as_the_grown_cluster_holds(
             "spot": {"resources": {"CPU": 8, "GPU": 4}, "max_workers": 20},
         },
     }
-    found = growing.runs_at_once(grown, Resources(cpu=per_node, gpu=0))
-    growing.ask_ahead(found)
+    found = room.runs_at_once(grown, Resources(cpu=per_node, gpu=0))
+    room.ask_ahead(found)
     assert found == at_once
     assert _get_max_pending_trials(SearchGenerator(searcher_of(_Taken()))) == at_once
 
@@ -40,7 +40,7 @@ def test_tune_has_as_many_runs_waiting_for_a_node_as_the_grown_cluster_holds(
 def test_no_bound_is_known_of_machines_of_ones_own_as_their_resources_are_not_stated() -> None:
     provider = {"type": "local", "head_ip": "head", "worker_ips": ["one", "two"]}
     prepared, _ = prepare_local({"cluster_name": "onprem", "provider": provider})
-    assert growing.runs_at_once(prepared, Resources()) is None
+    assert room.runs_at_once(prepared, Resources()) is None
     work = _Taken()
     searcher = searcher_of(work, prepared)
     searcher._keys |= {"first": "key", "second": "another"}
@@ -52,16 +52,16 @@ def test_no_bound_is_known_of_machines_of_ones_own_as_their_resources_are_not_st
 def test_a_cluster_that_grows_holds_as_many_shares_of_each_gpu_as_fit(gpu: float, on_each: int) -> None:
     types = {"head": {"resources": {"CPU": 0}}, "spot": {"resources": {"CPU": 100, "GPU": 2}}}
     grown = {"max_workers": 3, "head_node_type": "head", "available_node_types": types}
-    assert growing.runs_at_once(grown, Resources(cpu=1, gpu=gpu)) == 3 * 2 * on_each
+    assert room.runs_at_once(grown, Resources(cpu=1, gpu=gpu)) == 3 * 2 * on_each
 
 
 @pytest.mark.parametrize(("asked", "waiting"), [("auto", 1), ("8", 8)])
 def test_a_cluster_of_which_nothing_is_known_has_as_many_waiting_as_was_asked(
     monkeypatch: pytest.MonkeyPatch, asked: str, waiting: int
 ) -> None:
-    monkeypatch.setenv(growing.MAX_PENDING, "5")  # of another cluster before it
-    monkeypatch.setattr(growing, "ASKED", asked)
-    growing.ask_ahead(growing.runs_at_once(None, Resources()))
+    monkeypatch.setenv(room.MAX_PENDING, "5")  # of another cluster before it
+    monkeypatch.setattr(room, "ASKED", asked)
+    room.ask_ahead(room.runs_at_once(None, Resources()))
     assert _get_max_pending_trials(SearchGenerator(searcher_of(_Taken()))) == waiting
 
 
@@ -69,10 +69,10 @@ def test_a_cluster_of_which_nothing_is_known_has_as_many_waiting_as_was_asked(
 def test_on_kubernetes_who_launches_says_how_far_a_cluster_grows_and_a_person_how_many_wait(
     monkeypatch: pytest.MonkeyPatch, asked: str, waiting: int
 ) -> None:
-    monkeypatch.setenv(growing.MAX_PENDING, "auto")
-    monkeypatch.setattr(growing, "ASKED", asked)
-    monkeypatch.setenv(growing.AT_ONCE, "2")
-    growing.ask_ahead(growing.runs_at_once(None, Resources()))
+    monkeypatch.setenv(room.MAX_PENDING, "auto")
+    monkeypatch.setattr(room, "ASKED", asked)
+    monkeypatch.setenv(room.AT_ONCE, "2")
+    room.ask_ahead(room.runs_at_once(None, Resources()))
     work = _Taken()
     searcher = searcher_of(work)
     assert _get_max_pending_trials(SearchGenerator(searcher)) == waiting
@@ -110,5 +110,5 @@ class _Taken:
 
 def test_the_nodes_to_come_are_known_before_they_are_there() -> None:
     types = {"head": {"resources": {"CPU": 4}}, "spot": {"resources": {"CPU": 8, "GPU": 1}, "min_workers": 0}}
-    assert growing.nodes_to_come({"available_node_types": types}) == [{"CPU": 4}, {"CPU": 8, "GPU": 1}]
-    assert growing.nodes_to_come(None) == []
+    assert room.nodes_to_come({"available_node_types": types}) == [{"CPU": 4}, {"CPU": 8, "GPU": 1}]
+    assert room.nodes_to_come(None) == []
